@@ -1,0 +1,257 @@
+# CLLM - trains language models with many processes on one machine.
+#
+# One Makefile for the whole tree; nothing is searched for: a source file is built when
+# its folder's list below names it. The lists are sorted, one archive is made for each
+# folder, and the order in which archives are linked is the floor plan (ARCHITECTURE.md).
+#
+#   make [target] [VARIABLE=value ...]
+
+VARIANT ?= release
+BUILD   ?= build/$(VARIANT)
+PREFIX  ?= /usr/local
+DESTDIR ?=
+WERROR  ?= 0
+V       ?= 0
+T       ?=
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+# ---- what is built ----------------------------------------------------------------------
+
+FOLDERS := base shm compute model formats loader saver worker coordinator tools
+
+base_SRC        := \
+	arena.c base.c config.c config_help.c err.c hash.c log.c option.c random.c units.c
+shm_SRC         := child.c chunk.c control.c layout.c objects.c region.c ring.c slot.c
+compute_SRC     := \
+	matmul.c ref.c ref_attention.c ref_elementwise.c ref_matmul.c ref_norm.c \
+	ref_softmax.c ref_vector.c select.c
+model_SRC       := adamw.c decoder.c gpt.c init.c plan.c sample.c schedule.c
+formats_SRC     := \
+	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c dataset.c file.c \
+	gpt2_names.c json.c safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c
+loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
+saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
+worker_SRC      := lane.c main.c mapping.c selftest.c update.c
+coordinator_SRC := \
+	beginning.c children.c dryrun.c guardian.c journal.c lanes.c main.c node_begin.c \
+	node_deaths.c node_end.c node_events.c nodezero.c plan.c progress.c saving.c step.c \
+	sweep.c team.c
+tools_SRC       := \
+	facts.c history.c info.c prep.c prep_input.c prep_output.c shm.c shm_clean.c \
+	shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_view.c \
+	trial.c watch.c
+tests_SRC       := \
+	test_arena.c test_attention.c test_checkpoint.c test_config.c test_control.c \
+	test_dataset.c test_elementary.c test_err.c test_facts.c test_file.c test_fill.c \
+	test_gpt2_names.c test_history.c test_json.c test_loader.c test_log.c test_matmul.c \
+	test_ops.c test_prep.c test_random.c test_reader.c test_ring.c test_safetensors.c \
+	test_sampler.c test_saver.c test_saver_crash.c test_saver_load.c test_sha256.c \
+	test_shard.c test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_units.c \
+	test_vector.c
+# Benchmarks: built like tests, run by hand.
+tests_bench_SRC := bench_loader.c
+# Files that test programs share.
+tests_common_SRC := control_temp.c loader_data.c saver_run.c shm_run.c
+
+# Programs: main file, the archives it may use (its floors, upper first), libraries.
+PROGRAMS := cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-info
+
+cllm-coord_MAIN    := coordinator/main.c
+cllm-coord_FLOORS  := coordinator formats shm model base
+cllm-coord_LINK    := -ljansson -lcrypto -linih -lxxhash
+cllm-worker_MAIN   := worker/main.c
+cllm-worker_FLOORS := worker model compute shm base
+cllm-worker_LINK   := -ldnnl -linih -lxxhash -lm
+cllm-loader_MAIN   := loader/main.c
+cllm-loader_FLOORS := loader formats shm base
+cllm-loader_LINK   := -luring -ljansson -lcrypto -linih -lxxhash
+cllm-saver_MAIN    := saver/main.c
+cllm-saver_FLOORS  := saver formats shm base
+cllm-saver_LINK    := -ljansson -lcrypto -linih -lxxhash
+cllm-shm_MAIN      := tools/shm.c
+cllm-shm_FLOORS    := tools formats shm model base
+cllm-shm_LINK      := -ljansson -lcrypto -linih -lxxhash -lncursesw -ltinfo -lm
+cllm-prep_MAIN     := tools/prep.c
+cllm-prep_FLOORS   := tools formats base
+cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash
+cllm-generate_MAIN   := tools/generate.c
+cllm-generate_FLOORS := tools formats model compute base
+cllm-generate_LINK   := -ldnnl -ljansson -lcrypto -linih -lxxhash -lm
+cllm-info_MAIN     := tools/info.c
+cllm-info_FLOORS   := tools formats model compute shm base
+cllm-info_LINK     := -ldnnl -ljansson -lcrypto -linih -lxxhash -lm
+
+# Tests may use everything.
+tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
+tests_LINK   := -lcmocka -ldnnl -luring -ljansson -lcrypto -linih -lxxhash -lncursesw -ltinfo -lm
+
+# ---- how it is built --------------------------------------------------------------------
+
+IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
+	-Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -Wcast-qual -Wwrite-strings \
+	-Wformat=2 -Wpointer-arith -Wdouble-promotion
+ifeq ($(IS_CLANG),)
+WARNINGS += -Wduplicated-cond -Wlogical-op -Wcast-align=strict
+endif
+ifeq ($(WERROR),1)
+WARNINGS += -Werror
+endif
+
+OPT_release  := -O2
+OPT_debug    := -Og
+OPT_asan     := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+OPT_tsan     := -O1 -fsanitize=thread
+OPT_coverage := -O0 --coverage
+OPT := $(OPT_$(VARIANT))
+ifeq ($(OPT),)
+$(error VARIANT=$(VARIANT) is not known: release debug asan tsan coverage)
+endif
+
+# -ffp-contract=off and no -ffast-math: the same arithmetic from every compiler.
+# -fno-math-errno changes no value: it lets a square root be one instruction.
+CFLAGS ?=
+ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(OPT) -g -fno-omit-frame-pointer -fno-common \
+	-ffp-contract=off -fno-math-errno $(WARNINGS) $(CFLAGS)
+ALL_LDFLAGS := $(filter -fsanitize=% --coverage,$(OPT)) -Wl,--as-needed $(LDFLAGS)
+
+# The arithmetic is where the time goes.
+ifeq ($(VARIANT),release)
+$(BUILD)/obj/compute/%.o $(BUILD)/obj/model/%.o: ALL_CFLAGS += -O3
+endif
+
+ifeq ($(V),1)
+quiet =
+else
+quiet = @printf '  %-7s %s\n' '$(1)' '$(2)';
+endif
+
+MAINS    := $(foreach p,$(PROGRAMS),$($(p)_MAIN))
+BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
+TESTS    := $(tests_SRC:%.c=$(BUILD)/tests/%)
+BENCHES  := $(tests_bench_SRC:%.c=$(BUILD)/tests/%)
+SOURCES  := $(foreach f,$(FOLDERS),$(addprefix $(f)/,$($(f)_SRC))) \
+	$(addprefix tests/,$(tests_bench_SRC) $(tests_common_SRC) $(tests_SRC))
+OBJECTS  := $(SOURCES:%.c=$(BUILD)/obj/%.o)
+lib = $(1:%=$(BUILD)/lib/lib%.a)
+
+.PHONY: all
+all: $(BINARIES) ## build the programs into build/release/bin (default)
+
+# Remembers compiler and flags, so that changing them rebuilds.
+FLAGS_FILE := $(BUILD)/flags
+FLAGS_TEXT := $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+ifneq ($(strip $(file <$(FLAGS_FILE))),$(strip $(FLAGS_TEXT)))
+.PHONY: $(FLAGS_FILE)
+endif
+$(FLAGS_FILE):
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(FLAGS_TEXT)' > $@
+
+$(BUILD)/obj/%.o: %.c Makefile $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call quiet,CC,$<)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+define archive_rule
+$(call lib,$(1)): $(patsubst %.c,$(BUILD)/obj/$(1)/%.o,$(filter-out $(MAINS:$(1)/%=%),$($(1)_SRC)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$$(call quiet,AR,$$@)$$(AR) rcs $$@ $$^
+endef
+$(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
+
+define program_rule
+$(BUILD)/bin/$(1): $(patsubst %.c,$(BUILD)/obj/%.o,$($(1)_MAIN)) $(call lib,$($(1)_FLOORS))
+	@mkdir -p $$(@D)
+	$$(call quiet,LINK,$$@)$$(CC) -o $$@ $$^ $(ALL_LDFLAGS) $($(1)_LINK)
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
+
+$(TESTS) $(BENCHES): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o \
+		$(tests_common_SRC:%.c=$(BUILD)/obj/tests/%.o) $(call lib,$(tests_FLOORS))
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(tests_LINK)
+
+# A library archive without members is normal for a folder that has only its main file.
+.SECONDARY: $(OBJECTS)
+-include $(OBJECTS:.o=.d)
+
+# ---- what can be done -------------------------------------------------------------------
+
+.PHONY: help
+help: ## this list
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@printf '\nVariables: VARIANT=%s (release debug asan tsan coverage), CC=%s, V=1 full lines,\n' \
+		'$(VARIANT)' '$(CC)'
+	@printf 'T=name one test program, WERROR=1, BUILD=%s, PREFIX=%s, DESTDIR=\n' '$(BUILD)' '$(PREFIX)'
+
+.PHONY: deps build-tests test test-fast demo
+deps:
+	@scripts/install-deps.sh
+
+build-tests: $(BINARIES) $(TESTS) $(BENCHES)
+
+# With every core, unless make was told how many.
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+test: deps ## install what is missing, build, run all tests
+	@$(MAKE) --no-print-directory $(JOBS) build-tests
+	@tests/run.sh $(BUILD) $(T)
+
+test-fast: build-tests ## unit tests only; T=ring picks one
+	@tests/run.sh --unit $(BUILD) $(T)
+
+demo: deps ## train a small model on the King James Bible and let it write
+	@scripts/demo.sh
+
+.PHONY: check format format-check lint
+check: format-check lint ## what must hold before a commit: format, lint, gcc, clang, tests, asan
+	@scripts/check.sh
+
+format: ## clang-format all sources in place
+	@clang-format -i $(SOURCES) $(wildcard $(addsuffix /*.h,$(FOLDERS) tests))
+
+format-check: ## fail when clang-format would change something
+	@clang-format --dry-run -Werror $(SOURCES) $(wildcard $(addsuffix /*.h,$(FOLDERS) tests))
+
+lint: ## style, floor plan, headers, lists, shellcheck, cppcheck, clang-tidy
+	@scripts/lint.sh $(SOURCES)
+
+.PHONY: asan docs bench bench-loader
+asan: ## build with AddressSanitizer and UBSan and run all tests
+	@$(MAKE) --no-print-directory VARIANT=asan BUILD=build/asan test
+
+docs: $(BUILD)/bin/cllm-coord ## write docs/options.md from base/options.def
+	@$< --options-markdown > docs/options.md.new
+	@mv docs/options.md.new docs/options.md
+
+bench: all ## tokens a second and where the time goes
+	@scripts/bench.sh
+
+bench-loader: build-tests ## io_uring, pread and mmap on cold random windows
+	@scripts/bench-loader.sh
+
+.PHONY: install uninstall clean clean-shm
+install: all ## copy the programs to PREFIX/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
+
+uninstall: ## remove what install copied
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%)
+
+clean: ## remove build/
+	rm -rf build
+
+clean-shm: $(BUILD)/bin/cllm-shm ## remove shared memory that dead runs left behind
+	@$< clean
+
+# For scripts: the sources that the lists name, one a line.
+.PHONY: list-sources list-tests
+list-sources:
+	@printf '%s\n' $(SOURCES)
+list-tests:
+	@printf '%s\n' $(tests_SRC:%.c=%)

@@ -1,0 +1,44 @@
+/*
+ * base/hash.c - the only file that knows xxHash.
+ */
+#include "base/hash.h"
+
+#include <stdlib.h>
+
+#include <xxhash.h>
+
+uint64_t cllm_hash(const void *data, size_t bytes, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(data, bytes, seed);
+}
+
+struct cllm_hasher *cllm_hasher_new(void)
+{
+    /* XXH3 state wants 64-byte alignment, which its own allocator gives. */
+    return (struct cllm_hasher *)XXH3_createState();
+}
+
+void cllm_hasher_free(struct cllm_hasher **hasher)
+{
+    (void)XXH3_freeState((XXH3_state_t *)*hasher);
+    *hasher = NULL;
+}
+
+void cllm_hasher_begin(struct cllm_hasher *hasher, uint64_t seed)
+{
+    XXH_errorcode rc = XXH3_64bits_reset_withSeed((XXH3_state_t *)hasher, seed);
+
+    CLLM_ASSERT(rc == XXH_OK);
+}
+
+void cllm_hasher_add(struct cllm_hasher *hasher, const void *data, size_t bytes)
+{
+    XXH_errorcode rc = XXH3_64bits_update((XXH3_state_t *)hasher, data, bytes);
+
+    CLLM_ASSERT(rc == XXH_OK);
+}
+
+uint64_t cllm_hasher_end(const struct cllm_hasher *hasher)
+{
+    return XXH3_64bits_digest((const XXH3_state_t *)hasher);
+}

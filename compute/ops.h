@@ -1,0 +1,139 @@
+/*
+ * compute/ops.h - the operations table: every numeric operation behind one pointer.
+ *
+ * compute/ knows arrays and sizes, never models, files or processes; it has no state. All
+ * arrays are row-major f32, start at multiples of 64 bytes unless said otherwise, and
+ * outputs do not overlap inputs unless said otherwise. Letters: B sequences, T positions,
+ * C width, H heads, V vocabulary.
+ *
+ * The rule that everything rests on: the bits of a result are a function of the input
+ * bits and of the table, not of addresses (beyond 64-byte alignment), threads, time or
+ * earlier calls. Sums are taken in an order written down in the code (compute/reduce.h),
+ * so that a variant for another instruction set can be held to the same bits as the
+ * reference.
+ *
+ * A variant is a copy of the reference table with some pointers replaced;
+ * compute/select.c picks the table for this machine. Operations that use others
+ * (attention) get the table as their first argument, so that a replaced matmul reaches
+ * them.
+ */
+#ifndef CLLM_COMPUTE_OPS_H
+#define CLLM_COMPUTE_OPS_H
+
+#include "base/base.h"
+
+/* C(m,n) = op(A)(m,k) op(B)(k,n), or C += with accumulate. */
+struct cllm_matmul {
+    size_t m, n, k;
+    size_t lda, ldb, ldc; /* elements from row to row as stored; 0 = no gap */
+    bool trans_a;         /* A is stored (k,m) */
+    bool trans_b;         /* B is stored (n,k) */
+    bool accumulate;
+};
+
+/* Sizes of a causal self-attention; head size is C / H. */
+struct cllm_attention {
+    size_t B, T, C, H;
+};
+
+/* Constants of one AdamW update (Loshchilov and Hutter: "Decoupled weight decay
+ * regularization", algorithm 2). */
+struct cllm_adamw_terms {
+    float learning_rate;
+    float beta1, beta2, epsilon;
+    float weight_decay; /* 0 for tensors without */
+    float grad_scale;   /* multiplies every gradient first */
+    float correction1;  /* 1 / (1 - beta1^step) */
+    float correction2;  /* 1 / (1 - beta2^step) */
+};
+
+struct cllm_ops {
+    const char *name;
+
+    /* As in struct cllm_matmul; m, n, k at least 1. Alignment of 4 bytes. */
+    void (*matmul)(float *c, const float *a, const float *b,
+                   const struct cllm_matmul *shape);
+
+    /* out = x + bias, the bias added to every row; x NULL: rows of bias. out may be x. */
+    void (*add_bias)(float *out, const float *x, const float *bias, size_t rows,
+                     size_t cols);
+    /* sum[c] += the column's sum over x (rows,cols), rows in order. The gradient of a
+     * bias. */
+    void (*add_columns)(float *sum, const float *x, size_t rows, size_t cols);
+
+    /* Ba, Kiros, Hinton: "Layer normalization", eps 1e-5. mean and rstd (rows) are kept
+     * for the backward pass. */
+    void (*layernorm)(float *out, float *mean, float *rstd, const float *x,
+                      const float *weight, const float *bias, size_t rows, size_t cols);
+    /* All three outputs are added to. */
+    void (*layernorm_backward)(float *dx, float *dweight, float *dbias, const float *dout,
+                               const float *x, const float *mean, const float *rstd,
+                               const float *weight, size_t rows, size_t cols);
+
+    /* GELU in the tanh form: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
+    void (*gelu)(float *out, const float *x, size_t n);
+    /* d *= gelu'(x), in place; out = gelu(x) again, for the weight gradient that follows.
+     */
+    void (*gelu_backward)(float *d, float *out, const float *x, size_t n);
+
+    /* out (B,T,C) = wte[token] + wpe[t]. tokens has @stride elements from sequence to
+     * sequence; every token is below V, which the caller has checked. */
+    void (*embedding)(float *out, const uint32_t *tokens, size_t stride, const float *wte,
+                      const float *wpe, size_t B, size_t T, size_t C);
+    /* dwte[token] += dout, dwpe[t] += dout, in the order of (b, t). */
+    void (*embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
+                               size_t stride, const float *dout, size_t B, size_t T,
+                               size_t C);
+
+    /* In place: x[i] = exp(scale x[i]) / sum. Returns the logarithm of the sum of
+     * exp(scale x[i]). n at least 1; alignment of 4 bytes. */
+    float (*softmax)(float *x, size_t n, float scale);
+
+    /* qkv (B,T,3C) -> out (B,T,C), lse (B,H,T). scratch: cllm_attention_scratch()
+     * elements. */
+    void (*attention)(const struct cllm_ops *ops, float *out, float *lse,
+                      const float *qkv, float *scratch,
+                      const struct cllm_attention *sizes);
+    /* dqkv (B,T,3C) is overwritten. */
+    void (*attention_backward)(const struct cllm_ops *ops, float *dqkv, const float *dout,
+                               const float *qkv, const float *out, const float *lse,
+                               float *scratch, const struct cllm_attention *sizes);
+
+    /* Softmax cross-entropy of rows of logits (rows,V). Returns the sum of -log p[target]
+     * in nats. With @backward the logits become the gradient of that sum, otherwise they
+     * are scratch afterwards. */
+    double (*cross_entropy)(float *logits, const uint32_t *targets, size_t rows, size_t V,
+                            bool backward);
+
+    /* Read version 0, write version 1; the versions do not overlap. Alignment of 4 bytes,
+     * and an element's bits do not depend on its place in the range. */
+    void (*adamw)(float *w1, float *m1, float *v1, const float *w0, const float *m0,
+                  const float *v0, const float *g, size_t n,
+                  const struct cllm_adamw_terms *terms);
+
+    /* dst = ((acc + lanes[0]) + lanes[1]) + ..., strictly from the left; acc NULL: begins
+     * as a copy of lanes[0], so that a -0.0 survives. With acc NULL n_lanes is at
+     * least 1. dst overlaps nothing. */
+    void (*fold)(float *dst, const float *acc, const float *const *lanes,
+                 uint32_t n_lanes, size_t n);
+    double (*sumsq)(const float *x, size_t n);
+    bool (*is_finite)(const float *x, size_t n);
+};
+
+/* Elements of scratch for either direction of attention: scores of a block of query rows,
+ * and their gradients. */
+#define CLLM_ATTENTION_BLOCK 64
+
+static inline size_t cllm_attention_scratch(size_t T)
+{
+    return 2 * cllm_min_u64(T, CLLM_ATTENTION_BLOCK) * T;
+}
+
+/* Plain C, for ever: what every other table is tested against. */
+const struct cllm_ops *cllm_ops_reference(void);
+
+/* The fastest table for this machine: matmul through oneDNN, the rest of the reference.
+ */
+const struct cllm_ops *cllm_ops_select(void);
+
+#endif /* CLLM_COMPUTE_OPS_H */

@@ -1,0 +1,85 @@
+/*
+ * compute/reduce.h - the one order in which rows are summed.
+ *
+ * Element i goes to partial sum i mod 16; then the 16 are added as a tree of halves. The
+ * order is part of every run's bits: it suits vectors of 4, 8 and 16, so that no
+ * instruction set has to change it, and it is more exact than a sum from left to right.
+ * Maxima do not depend on the order, except that a NaN may be passed over: who takes a
+ * maximum must meet the NaN again in a sum.
+ */
+#ifndef CLLM_COMPUTE_REDUCE_H
+#define CLLM_COMPUTE_REDUCE_H
+
+#include "base/base.h"
+
+#define CLLM_LANES 16
+
+static inline float cllm_reduce_lanes(float lane[CLLM_LANES])
+{
+    for (size_t width = CLLM_LANES / 2; width > 0; width /= 2)
+        for (size_t j = 0; j < width; j++)
+            lane[j] += lane[j + width];
+    return lane[0];
+}
+
+static inline float cllm_reduce_sum(const float *x, size_t n)
+{
+    float lane[CLLM_LANES] = {0};
+    size_t i = 0;
+
+    for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+        for (size_t j = 0; j < CLLM_LANES; j++)
+            lane[j] += x[i + j];
+    for (size_t j = 0; i + j < n; j++)
+        lane[j] += x[i + j];
+    return cllm_reduce_lanes(lane);
+}
+
+/* Sum of (x - shift)^2. */
+static inline float cllm_reduce_squares(const float *x, float shift, size_t n)
+{
+    float lane[CLLM_LANES] = {0};
+    size_t i = 0;
+
+    for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+        for (size_t j = 0; j < CLLM_LANES; j++)
+            lane[j] += (x[i + j] - shift) * (x[i + j] - shift);
+    for (size_t j = 0; i + j < n; j++)
+        lane[j] += (x[i + j] - shift) * (x[i + j] - shift);
+    return cllm_reduce_lanes(lane);
+}
+
+static inline float cllm_reduce_dot(const float *x, const float *y, size_t n)
+{
+    float lane[CLLM_LANES] = {0};
+    size_t i = 0;
+
+    for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+        for (size_t j = 0; j < CLLM_LANES; j++)
+            lane[j] += x[i + j] * y[i + j];
+    for (size_t j = 0; i + j < n; j++)
+        lane[j] += x[i + j] * y[i + j];
+    return cllm_reduce_lanes(lane);
+}
+
+/* The greatest of @n >= 1. 32 lanes, because compilers unroll 16 before they try to
+ * vectorise a comparison, and then do not. */
+static inline float cllm_reduce_max(const float *x, size_t n)
+{
+    enum { LANES = 2 * CLLM_LANES };
+    float lane[LANES], max = x[0];
+    size_t i = 0;
+
+    for (size_t j = 0; j < LANES; j++)
+        lane[j] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (size_t j = 0; j < LANES; j++)
+        max = lane[j] > max ? lane[j] : max;
+    return max;
+}
+
+#endif /* CLLM_COMPUTE_REDUCE_H */

@@ -1,0 +1,193 @@
+/*
+ * compute/ref_attention.c - causal self-attention by blocks of query rows.
+ *
+ * A block of 64 queries meets the keys up to its own end and no more, so nearly half of
+ * the square is never computed, and no T x T matrix exists: the scores of a block are
+ * scratch. The backward pass computes the probabilities again from the scores and the
+ * logarithm of each row's sum (Dao: "FlashAttention-2", section 3.1).
+ *
+ * q, k and v of a head are strips of the rows of qkv (B,T,3C); with D = C / H:
+ * q at h D, k at C + h D, v at 2C + h D.
+ */
+#include "compute/ref.h"
+
+#include <string.h>
+
+#include "compute/elementary.h"
+#include "compute/reduce.h"
+
+enum { BLOCK = CLLM_ATTENTION_BLOCK };
+
+/* One head of one sequence. */
+struct head {
+    const struct cllm_ops *ops;
+    size_t T, C, D;
+    float scale;             /* 1 / sqrt(D) */
+    const float *q, *k, *v;  // (T,D), rows 3C apart
+    const float *out, *dout; // (T,D), rows C apart
+    float *dq, *dk, *dv;     // (T,D), rows 3C apart
+    const float *lse;        // (T)
+    float *scores, *dscores; // (BLOCK,T)
+};
+
+static float scale_of(size_t D)
+{
+    return 1.0f / cllm_sqrtf((float)D);
+}
+
+/* scores (rows,keys) = q k^T, not scaled, for queries @first and after. */
+static void scores_of_block(const struct head *head, size_t first, size_t rows,
+                            size_t keys)
+{
+    const struct cllm_matmul shape = {.m = rows,
+                                      .n = keys,
+                                      .k = head->D,
+                                      .lda = 3 * head->C,
+                                      .ldb = 3 * head->C,
+                                      .trans_b = true};
+
+    head->ops->matmul(head->scores, head->q + first * 3 * head->C, head->k, &shape);
+}
+
+static void forward_block(const struct head *head, float *out, float *lse, size_t first,
+                          size_t rows)
+{
+    size_t keys = first + rows;
+    const struct cllm_matmul shape = {
+        .m = rows, .n = head->D, .k = keys, .ldb = 3 * head->C, .ldc = head->C};
+
+    scores_of_block(head, first, rows, keys);
+    for (size_t r = 0; r < rows; r++) {
+        float *row = head->scores + r * keys;
+        size_t seen = first + r + 1;
+
+        lse[first + r] = head->ops->softmax(row, seen, head->scale);
+        memset(row + seen, 0, (keys - seen) * sizeof *row);
+    }
+    head->ops->matmul(out + first * head->C, head->scores, head->v, &shape);
+}
+
+void cllm_ref_attention(const struct cllm_ops *ops, float *out, float *lse,
+                        const float *qkv, float *scratch,
+                        const struct cllm_attention *sizes)
+{
+    size_t T = sizes->T, C = sizes->C, H = sizes->H, D = C / H;
+
+    for (size_t i = 0; i < sizes->B * H; i++) {
+        size_t b = i / H, h = i % H;
+        const float *q = qkv + b * T * 3 * C + h * D;
+        const struct head head = {.ops = ops,
+                                  .T = T,
+                                  .C = C,
+                                  .D = D,
+                                  .scale = scale_of(D),
+                                  .q = q,
+                                  .k = q + C,
+                                  .v = q + 2 * C,
+                                  .scores = scratch};
+
+        for (size_t first = 0; first < T; first += BLOCK)
+            forward_block(&head, out + b * T * C + h * D, lse + i * T, first,
+                          cllm_min_u64(BLOCK, T - first));
+    }
+}
+
+/*
+ * One row: scores become probabilities P, dscores (dP) become dS = P (dP - dP.P) scale.
+ * dP.P is computed as dout.out, which is the same number.
+ */
+static void backward_row(float *restrict p, float *restrict ds, size_t seen, float scale,
+                         float lse, float dot)
+{
+    for (size_t j = 0; j < seen; j++) {
+        float probability = cllm_expf(p[j] * scale - lse);
+
+        p[j] = probability;
+        ds[j] = probability * (ds[j] - dot) * scale;
+    }
+}
+
+/* dP = dout v^T, then both blocks in place; what is above the diagonal becomes 0. */
+static void differentiate_block(const struct head *head, size_t first, size_t rows,
+                                size_t keys)
+{
+    const struct cllm_matmul shape = {.m = rows,
+                                      .n = keys,
+                                      .k = head->D,
+                                      .lda = head->C,
+                                      .ldb = 3 * head->C,
+                                      .trans_b = true};
+
+    head->ops->matmul(head->dscores, head->dout + first * head->C, head->v, &shape);
+    for (size_t r = 0; r < rows; r++) {
+        float *p = head->scores + r * keys, *ds = head->dscores + r * keys;
+        size_t t = first + r, seen = t + 1;
+        float dot =
+            cllm_reduce_dot(head->dout + t * head->C, head->out + t * head->C, head->D);
+
+        backward_row(p, ds, seen, head->scale, head->lse[t], dot);
+        memset(p + seen, 0, (keys - seen) * sizeof *p);
+        memset(ds + seen, 0, (keys - seen) * sizeof *ds);
+    }
+}
+
+/* The last block covers all keys and writes; the ones before add to it. */
+static void backward_block(const struct head *head, size_t first, size_t rows, bool add)
+{
+    size_t keys = first + rows, row3 = 3 * head->C;
+    const struct cllm_ops *ops = head->ops;
+    const struct cllm_matmul to_dq = {
+        .m = rows, .n = head->D, .k = keys, .ldb = row3, .ldc = row3};
+    const struct cllm_matmul to_dk = {.m = keys,
+                                      .n = head->D,
+                                      .k = rows,
+                                      .ldb = row3,
+                                      .ldc = row3,
+                                      .trans_a = true,
+                                      .accumulate = add};
+    struct cllm_matmul to_dv = to_dk;
+
+    to_dv.ldb = head->C;
+    scores_of_block(head, first, rows, keys);
+    differentiate_block(head, first, rows, keys);
+    ops->matmul(head->dq + first * row3, head->dscores, head->k, &to_dq);
+    ops->matmul(head->dk, head->dscores, head->q + first * row3, &to_dk);
+    ops->matmul(head->dv, head->scores, head->dout + first * head->C, &to_dv);
+}
+
+void cllm_ref_attention_backward(const struct cllm_ops *ops, float *dqkv,
+                                 const float *dout, const float *qkv, const float *out,
+                                 const float *lse, float *scratch,
+                                 const struct cllm_attention *sizes)
+{
+    size_t T = sizes->T, C = sizes->C, H = sizes->H, D = C / H;
+    size_t last = (T - 1) / BLOCK * BLOCK;
+
+    for (size_t i = 0; i < sizes->B * H; i++) {
+        size_t b = i / H, h = i % H;
+        const float *q = qkv + b * T * 3 * C + h * D;
+        float *dq = dqkv + b * T * 3 * C + h * D;
+        const struct head head = {.ops = ops,
+                                  .T = T,
+                                  .C = C,
+                                  .D = D,
+                                  .scale = scale_of(D),
+                                  .q = q,
+                                  .k = q + C,
+                                  .v = q + 2 * C,
+                                  .out = out + b * T * C + h * D,
+                                  .dout = dout + b * T * C + h * D,
+                                  .dq = dq,
+                                  .dk = dq + C,
+                                  .dv = dq + 2 * C,
+                                  .lse = lse + i * T,
+                                  .scores = scratch,
+                                  .dscores = scratch + cllm_min_u64(T, BLOCK) * T};
+
+        for (size_t first = last;; first -= BLOCK) {
+            backward_block(&head, first, cllm_min_u64(BLOCK, T - first), first != last);
+            if (first == 0)
+                break;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+/*
+ * compute/ref_elementwise.c - bias, GELU, embedding: each value read and written once.
+ */
+#include "compute/ref.h"
+
+#include <string.h>
+
+#include "compute/elementary.h"
+
+void cllm_ref_add_bias(float *out, const float *x, const float *bias, size_t rows,
+                       size_t cols)
+{
+    for (size_t r = 0; r < rows; r++) {
+        float *to = out + r * cols;
+
+        if (x == NULL) {
+            memcpy(to, bias, cols * sizeof *to);
+            continue;
+        }
+        for (size_t c = 0; c < cols; c++)
+            to[c] = x[r * cols + c] + bias[c];
+    }
+}
+
+/* A strip of columns at a time, so that its sums stay in registers. */
+void cllm_ref_add_columns(float *sum, const float *x, size_t rows, size_t cols)
+{
+    enum { STRIP = 32 };
+    size_t c = 0;
+
+    for (; c + STRIP <= cols; c += STRIP) {
+        float strip[STRIP] = {0};
+
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = 0; j < STRIP; j++)
+                strip[j] += x[r * cols + c + j];
+        for (size_t j = 0; j < STRIP; j++)
+            sum[c + j] += strip[j];
+    }
+    for (; c < cols; c++) {
+        float one = 0.0f;
+
+        for (size_t r = 0; r < rows; r++)
+            one += x[r * cols + c];
+        sum[c] += one;
+    }
+}
+
+/*
+ * 1/2 (1 + tanh(u)) is the logistic function of 2u, which keeps the relative accuracy of
+ * large negative x that 1 + tanh loses. With u = sqrt(2/pi) (x + 0.044715 x^3):
+ */
+#define TWO_ROOT        1.59576912f   /* 2 sqrt(2/pi) */
+#define TWO_ROOT_CUBIC  0.0713548163f /* 0.044715 of it */
+#define TWO_ROOT_CUBIC3 0.214064449f  /* its derivative */
+
+static inline float gate(float x)
+{
+    float u2 = x * (TWO_ROOT + TWO_ROOT_CUBIC * (x * x));
+
+    return 1.0f / (1.0f + cllm_expf(-u2));
+}
+
+void cllm_ref_gelu(float *restrict out, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = x[i] * gate(x[i]);
+}
+
+/* With s the gate: d/dx (x s) = s + x s (1 - s) 2u'. */
+void cllm_ref_gelu_backward(float *restrict d, float *restrict out,
+                            const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float s = gate(x[i]);
+        float y = x[i] * s;
+        float slope = TWO_ROOT + TWO_ROOT_CUBIC3 * (x[i] * x[i]);
+
+        out[i] = y;
+        d[i] *= s + y * (1.0f - s) * slope;
+    }
+}
+
+void cllm_ref_embedding(float *out, const uint32_t *tokens, size_t stride,
+                        const float *wte, const float *wpe, size_t B, size_t T, size_t C)
+{
+    for (size_t b = 0; b < B; b++) {
+        for (size_t t = 0; t < T; t++) {
+            float *to = out + (b * T + t) * C;
+            const float *token = wte + tokens[b * stride + t] * C;
+            const float *place = wpe + t * C;
+
+            for (size_t c = 0; c < C; c++)
+                to[c] = token[c] + place[c];
+        }
+    }
+}
+
+void cllm_ref_embedding_backward(float *dwte, float *dwpe, const uint32_t *tokens,
+                                 size_t stride, const float *dout, size_t B, size_t T,
+                                 size_t C)
+{
+    for (size_t b = 0; b < B; b++) {
+        for (size_t t = 0; t < T; t++) {
+            const float *from = dout + (b * T + t) * C;
+            float *token = dwte + tokens[b * stride + t] * C;
+            float *place = dwpe + t * C;
+
+            for (size_t c = 0; c < C; c++)
+                token[c] += from[c];
+            for (size_t c = 0; c < C; c++)
+                place[c] += from[c];
+        }
+    }
+}

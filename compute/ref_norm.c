@@ -1,0 +1,74 @@
+/*
+ * compute/ref_norm.c - layer normalisation and its gradient, row by row.
+ */
+#include "compute/ref.h"
+
+#include "compute/elementary.h"
+#include "compute/reduce.h"
+
+#define EPSILON 1e-5f
+
+void cllm_ref_layernorm(float *restrict out, float *restrict mean, float *restrict rstd,
+                        const float *restrict x, const float *restrict weight,
+                        const float *restrict bias, size_t rows, size_t cols)
+{
+    float count = (float)cols;
+
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * cols;
+        float *to = out + r * cols;
+        float m = cllm_reduce_sum(from, cols) / count;
+        /* In two passes: x^2 - mean^2 would cancel. */
+        float variance = cllm_reduce_squares(from, m, cols) / count;
+        float s = 1.0f / cllm_sqrtf(variance + EPSILON);
+
+        for (size_t c = 0; c < cols; c++)
+            to[c] = (from[c] - m) * s * weight[c] + bias[c];
+        mean[r] = m;
+        rstd[r] = s;
+    }
+}
+
+/*
+ * With n = (x - mean) rstd and g = dout weight:
+ * dx += rstd (g - mean(g) - n mean(g n)), dweight += dout n, dbias += dout.
+ */
+static void backward_row(float *restrict dx, float *restrict dweight,
+                         float *restrict dbias, const float *restrict dout,
+                         const float *restrict x, const float *restrict weight, float m,
+                         float s, size_t cols)
+{
+    float sum[CLLM_LANES] = {0}, dot[CLLM_LANES] = {0};
+    float mean_g, mean_gn;
+    size_t c = 0;
+
+    for (; c + CLLM_LANES <= cols; c += CLLM_LANES) {
+        for (size_t j = 0; j < CLLM_LANES; j++)
+            sum[j] += dout[c + j] * weight[c + j];
+        for (size_t j = 0; j < CLLM_LANES; j++)
+            dot[j] += dout[c + j] * weight[c + j] * ((x[c + j] - m) * s);
+    }
+    for (size_t j = 0; c + j < cols; j++) {
+        sum[j] += dout[c + j] * weight[c + j];
+        dot[j] += dout[c + j] * weight[c + j] * ((x[c + j] - m) * s);
+    }
+    mean_g = cllm_reduce_lanes(sum) / (float)cols;
+    mean_gn = cllm_reduce_lanes(dot) / (float)cols;
+    for (c = 0; c < cols; c++) {
+        float n = (x[c] - m) * s;
+
+        dx[c] += s * (dout[c] * weight[c] - mean_g - n * mean_gn);
+        dweight[c] += dout[c] * n;
+        dbias[c] += dout[c];
+    }
+}
+
+void cllm_ref_layernorm_backward(float *dx, float *dweight, float *dbias,
+                                 const float *dout, const float *x, const float *mean,
+                                 const float *rstd, const float *weight, size_t rows,
+                                 size_t cols)
+{
+    for (size_t r = 0; r < rows; r++)
+        backward_row(dx + r * cols, dweight, dbias, dout + r * cols, x + r * cols, weight,
+                     mean[r], rstd[r], cols);
+}

@@ -1,0 +1,49 @@
+/*
+ * compute/ref_softmax.c - softmax of a row, and the loss that sits on one.
+ *
+ * The maximum may pass over a NaN; the sum of exponentials meets it again, so a row with
+ * a NaN or with an infinity comes out as NaN and the loss says so.
+ */
+#include "compute/ref.h"
+
+#include "compute/elementary.h"
+#include "compute/reduce.h"
+
+float cllm_ref_softmax(float *x, size_t n, float scale)
+{
+    float top = cllm_reduce_max(x, n) * scale;
+    float sum, inverse;
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = cllm_expf(x[i] * scale - top);
+    sum = cllm_reduce_sum(x, n);
+    inverse = 1.0f / sum;
+    for (size_t i = 0; i < n; i++)
+        x[i] *= inverse;
+    return top + cllm_logf(sum);
+}
+
+double cllm_ref_cross_entropy(float *logits, const uint32_t *targets, size_t rows,
+                              size_t V, bool backward)
+{
+    double loss = 0;
+
+    for (size_t r = 0; r < rows; r++) {
+        float *row = logits + r * V; // (V)
+        float target = row[targets[r]];
+        float top = cllm_reduce_max(row, V);
+        float sum, inverse;
+
+        for (size_t i = 0; i < V; i++)
+            row[i] = cllm_expf(row[i] - top);
+        sum = cllm_reduce_sum(row, V);
+        loss += (double)cllm_logf(sum) + ((double)top - (double)target);
+        if (!backward)
+            continue;
+        inverse = 1.0f / sum;
+        for (size_t i = 0; i < V; i++)
+            row[i] *= inverse;
+        row[targets[r]] -= 1.0f;
+    }
+    return loss;
+}

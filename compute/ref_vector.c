@@ -1,0 +1,79 @@
+/*
+ * compute/ref_vector.c - passes over parameter vectors: AdamW, fold, norm, finite check.
+ */
+#include "compute/ref.h"
+
+#include <string.h>
+
+#include "compute/elementary.h"
+
+void cllm_ref_adamw(float *restrict w1, float *restrict m1, float *restrict v1,
+                    const float *restrict w0, const float *restrict m0,
+                    const float *restrict v0, const float *restrict g, size_t n,
+                    const struct cllm_adamw_terms *terms)
+{
+    const struct cllm_adamw_terms t = *terms;
+    const float rest1 = 1.0f - t.beta1, rest2 = 1.0f - t.beta2;
+    const float keep = 1.0f - t.learning_rate * t.weight_decay;
+
+    for (size_t i = 0; i < n; i++) {
+        float grad = g[i] * t.grad_scale;
+        float m = t.beta1 * m0[i] + rest1 * grad;
+        float v = t.beta2 * v0[i] + rest2 * (grad * grad);
+        float step = (m * t.correction1) / (cllm_sqrtf(v * t.correction2) + t.epsilon);
+
+        m1[i] = m;
+        v1[i] = v;
+        w1[i] = w0[i] * keep - t.learning_rate * step;
+    }
+}
+
+/* In pieces that stay in the first-level cache while the lanes pass by. */
+void cllm_ref_fold(float *dst, const float *acc, const float *const *lanes,
+                   uint32_t n_lanes, size_t n)
+{
+    enum { PIECE = 1024 };
+    uint32_t begin = acc == NULL ? 1 : 0;
+    const float *from = acc == NULL ? lanes[0] : acc;
+    float sum[PIECE];
+
+    for (size_t at = 0; at < n; at += PIECE) {
+        size_t count = cllm_min_u64(PIECE, n - at);
+
+        memcpy(sum, from + at, count * sizeof *sum);
+        for (uint32_t lane = begin; lane < n_lanes; lane++)
+            for (size_t i = 0; i < count; i++)
+                sum[i] += lanes[lane][at + i];
+        memcpy(dst + at, sum, count * sizeof *sum);
+    }
+}
+
+/* Element i goes to partial sum i mod 16, then a tree; in double, so that the square of
+ * no f32 overflows. */
+double cllm_ref_sumsq(const float *x, size_t n)
+{
+    enum { LANES = 16 };
+    double lane[LANES] = {0};
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (size_t j = 0; i + j < n; j++)
+        lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (size_t width = LANES / 2; width > 0; width /= 2)
+        for (size_t j = 0; j < width; j++)
+            lane[j] += lane[j + width];
+    return lane[0];
+}
+
+/* Infinities and NaNs are the values with all exponent bits set: adding one to the
+ * exponent then carries into the sign bit. */
+bool cllm_ref_is_finite(const float *x, size_t n)
+{
+    uint32_t carried = 0;
+
+    for (size_t i = 0; i < n; i++)
+        carried |= (cllm_f32_bits(x[i]) & 0x7fffffffu) + 0x00800000u;
+    return (carried & 0x80000000u) == 0;
+}

@@ -1,0 +1,239 @@
+/*
+ * coordinator/beginning.c - adopt, load or begin.
+ */
+#include "coordinator/beginning.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "formats/checkpoint.h"
+
+/* ---- shared memory that is there already ---- */
+
+/* Does what is in shared memory belong to this configuration and these data? */
+static int check_same_run(const struct cllm_control *control,
+                          const struct cllm_plan *plan)
+{
+    const struct cllm_header *header = control->header;
+    int rc;
+
+    if (header->config_hash == plan->config_hash &&
+        header->manifest_hash == plan->manifest_hash)
+        return 0;
+    rc =
+        cllm_err(CLLM_ECONFIG, "run %s in shared memory has another %s", plan->run_id,
+                 header->config_hash == plan->config_hash ? "data set" : "configuration");
+    cllm_err_hint(
+        "resume with the configuration of %s/config.ini, or throw the run away with "
+        "cllm-shm clean %s",
+        plan->run_dir, plan->run_id);
+    return rc;
+}
+
+static int adopt(struct cllm_beginning *beginning, struct cllm_control *control,
+                 const struct cllm_plan *plan)
+{
+    int rc = check_same_run(control, plan);
+
+    if (rc != 0)
+        return rc;
+    if (plan->workers > control->header->geometry.n_worker_slots) {
+        rc = cllm_err(CLLM_ECONFIG,
+                      "%u workers, but the run in shared memory has room for %u",
+                      plan->workers, control->header->geometry.n_worker_slots);
+        cllm_err_hint("-n %u, or less", control->header->geometry.n_worker_slots);
+        return rc;
+    }
+    beginning->kind = CLLM_BEGIN_ADOPTED;
+    cllm_info("found step %" PRIu64 " of run %s in shared memory: going on from there",
+              beginning->record.step, plan->run_id);
+    return cllm_control_clear_slots(control);
+}
+
+/* Remove every object of the run by name, also when its header cannot be read. */
+struct sweep_names {
+    char prefix[CLLM_REGION_NAME_BYTES];
+};
+
+static int unlink_matching(const char *name, uint64_t bytes, void *ctx)
+{
+    const struct sweep_names *names = ctx;
+    char path[CLLM_REGION_NAME_BYTES];
+
+    (void)bytes;
+    (void)snprintf(path, sizeof path, "/%.150s", name);
+    if (strncmp(path, names->prefix, strlen(names->prefix)) == 0)
+        (void)cllm_region_unlink(path);
+    return 0;
+}
+
+static void unlink_all(const char *run_id)
+{
+    struct sweep_names names;
+
+    cllm_region_name(names.prefix, run_id, "");
+    (void)cllm_region_list(unlink_matching, &names);
+}
+
+/*
+ * Look for the run in shared memory. 1: adopted; 0: nothing usable is there (any more);
+ * negative: error with text.
+ */
+static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control *control,
+                          const struct cllm_plan *plan, bool resume)
+{
+    enum cllm_attach found = cllm_control_adopt(control, plan->run_id);
+    bool usable = false;
+    int rc;
+
+    if (found == CLLM_ATTACH_NONE) {
+        unlink_all(plan->run_id);
+        return 0;
+    }
+    if (found == CLLM_ATTACH_OK)
+        usable = cllm_control_newest_record(control, &beginning->record);
+    if (usable && !resume) {
+        uint64_t step = beginning->record.step;
+
+        cllm_control_detach(control);
+        rc = cllm_err(CLLM_ECONFIG, "run %s is still in shared memory, at step %" PRIu64,
+                      plan->run_id, step);
+        cllm_err_hint("--resume goes on from there; cllm-shm clean %s throws it away",
+                      plan->run_id);
+        return rc;
+    }
+    if (usable) {
+        rc = adopt(beginning, control, plan);
+        if (rc == 0)
+            return 1;
+        cllm_control_detach(control);
+        return rc;
+    }
+    if (found == CLLM_ATTACH_ERROR)
+        return -EIO; /* text is there */
+    cllm_warn("shared memory of run %s holds no committed step (%s); it is removed",
+              plan->run_id,
+              found == CLLM_ATTACH_OK ? "it had not begun" : cllm_err_text());
+    cllm_control_detach(control);
+    unlink_all(plan->run_id);
+    return 0;
+}
+
+/* ---- checkpoints ---- */
+
+static int record_from_checkpoint(struct cllm_step_record *record,
+                                  const struct cllm_checkpoint_info *info,
+                                  const struct cllm_plan *plan, bool allow)
+{
+    uint64_t config_hash = 0, numerics = 0;
+    char expected[40];
+    int rc;
+
+    if (strlen(info->fingerprint) == 32) {
+        char half[17];
+
+        (void)snprintf(half, sizeof half, "%.16s", info->fingerprint);
+        numerics = strtoull(half, NULL, 16);
+        config_hash = strtoull(info->fingerprint + 16, NULL, 16);
+    }
+    (void)snprintf(expected, sizeof expected, "%016" PRIx64, plan->manifest_hash);
+    if ((config_hash != plan->config_hash || strcmp(info->data, expected) != 0) &&
+        !allow) {
+        rc = cllm_err(
+            CLLM_EDATA, "the checkpoint of step %" PRIu64 " was trained with another %s",
+            info->step, config_hash != plan->config_hash ? "configuration" : "data set");
+        cllm_err_detail("fingerprint %s, data %s", info->fingerprint, info->data);
+        cllm_err_hint("resume with %s/config.ini, or accept other bits with "
+                      "--allow-numerics-change",
+                      plan->run_dir);
+        return rc;
+    }
+    *record = (struct cllm_step_record){.step = info->step,
+                                        .root = strtoull(info->root, NULL, 16),
+                                        .cursor = info->cursor,
+                                        .tokens = info->tokens,
+                                        .loss = info->train_loss,
+                                        .valid_loss = info->valid_loss,
+                                        .valid_step = info->valid_step,
+                                        .best_loss = info->best_loss,
+                                        .best_step = info->best_step,
+                                        .numerics = numerics};
+    return 0;
+}
+
+/* 1: found; 0: there is none; negative: error with text. */
+static int look_on_disk(struct cllm_beginning *beginning, const struct cllm_plan *plan,
+                        bool resume, bool allow)
+{
+    char checkpoints[CLLM_FILE_PATH_BYTES], dir[CLLM_FILE_PATH_BYTES];
+    struct cllm_checkpoint_info info;
+    int rc = cllm_file_join(checkpoints, plan->run_dir, "checkpoints");
+
+    if (rc != 0 || access(checkpoints, F_OK) != 0)
+        return rc;
+    rc = cllm_checkpoint_newest(checkpoints, dir);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc == 0)
+        rc = cllm_checkpoint_verify(dir, false, &info);
+    if (rc != 0)
+        return rc;
+    if (!resume) {
+        rc = cllm_err(CLLM_ECONFIG,
+                      "%s already holds a run, with a checkpoint of step %" PRIu64,
+                      plan->run_dir, info.step);
+        cllm_err_hint("--resume goes on from there; or choose another [run] dir");
+        return rc;
+    }
+    rc = record_from_checkpoint(&beginning->record, &info, plan, allow);
+    if (rc != 0)
+        return rc;
+    beginning->kind = CLLM_BEGIN_CHECKPOINT;
+    cllm_info("going on from checkpoint %s", dir);
+    return 1;
+}
+
+/* ---- all together ---- */
+
+static int make_objects(struct cllm_control *control, const struct cllm_plan *plan)
+{
+    struct cllm_control_plan what = cllm_plan_control(plan);
+    int rc = cllm_control_create(control, &what);
+
+    if (rc != 0)
+        return rc;
+    rc = cllm_objects_create(plan->run_id, &plan->geometry);
+    if (rc != 0) {
+        cllm_objects_unlink(plan->run_id, &plan->geometry);
+        cllm_control_detach(control);
+        return rc;
+    }
+    cllm_control_publish(control);
+    return 0;
+}
+
+int cllm_beginning_find(struct cllm_beginning *beginning, struct cllm_control *control,
+                        const struct cllm_plan *plan, bool resume,
+                        bool allow_numerics_change)
+{
+    int found;
+
+    *beginning = (struct cllm_beginning){.kind = CLLM_BEGIN_FRESH};
+    found = look_in_memory(beginning, control, plan, resume);
+    if (found != 0)
+        return found < 0 ? found : 0;
+    found = look_on_disk(beginning, plan, resume, allow_numerics_change);
+    if (found < 0)
+        return found;
+    if (found == 0 && resume)
+        cllm_info("nothing to resume in %s: the run begins", plan->run_dir);
+    return make_objects(control, plan);
+}

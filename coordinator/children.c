@@ -1,0 +1,156 @@
+/*
+ * coordinator/children.c - fork, exec, pidfd, reap.
+ */
+#include "coordinator/children.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+/* What a child sees of the environment: nothing that could change a kernel path. */
+static char *const child_environment[] = {
+    (char *)(uintptr_t) "PATH=/usr/local/bin:/usr/bin:/bin",
+    (char *)(uintptr_t) "LANG=C.UTF-8",
+    (char *)(uintptr_t) "OMP_NUM_THREADS=1",
+    (char *)(uintptr_t) "DNNL_VERBOSE=0",
+    NULL,
+};
+
+const char *cllm_signal_name(int signal, char out[16])
+{
+    const char *name = sigabbrev_np(signal);
+
+    if (name)
+        (void)snprintf(out, 16, "SIG%s", name);
+    else
+        (void)snprintf(out, 16, "signal %d", signal);
+    return out;
+}
+
+int cllm_binary_directory(char *out, size_t bytes)
+{
+    ssize_t n = readlink("/proc/self/exe", out, bytes - 1);
+    char *slash;
+
+    if (n < 0)
+        return cllm_err(-errno, "cannot find out where this program is");
+    out[n] = '\0';
+    slash = strrchr(out, '/');
+    if (slash)
+        *slash = '\0';
+    return 0;
+}
+
+/* Between fork and exec: async-signal-safe calls only. Does not return. */
+CLLM_NORETURN static void become(const char *path, char *const argv[],
+                                 const struct cllm_spawn *how, pid_t parent,
+                                 const char *oom)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    int fd;
+
+    for (int s = 1; s < NSIG; s++)
+        (void)sigaction(s, &action, NULL);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)setpgid(0, 0);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(75);
+    for (uint32_t i = 0; i < CLLM_SPAWN_FDS; i++)
+        if (how->keep_fd[i] > 0)
+            (void)fcntl(how->keep_fd[i], F_SETFD, 0);
+    fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && (write(fd, oom, strlen(oom)) < 0 || close(fd) < 0))
+        fd = -1; /* lowering it needs privilege; going on is right */
+    if (how->keep_environment)
+        (void)execv(path, argv);
+    else
+        (void)execve(path, argv, child_environment);
+    _exit(127);
+}
+
+int cllm_process_spawn(struct cllm_process *process, const char *path, char *const argv[],
+                       const struct cllm_spawn *how)
+{
+    pid_t parent = getpid();
+    char oom[16];
+    pid_t pid;
+
+    if (access(path, X_OK) != 0) {
+        int rc = cllm_err(-errno, "cannot run %s", path);
+
+        cllm_err_hint(
+            "the programs of CLLM stand in one directory: make, or make install");
+        return rc;
+    }
+    (void)snprintf(oom, sizeof oom, "%d", how->oom_score);
+    pid = fork();
+    if (pid < 0)
+        return cllm_err(-errno, "cannot start %s", path);
+    if (pid == 0)
+        become(path, argv, how, parent, oom);
+    process->pid = pid;
+    /* The child cannot be reaped by anybody else, so its pid is its own until we do. */
+    process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (process->pidfd < 0) {
+        int rc = cllm_err(-errno, "cannot watch process %d", (int)pid);
+
+        (void)kill(pid, SIGKILL);
+        (void)waitpid(pid, NULL, 0);
+        process->pid = 0;
+        return rc;
+    }
+    (void)fcntl(process->pidfd, F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+void cllm_process_signal(const struct cllm_process *process, int signal)
+{
+    if (process->pidfd >= 0)
+        (void)syscall(SYS_pidfd_send_signal, process->pidfd, signal, NULL, 0);
+}
+
+bool cllm_process_ended(const struct cllm_process *process, int timeout_ms)
+{
+    struct pollfd fd = {.fd = process->pidfd, .events = POLLIN};
+
+    return process->pid == 0 || poll(&fd, 1, timeout_ms) > 0;
+}
+
+void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending)
+{
+    siginfo_t info;
+    char name[16];
+    int rc;
+
+    memset(&info, 0, sizeof info);
+    do {
+        rc = waitid(P_PID, (id_t)process->pid, &info, WEXITED);
+    } while (rc != 0 && errno == EINTR);
+    CLLM_ASSERT(rc == 0);
+    *ending = (struct cllm_ending){.by_signal = info.si_code != CLD_EXITED,
+                                   .code = info.si_status};
+    if (ending->by_signal) {
+        ending->fault = info.si_status == SIGSEGV || info.si_status == SIGBUS ||
+                        info.si_status == SIGILL || info.si_status == SIGFPE ||
+                        info.si_status == SIGABRT || info.si_status == SIGSYS;
+        (void)snprintf(ending->text, sizeof ending->text, "killed by %s",
+                       cllm_signal_name(info.si_status, name));
+    } else {
+        (void)snprintf(ending->text, sizeof ending->text, "exit code %d", info.si_status);
+    }
+    (void)close(process->pidfd);
+    *process = (struct cllm_process){.pidfd = -1};
+}

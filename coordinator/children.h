@@ -1,0 +1,59 @@
+/*
+ * coordinator/children.h - processes: the only file of CLLM that forks, kills and reaps.
+ *
+ * Every child is fork + exec with its own binary, in a process group of its own (a Ctrl-C
+ * in the terminal reaches the guardian alone), with a scrubbed environment, default
+ * signals, PR_SET_PDEATHSIG = SIGKILL, and a pidfd. Signals go through the pidfd, so that
+ * a pid used again by a stranger is never hit.
+ */
+#ifndef CLLM_COORDINATOR_CHILDREN_H
+#define CLLM_COORDINATOR_CHILDREN_H
+
+#include <sys/types.h>
+
+#include "base/base.h"
+
+struct cllm_process {
+    pid_t pid; /* 0 = none */
+    int pidfd; /* readable when it has ended; -1 = none */
+};
+
+/* How a process ended. */
+struct cllm_ending {
+    bool by_signal;
+    int code;   /* exit code, or signal number */
+    bool fault; /* SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS: it may have scribbled
+                 */
+    char text[64]; /* "killed by SIGKILL", "exit code 1" */
+};
+
+#define CLLM_SPAWN_FDS 3
+
+struct cllm_spawn {
+    int keep_fd[CLLM_SPAWN_FDS]; /* stay open in the child; 0 = none; all others are
+                                    CLOEXEC */
+    int oom_score;               /* for the kernel's OOM killer; a refusal is ignored */
+    bool keep_environment;       /* Node Zero keeps its user's; others get a fixed one */
+};
+
+/* Execute @path with @argv (NULL-terminated). Returns 0 or a negative errno with text. */
+int cllm_process_spawn(struct cllm_process *process, const char *path, char *const argv[],
+                       const struct cllm_spawn *how);
+
+/* Send @signal; a process that has ended already is not an error. */
+void cllm_process_signal(const struct cllm_process *process, int signal);
+
+/* The process has ended (its pidfd is readable): reap it, close the pidfd, say how. */
+void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending);
+
+/* Has it ended? Waits up to @timeout_ms for it. */
+bool cllm_process_ended(const struct cllm_process *process, int timeout_ms);
+
+/* "SIGKILL" for 9, "signal 77" for unknown ones. */
+const char *cllm_signal_name(int signal, char out[16]);
+
+/* Directory of this program's binary, where its siblings are. Returns 0 or a negative
+ * errno. */
+int cllm_binary_directory(char *out, size_t bytes);
+
+#endif /* CLLM_COORDINATOR_CHILDREN_H */

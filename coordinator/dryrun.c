@@ -1,0 +1,98 @@
+/*
+ * coordinator/dryrun.c - the plan of a run, for people.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/units.h"
+#include "coordinator/plan.h"
+
+static void print_memory_row(const char *what, uint64_t bytes, const char *how)
+{
+    char size[CLLM_UNITS_BYTES];
+
+    (void)printf("    %-22s %10s  %s\n", what, cllm_format_bytes(size, bytes), how);
+}
+
+static void print_memory(const struct cllm_plan *plan)
+{
+    const struct cllm_geometry *g = &plan->geometry;
+    char text[96], each[CLLM_UNITS_BYTES];
+
+    (void)printf("  memory, shared (/dev/shm)\n");
+    print_memory_row("control", plan->control_bytes, "");
+    print_memory_row("parameters", plan->params_bytes,
+                     "2 versions of weights and two moments, f32");
+    (void)snprintf(text, sizeof text, "%u lane buffers of %s", g->n_buffers,
+                   cllm_format_bytes(each, cllm_vector_bytes(g)));
+    print_memory_row("gradients", plan->buffers_bytes, text);
+    (void)snprintf(text, sizeof text, "%u folds", g->n_folds);
+    print_memory_row("folded gradient", plan->folds_bytes, text);
+    (void)snprintf(text, sizeof text, "%u batches for %u steps, %u for validation",
+                   g->ring_slots, g->ring_steps, g->ring_eval_slots);
+    print_memory_row("ring", plan->ring_bytes, text);
+    (void)printf("  memory, private\n");
+    (void)snprintf(text, sizeof text, "%u x %s: activations, code and libraries",
+                   plan->workers, cllm_format_bytes(each, plan->worker_bytes));
+    print_memory_row("workers", plan->workers * plan->worker_bytes, text);
+    print_memory_row("loader, saver, others",
+                     plan->loader_bytes + plan->saver_bytes + plan->node_zero_bytes, "");
+    print_memory_row("total", plan->total_bytes, "");
+}
+
+static void print_data(const struct cllm_plan *plan)
+{
+    const struct cllm_geometry *g = &plan->geometry;
+    uint64_t batch = (uint64_t)g->lanes * g->microbatches * g->sequences;
+    char a[CLLM_UNITS_BYTES], b[CLLM_UNITS_BYTES];
+
+    (void)printf("  training data  %s tokens in %" PRIu64 " shards: %" PRIu64
+                 " windows of %u tokens\n",
+                 cllm_format_count(a, plan->train_tokens), plan->train_shards,
+                 plan->train_windows, g->context);
+    if (g->eval_microbatches > 0)
+        (void)printf("  validation     %s tokens; %" PRIu64 " fixed windows of %" PRIu64
+                     "\n",
+                     cllm_format_count(a, plan->valid_tokens),
+                     (uint64_t)g->lanes * g->eval_microbatches * g->sequences,
+                     plan->valid_windows);
+    else
+        (void)printf("  validation     none\n");
+    (void)printf("  steps          %" PRIu64 " = %s tokens = %.2f epochs\n", g->steps,
+                 cllm_format_count(b, g->steps * batch * g->context),
+                 (double)(g->steps * batch) / (double)plan->train_windows);
+}
+
+void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *config)
+{
+    const struct cllm_geometry *g = &plan->geometry;
+    uint64_t batch = (uint64_t)g->lanes * g->microbatches * g->sequences;
+    char a[CLLM_UNITS_BYTES];
+
+    (void)printf("run %s in %s\n", plan->run_id, plan->run_dir);
+    (void)printf(
+        "  model          %s parameters: %u layers, %u heads, width %u, context %u, "
+        "vocabulary %u\n",
+        cllm_format_count(a, g->n_params), g->layers, g->heads, g->width, g->context,
+        g->vocab);
+    (void)printf("  workers        %u\n", plan->workers);
+    (void)printf("  batch          %" PRIu64 " sequences = %" PRIu64
+                 " tokens = %u lanes x %u micro-batches x %u sequences\n",
+                 batch, batch * g->context, g->lanes, g->microbatches, g->sequences);
+    if (plan->workers > g->lanes)
+        (void)printf(
+            "                 %u lanes keep %u workers busy: [run] lanes = %u would "
+            "keep all\n",
+            g->lanes, g->lanes,
+            (uint32_t)cllm_div_up(plan->workers, CLLM_GROUP_LANES) * CLLM_GROUP_LANES);
+    print_data(plan);
+    (void)printf("  chunks         %u of %" PRIu64 " elements\n", g->n_chunks,
+                 g->chunk_elements);
+    print_memory(plan);
+    (void)printf("  files\n");
+    (void)printf("    %s/checkpoints/step-NNNNNNNNNN/   %s each, %" PRIu64
+                 " newest kept, and best\n",
+                 plan->run_dir, cllm_format_bytes(a, plan->checkpoint_bytes),
+                 config->checkpoint_keep);
+    (void)printf("    %s/{metrics,journal}.jsonl, log.txt, config.ini\n", plan->run_dir);
+}

@@ -1,0 +1,102 @@
+/*
+ * coordinator/node.h - the inside of Node Zero: what its files share. nodezero.h is the
+ * outside.
+ *
+ *   nodezero.c     the loop: the step moves on, work is given out
+ *   node_begin.c   locks, objects, descriptors, the first step
+ *   node_events.c  epoll: pidfds, signals, the eventfd that children ring
+ *   node_deaths.c  reports taken, the dead buried, what they held given back
+ *   node_end.c     reasons to stop, the last checkpoint, the last words
+ */
+#ifndef CLLM_COORDINATOR_NODE_H
+#define CLLM_COORDINATOR_NODE_H
+
+#include "base/log.h"
+#include "coordinator/journal.h"
+#include "coordinator/nodezero.h"
+#include "coordinator/plan.h"
+#include "coordinator/progress.h"
+#include "coordinator/saving.h"
+#include "coordinator/step.h"
+#include "coordinator/team.h"
+
+/* How the run is being brought to its end. */
+enum cllm_node_ending {
+    CLLM_ENDING_NO = 0,
+    CLLM_ENDING_STEP, /* asked to stop: finish the step, save, leave */
+    CLLM_ENDING_SAVE, /* save what is committed, leave */
+    CLLM_ENDING_NOW,  /* leave */
+};
+
+struct cllm_node {
+    const struct cllm_config *config;
+    struct cllm_plan plan;
+    struct cllm_control control;
+    struct cllm_team team;
+    struct cllm_step step;
+    struct cllm_saving saving;
+    struct cllm_journal journal;
+    struct cllm_progress progress;
+    int epoll_fd, event_fd, signal_fd, lock_fd, log_fd;
+
+    enum cllm_node_ending ending;
+    int exit_code;
+    char reason[512]; /* error text that ends the run; "" = none */
+    uint64_t ending_ns;
+    bool save_now; /* SIGUSR1 */
+
+    uint64_t step_began_ns;
+    uint64_t wait_data_before,
+        wait_saver_before; /* counters at the beginning of the step */
+    uint64_t
+        data_wait_since[CLLM_MAX_WORKERS]; /* 0 = that worker does not wait for data */
+};
+
+/* ---- node_begin.c ---- */
+
+/* Make or find the run and open everything. Returns 0 or a negative code with text. */
+int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options);
+
+/* ---- nodezero.c ---- */
+
+/* Open the step after the one in nz->step.record. */
+void cllm_node_open_step(struct cllm_node *nz);
+
+/* ---- node_events.c ---- */
+
+int cllm_node_open_events(struct cllm_node *nz);
+
+/* Sleep until something happens or a turn is over; signals and deaths are dealt with
+ * here. */
+void cllm_node_wait(struct cllm_node *nz);
+
+/* ---- node_deaths.c ---- */
+
+/* Take every report that is there. */
+void cllm_node_harvest(struct cllm_node *nz);
+
+/* The process of @slot has ended: take its last reports, bury it, give back what it held.
+ */
+void cllm_node_bury(struct cllm_node *nz, uint32_t slot);
+
+/* What the process of @slot says of itself. */
+const struct cllm_status *cllm_node_status(const struct cllm_node *nz, uint32_t slot);
+
+/* ---- node_end.c ---- */
+
+/* Tell people: terminal, log file and shared memory. */
+void cllm_node_announce(struct cllm_node *nz, enum cllm_log_level level,
+                        const char *text);
+
+/* The error text says why the run must end; what is committed is saved first. */
+void cllm_node_fail(struct cllm_node *nz, int rc);
+
+uint64_t cllm_node_committed(const struct cllm_node *nz);
+
+/* True when there is nothing left to wait for. */
+bool cllm_node_at_end(struct cllm_node *nz);
+
+/* Everybody leaves; objects are removed unless they hold what no checkpoint has. */
+void cllm_node_finish(struct cllm_node *nz);
+
+#endif /* CLLM_COORDINATOR_NODE_H */

@@ -1,0 +1,132 @@
+/*
+ * coordinator/node_begin.c - from a plan to a run that goes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "coordinator/beginning.h"
+#include "coordinator/node.h"
+#include "formats/file.h"
+
+#define LOCK_TRIES   1000
+#define LOCK_WAIT_NS (10 * CLLM_NS_PER_MS)
+
+/*
+ * Every process of a generation inherits this lock from its Node Zero; while it is taken,
+ * some process of an earlier generation still lives and may write.
+ */
+static int lock_generation(struct cllm_node *nz)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    int rc = cllm_file_join(path, nz->plan.run_dir, "generation.lock");
+
+    if (rc != 0)
+        return rc;
+    nz->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (nz->lock_fd < 0)
+        return cllm_err(-errno, "cannot open %s", path);
+    for (uint32_t i = 0; i < LOCK_TRIES; i++) {
+        struct timespec wait = cllm_timespec(LOCK_WAIT_NS);
+
+        if (flock(nz->lock_fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+        (void)nanosleep(&wait, NULL);
+    }
+    rc = cllm_err(-EBUSY, "processes of an earlier start of this run still live");
+    cllm_err_hint("fuser -v %s names them", path);
+    return rc;
+}
+
+static int open_log(struct cllm_node *nz)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    int rc = cllm_file_join(path, nz->plan.run_dir, "log.txt");
+
+    if (rc != 0)
+        return rc;
+    nz->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (nz->log_fd < 0)
+        return cllm_err(-errno, "cannot open %s", path);
+    cllm_log_set_file(nz->log_fd);
+    rc = cllm_file_join(path, nz->plan.run_dir, "config.ini");
+    if (rc != 0)
+        return rc;
+    return cllm_file_replace(path, nz->plan.config_text, strlen(nz->plan.config_text));
+}
+
+/* Who drives the run now; tools judge liveness by it. */
+static void sign_state(struct cllm_node *nz)
+{
+    struct cllm_state *state = nz->control.state;
+    uint32_t generation = cllm_load_relaxed(&state->node_zero_generation);
+
+    state->node_zero_pid = (uint32_t)getpid();
+    state->node_zero_start_ticks = cllm_process_start_ticks((uint64_t)getpid());
+    cllm_store_relaxed(&state->node_zero_generation, generation + 1);
+    cllm_store_relaxed(&state->heartbeat_ns, cllm_now_ns());
+    cllm_store_relaxed(&state->started_ns, cllm_now_ns());
+    cllm_store_relaxed(&state->hurry_version, 0);
+    cllm_store_relaxed(&state->run_state, CLLM_RUN_RUNNING);
+}
+
+static void open_first(struct cllm_node *nz, const struct cllm_beginning *beginning)
+{
+    cllm_step_init(&nz->step, &nz->control, nz->config, nz->team.workers);
+    switch (beginning->kind) {
+    case CLLM_BEGIN_ADOPTED:
+        /* The step that was going on is redone from the version it was computed from. */
+        nz->step.record = beginning->record;
+        cllm_store_relaxed(&nz->control.state->committed, beginning->record.step);
+        cllm_node_open_step(nz);
+        break;
+    case CLLM_BEGIN_CHECKPOINT:
+        cllm_step_open_load(&nz->step, &beginning->record);
+        break;
+    case CLLM_BEGIN_FRESH:
+    default:
+        cllm_step_open_initial(&nz->step);
+    }
+}
+
+int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
+{
+    struct cllm_beginning beginning;
+    int rc = lock_generation(nz);
+
+    if (rc == 0)
+        rc = cllm_beginning_find(&beginning, &nz->control, &nz->plan, options->resume,
+                                 options->allow_numerics_change);
+    if (rc == 0)
+        rc = open_log(nz);
+    if (rc == 0)
+        rc = cllm_journal_open(&nz->journal, nz->plan.run_dir, beginning.record.step);
+    if (rc == 0)
+        rc = cllm_node_open_events(nz);
+    if (rc == 0)
+        rc = cllm_team_init(&nz->team, &nz->control, nz->config, nz->plan.workers,
+                            nz->epoll_fd, nz->event_fd, nz->lock_fd);
+    if (rc != 0) {
+        /* Nothing of a fresh run is worth keeping; an adopted one stays. */
+        if (nz->control.header && beginning.kind != CLLM_BEGIN_ADOPTED)
+            cllm_objects_unlink(nz->plan.run_id, &nz->plan.geometry);
+        return rc;
+    }
+    nz->team.numerics = beginning.record.numerics;
+    nz->team.allow_numerics_change = options->allow_numerics_change;
+    cllm_saving_init(&nz->saving, &nz->control, cllm_team_saver(&nz->team));
+    cllm_progress_init(&nz->progress, nz->config, &beginning.record, cllm_now_ns());
+    sign_state(nz);
+    open_first(nz, &beginning);
+    cllm_info("run %s: %" PRIu64
+              " parameters, %u lanes, %u workers; cllm-shm watch %s shows it",
+              nz->plan.run_id, nz->plan.geometry.n_params, nz->plan.geometry.lanes,
+              nz->plan.workers, nz->plan.run_id);
+    return 0;
+}

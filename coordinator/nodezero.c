@@ -1,0 +1,297 @@
+/*
+ * coordinator/nodezero.c - the loop: look at everybody, move the step on, give out work,
+ * sleep.
+ *
+ * Each turn looks at all states again, so a lost or doubled wake-up changes nothing.
+ */
+#include "coordinator/nodezero.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "coordinator/lanes.h"
+#include "coordinator/node.h"
+#include "shm/slot.h"
+
+/* ---- the step ---- */
+
+static uint32_t count_idle(const struct cllm_node *nz)
+{
+    uint32_t n = 0;
+
+    for (uint32_t slot = 0; slot < nz->team.workers; slot++)
+        n += cllm_team_ready(&nz->team, slot) &&
+             cllm_slot_outstanding(&nz->control, slot) == 0;
+    return n;
+}
+
+/* The loader's word counts only while its process of this generation has said hello. */
+static struct cllm_step_world look_around(const struct cllm_node *nz)
+{
+    uint32_t loader = cllm_team_loader(&nz->team);
+    bool up = cllm_team_ready(&nz->team, loader);
+
+    /* acquire: pairs with the loader's release after the batches are in the ring */
+    return (struct cllm_step_world){
+        .filled = up ? cllm_load_acquire(&cllm_node_status(nz, loader)->filled) : 0,
+        .eval_ready =
+            up && cllm_load_acquire(&cllm_node_status(nz, loader)->eval_ready) != 0,
+        .target_pinned = cllm_saving_pins(&nz->saving, (uint32_t)(nz->step.step & 1)),
+        .idle = count_idle(nz),
+    };
+}
+
+void cllm_node_open_step(struct cllm_node *nz)
+{
+    struct cllm_step_record record = nz->step.record;
+
+    nz->step_began_ns = cllm_now_ns();
+    nz->wait_data_before = cllm_load_relaxed(&nz->control.state->wait_data_ns);
+    nz->wait_saver_before = cllm_load_relaxed(&nz->control.state->wait_saver_ns);
+    cllm_step_open(&nz->step, &record);
+}
+
+static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
+{
+    const struct cllm_geometry *g = &nz->control.header->geometry;
+    double ns = (double)(now - nz->step_began_ns);
+    double tokens = (double)g->lanes * g->microbatches * g->sequences * g->context;
+
+    return (struct cllm_metrics){
+        .step_s = ns * 1e-9,
+        .tokens_per_s = tokens / (ns * 1e-9),
+        .wait_data_s = (double)(cllm_load_relaxed(&nz->control.state->wait_data_ns) -
+                                nz->wait_data_before) *
+                       1e-9,
+        .wait_saver_s = (double)(cllm_load_relaxed(&nz->control.state->wait_saver_ns) -
+                                 nz->wait_saver_before) *
+                        1e-9,
+        .workers = nz->team.workers,
+        .evaluated = nz->step.record.valid_step == nz->step.step,
+    };
+}
+
+/* Is the step that was just committed to become a checkpoint? */
+static bool save_due(struct cllm_node *nz)
+{
+    const struct cllm_step_record *record = &nz->step.record;
+    const struct cllm_config *config = nz->config;
+    bool due =
+        nz->save_now || record->step == config->train_steps ||
+        nz->ending == CLLM_ENDING_STEP ||
+        (config->checkpoint_every > 0 && record->step % config->checkpoint_every == 0) ||
+        (config->checkpoint_best && record->valid_step == record->step &&
+         record->best_step == record->step);
+
+    nz->save_now = false;
+    return due;
+}
+
+/* A training step is complete: commit, tell, save if due, go on or come to the end. */
+static void commit(struct cllm_node *nz)
+{
+    uint64_t now;
+    struct cllm_metrics metrics;
+    int rc;
+
+    nz->step.numerics = nz->team.numerics;
+    cllm_step_commit(&nz->step);
+    cllm_slot_ring(&nz->control, cllm_team_loader(&nz->team));
+    now = cllm_now_ns();
+    metrics = measure(nz, now);
+    rc = cllm_journal_append(&nz->journal, &nz->step.record, &metrics);
+    if (rc != 0) {
+        cllm_node_fail(nz, rc);
+        return;
+    }
+    cllm_progress_step(&nz->progress, &nz->control, &nz->step.record, &metrics, now);
+    if (save_due(nz))
+        cllm_saving_request(&nz->saving, nz->step.record.step);
+    if (nz->ending == CLLM_ENDING_STEP ||
+        nz->step.record.step == nz->config->train_steps) {
+        nz->ending = CLLM_ENDING_SAVE;
+        nz->ending_ns = now;
+        cllm_store_relaxed(&nz->control.state->run_state, CLLM_RUN_STOPPING);
+        return;
+    }
+    cllm_node_open_step(nz);
+}
+
+/* Version 0 is made, or a checkpoint is loaded and must be what it says. */
+static void commit_beginning(struct cllm_node *nz)
+{
+    uint64_t expected = nz->step.record.root, step = nz->step.record.step;
+
+    nz->step.numerics = nz->team.numerics;
+    cllm_step_commit(&nz->step);
+    if (step > 0 && nz->step.record.root != expected) {
+        int rc =
+            cllm_err(CLLM_EDATA,
+                     "the checkpoint of step %" PRIu64 " was not loaded as saved", step);
+
+        cllm_err_detail("root %016" PRIx64 ", recorded %016" PRIx64, nz->step.record.root,
+                        expected);
+        cllm_node_fail(nz, rc);
+        nz->ending = CLLM_ENDING_NOW;
+        return;
+    }
+    cllm_store_relaxed(&nz->control.state->saved_step, step);
+    cllm_slot_ring(&nz->control, cllm_team_loader(&nz->team));
+    cllm_progress_init(&nz->progress, nz->config, &nz->step.record, cllm_now_ns());
+    cllm_node_open_step(nz);
+}
+
+static void move_on(struct cllm_node *nz)
+{
+    bool beginning =
+        cllm_load_relaxed(&nz->control.state->phase) == (uint32_t)CLLM_PHASE_INIT;
+
+    for (;;) {
+        struct cllm_step_world world = look_around(nz);
+
+        if (nz->ending >= CLLM_ENDING_SAVE)
+            return;
+        switch (cllm_step_advance(&nz->step, &world)) {
+        case CLLM_STEP_GOING:
+            cllm_saving_hurry_over(&nz->saving);
+            return;
+        case CLLM_STEP_PINNED:
+            cllm_saving_hurry(&nz->saving, (uint32_t)(nz->step.step & 1));
+            return;
+        case CLLM_STEP_NONFINITE:
+            cllm_node_fail(nz, CLLM_ENONFINITE);
+            return;
+        case CLLM_STEP_COMPLETE:
+        default:
+            if (beginning)
+                commit_beginning(nz);
+            else
+                commit(nz);
+            beginning = false;
+        }
+    }
+}
+
+/* ---- work ---- */
+
+/* An idle worker with nothing to do because batches are missing waits for data: count it.
+ */
+static void account_data_wait(struct cllm_node *nz, uint32_t slot, bool got_work,
+                              uint64_t now)
+{
+    bool starved = !got_work && cllm_slot_outstanding(&nz->control, slot) == 0 &&
+                   cllm_lanes_count(&nz->control, CLLM_LANE_EMPTY) > 0 &&
+                   cllm_lanes_count(&nz->control, CLLM_LANE_READY) == 0;
+    uint64_t *since = &nz->data_wait_since[slot];
+
+    if (*since != 0) {
+        (void)atomic_fetch_add_explicit(&nz->control.state->wait_data_ns, now - *since,
+                                        memory_order_relaxed);
+        nz->control.slots[slot].command.wait_data_ns += now - *since;
+    }
+    *since = starved ? now : 0;
+}
+
+/* One round over the workers, beginning with another one each step, so that all lanes
+ * meet all workers. @ahead: also those that have one assignment already. */
+static bool give_round(struct cllm_node *nz, bool ahead)
+{
+    uint32_t n = nz->team.workers;
+    bool any = false;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = (uint32_t)((nz->step.step + i) % n);
+        uint32_t out = cllm_slot_outstanding(&nz->control, slot);
+
+        if (!cllm_team_ready(&nz->team, slot) || out > (ahead ? 1U : 0U))
+            continue;
+        if (ahead && !cllm_step_plenty(&nz->step))
+            break;
+        any |= cllm_step_assign(&nz->step, slot);
+        nz->control.slots[slot].command.state =
+            cllm_slot_outstanding(&nz->control, slot) > 0 ? CLLM_SLOT_BUSY
+                                                          : CLLM_SLOT_IDLE;
+    }
+    return any;
+}
+
+static void give_work(struct cllm_node *nz)
+{
+    uint32_t saver = cllm_team_saver(&nz->team);
+    uint64_t now = cllm_now_ns();
+
+    if (nz->ending < CLLM_ENDING_SAVE) {
+        (void)give_round(nz, false);
+        (void)give_round(nz, true);
+        for (uint32_t slot = 0; slot < nz->team.workers; slot++)
+            if (cllm_team_ready(&nz->team, slot))
+                account_data_wait(nz, slot, false, now);
+        if (cllm_team_ready(&nz->team, saver) &&
+            cllm_slot_outstanding(&nz->control, saver) == 0)
+            (void)cllm_step_assign(&nz->step, saver);
+    }
+    cllm_saving_tend(&nz->saving, cllm_team_ready(&nz->team, saver));
+}
+
+static void check_loader(struct cllm_node *nz)
+{
+    uint32_t slot = cllm_team_loader(&nz->team);
+    const struct cllm_status *status = cllm_node_status(nz, slot);
+    int32_t error;
+
+    if (!cllm_team_ready(&nz->team, slot) || cllm_load_acquire(&status->failed) == 0)
+        return;
+    error = cllm_load_relaxed(&status->error);
+    cllm_node_fail(nz, cllm_err(error == CLLM_EDATA ? CLLM_EDATA : -EIO,
+                                "the loader gave up: %.400s", status->last_words));
+}
+
+/* ---- all together ---- */
+
+static void loop(struct cllm_node *nz)
+{
+    while (!cllm_node_at_end(nz)) {
+        int rc = cllm_team_tend(&nz->team, cllm_now_ns());
+
+        if (rc != 0)
+            cllm_node_fail(nz, rc);
+        cllm_node_harvest(nz);
+        check_loader(nz);
+        move_on(nz);
+        give_work(nz);
+        cllm_progress_status(&nz->progress, &nz->control, nz->team.workers,
+                             cllm_now_ns());
+        cllm_node_wait(nz);
+    }
+}
+
+int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *options)
+{
+    struct cllm_node nz = {.config = config,
+                           .epoll_fd = -1,
+                           .event_fd = -1,
+                           .signal_fd = -1,
+                           .lock_fd = -1,
+                           .log_fd = -1,
+                           .journal = {.journal_fd = -1, .metrics_fd = -1}};
+    int rc = cllm_plan_init(&nz.plan, config);
+
+    if (rc == 0)
+        rc = cllm_node_begin(&nz, options);
+    if (rc == 0) {
+        loop(&nz);
+        cllm_node_finish(&nz);
+        rc = nz.exit_code;
+    } else {
+        cllm_err_print("cllm-coord");
+        rc = cllm_exit_code(rc);
+    }
+    cllm_journal_close(&nz.journal);
+    cllm_log_set_file(-1);
+    cllm_control_detach(&nz.control);
+    cllm_plan_fini(&nz.plan);
+    return rc;
+}

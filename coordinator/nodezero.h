@@ -1,0 +1,24 @@
+/*
+ * coordinator/nodezero.h - Node Zero: one thread, one epoll loop, no tensors.
+ *
+ * It schedules and commits and never computes a batch. Everything that must outlive it
+ * stands in the control object; what is here can be made again from there.
+ */
+#ifndef CLLM_COORDINATOR_NODEZERO_H
+#define CLLM_COORDINATOR_NODEZERO_H
+
+#include "base/config.h"
+
+struct cllm_options {
+    const char *config_path;
+    bool resume;
+    bool dry_run;
+    bool allow_numerics_change;
+    bool node_zero; /* started by the guardian */
+};
+
+/* Train the run that @config describes to its end. Returns an exit code (base/err.h);
+ * error text has been printed. */
+int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *options);
+
+#endif /* CLLM_COORDINATOR_NODEZERO_H */

@@ -1,0 +1,355 @@
+/*
+ * coordinator/plan.c - from configuration and shards to geometry and identity.
+ */
+#include "coordinator/plan.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "formats/file.h"
+
+#define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
+#define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: a buffer a lane up to here */
+#define ELEMENTS_UNIT      1024         /* the parameter vector ends on a page */
+
+/* Private memory of a process beyond what it plans: code, libraries, stacks, heap. */
+#define WORKER_BASE_BYTES    (28u << 20)
+#define LOADER_BASE_BYTES    (8u << 20)
+#define SAVER_BASE_BYTES     (8u << 20)
+#define NODE_ZERO_BASE_BYTES (12u << 20)
+
+static uint32_t count_cores(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    return (uint32_t)cllm_max_u64((uint64_t)CPU_COUNT(&set), 1);
+}
+
+/* ---- identity ---- */
+
+/* "<last part of the directory>-<8 hex digits of its whole path>" */
+static void name_run(struct cllm_plan *plan)
+{
+    const char *base = strrchr(plan->run_dir, '/');
+    char stem[33];
+    size_t n = 0;
+
+    base = base ? base + 1 : plan->run_dir;
+    for (; *base && n + 1 < sizeof stem; base++)
+        stem[n++] = isalnum((unsigned char)*base) ? *base : '_';
+    stem[n] = '\0';
+    (void)snprintf(plan->run_id, sizeof plan->run_id, "%s-%08x", n ? stem : "run",
+                   (unsigned)cllm_hash(plan->run_dir, strlen(plan->run_dir), 0));
+}
+
+static int find_run_directory(struct cllm_plan *plan, const struct cllm_config *config)
+{
+    char *absolute;
+    int rc = cllm_file_mkdirs(config->run_dir);
+
+    if (rc != 0)
+        goto add_context;
+    absolute = realpath(config->run_dir, NULL);
+    if (!absolute) {
+        rc = cllm_err(-errno, "cannot find %s", config->run_dir);
+        goto add_context;
+    }
+    if (strlen(absolute) >= sizeof plan->run_dir)
+        rc = cllm_err(-ENAMETOOLONG, "path of %zu bytes, at most %zu", strlen(absolute),
+                      sizeof plan->run_dir - 1);
+    else
+        (void)snprintf(plan->run_dir, sizeof plan->run_dir, "%s", absolute);
+    free(absolute);
+    if (rc == 0)
+        return 0;
+add_context:
+    cllm_err_add("run directory %s", config->run_dir);
+    cllm_err_hint("[run] dir names a directory that this user may write");
+    return rc;
+}
+
+/* Everything in the configuration that changes the weights, in one canonical text. */
+static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geometry *g)
+{
+    char text[1024];
+    int n = snprintf(
+        text, sizeof text,
+        "vocab %u context %u layers %u heads %u width %u lanes %u microbatches %u "
+        "sequences %u eval %u chunk %" PRIu64 " steps %" PRIu64 " seed %" PRIu64
+        " lr %a min %a warmup %" PRIu64 " schedule %u beta %a %a eps %a decay %a "
+        "clip %a eval_every %" PRIu64,
+        g->vocab, g->context, g->layers, g->heads, g->width, g->lanes, g->microbatches,
+        g->sequences, g->eval_microbatches, g->chunk_elements, g->steps, g->seed,
+        c->train_learning_rate, c->train_min_learning_rate, c->train_warmup,
+        c->train_schedule, c->train_beta1, c->train_beta2, c->train_epsilon,
+        c->train_weight_decay, c->train_clip, c->train_eval_every);
+
+    CLLM_ASSERT(n > 0);
+    CLLM_ASSERT((size_t)n < sizeof text);
+    return cllm_hash(text, (size_t)n, 0);
+}
+
+/* ---- geometry ---- */
+
+/* Largest micro-batch that divides a lane's share (and its validation share) and is not
+ * big. */
+static uint32_t choose_micro_batch(uint64_t share, uint64_t eval_share, uint64_t context)
+{
+    for (uint64_t n = share; n > 1; n--)
+        if (share % n == 0 && eval_share % n == 0 && n * context <= MICRO_BATCH_TOKENS)
+            return (uint32_t)n;
+    return 1;
+}
+
+static int plan_batch(struct cllm_geometry *g, const struct cllm_config *config)
+{
+    uint64_t share = config->train_batch / g->lanes;
+    uint64_t eval_share =
+        config->data_valid.n > 0 ? config->train_eval_batch / g->lanes : 0;
+    int rc;
+
+    g->sequences = config->train_micro_batch == CLLM_CONFIG_AUTO
+                       ? choose_micro_batch(share, eval_share, g->context)
+                       : (uint32_t)config->train_micro_batch;
+    g->microbatches = (uint32_t)(share / g->sequences);
+    if (eval_share % g->sequences != 0) {
+        rc = cllm_err(CLLM_ECONFIG,
+                      "train.eval_batch = %" PRIu64
+                      " is not a multiple of lanes x micro_batch = %u",
+                      config->train_eval_batch, g->lanes * g->sequences);
+        cllm_err_hint(
+            "nearest: %" PRIu64,
+            cllm_max_u64(config->train_eval_batch / (g->lanes * g->sequences), 1) *
+                g->lanes * g->sequences);
+        return rc;
+    }
+    g->eval_microbatches = (uint32_t)(eval_share / g->sequences);
+    return 0;
+}
+
+static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config)
+{
+    struct cllm_geometry *g = &plan->geometry;
+    uint64_t ring_slots;
+
+    g->chunk_elements = config->run_chunk;
+    g->n_chunks = (uint32_t)cllm_div_up(g->n_elements, g->chunk_elements);
+    g->n_groups = (uint32_t)cllm_div_up(g->lanes, CLLM_GROUP_LANES);
+    g->n_folds = g->n_groups > 1 ? 4 : 2;
+    plan->workers = config->run_workers == CLLM_CONFIG_AUTO
+                        ? (uint32_t)cllm_min_u64(count_cores(), g->lanes)
+                        : (uint32_t)config->run_workers;
+    /* Room for as many workers as could ever have something to do. */
+    g->n_worker_slots =
+        (uint32_t)cllm_min_u64(cllm_max_u64(plan->workers, g->lanes), CLLM_MAX_WORKERS);
+    g->n_slots = g->n_worker_slots + 2;
+    if (config->run_lane_buffers != CLLM_CONFIG_AUTO)
+        g->n_buffers = (uint32_t)cllm_min_u64(config->run_lane_buffers, g->lanes);
+    else if (g->lanes * cllm_vector_bytes(g) <= SMALL_BUFFERS)
+        g->n_buffers = g->lanes;
+    else
+        g->n_buffers = (uint32_t)cllm_min_u64(g->lanes, plan->workers + 2);
+    g->ring_steps = (uint32_t)config->loader_steps_ahead + 1;
+    ring_slots = (uint64_t)g->ring_steps * g->lanes * g->microbatches;
+    if (ring_slots > (1u << 24)) {
+        int rc = cllm_err(CLLM_ECONFIG, "the batch ring would have %" PRIu64 " slots",
+                          ring_slots);
+
+        cllm_err_hint("raise [train] micro_batch, or lower [loader] steps_ahead");
+        return rc;
+    }
+    g->ring_slots = (uint32_t)ring_slots;
+    g->ring_eval_slots = g->lanes * g->eval_microbatches;
+    return 0;
+}
+
+static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *config)
+{
+    const struct cllm_gpt_config gpt = {.vocab = (uint32_t)config->model_vocab,
+                                        .context = (uint32_t)config->model_context,
+                                        .layers = (uint32_t)config->model_layers,
+                                        .heads = (uint32_t)config->model_heads,
+                                        .width = (uint32_t)config->model_width};
+    struct cllm_geometry *g = &plan->geometry;
+    int rc = cllm_gpt_plan_init(&plan->gpt, &gpt);
+
+    if (rc != 0)
+        return rc;
+    g->vocab = gpt.vocab;
+    g->context = gpt.context;
+    g->layers = gpt.layers;
+    g->heads = gpt.heads;
+    g->width = gpt.width;
+    g->n_params = plan->gpt.n_params;
+    g->n_elements = cllm_align_up(plan->gpt.n_elements, ELEMENTS_UNIT);
+    g->lanes = (uint32_t)config->run_lanes;
+    g->steps = config->train_steps;
+    g->seed = config->train_seed;
+    rc = plan_batch(g, config);
+    if (rc == 0)
+        rc = plan_objects(plan, config);
+    if (rc != 0)
+        cllm_gpt_plan_fini(&plan->gpt);
+    return rc;
+}
+
+/* ---- data ---- */
+
+/* Shards of one list: checked, counted, their manifest lines appended to @out. */
+static int plan_dataset(struct cllm_plan *plan, const struct cllm_config_list *list,
+                        const char *section, FILE *out, uint64_t *tokens,
+                        uint64_t *windows, uint64_t *shards)
+{
+    struct cllm_dataset dataset;
+    uint64_t hash = 0;
+    char *text;
+    int rc;
+
+    (void)fprintf(out, "[%s]\n", section);
+    if (list->n == 0)
+        return 0;
+    rc = cllm_dataset_open(&dataset, list->item, list->n, plan->geometry.context);
+    if (rc != 0) {
+        cllm_err_add("[data] %s", section);
+        return rc;
+    }
+    rc = cllm_dataset_hash(&dataset, &hash);
+    text = cllm_dataset_manifest(&dataset, NULL);
+    if (rc == 0 && !text)
+        rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
+    if (rc == 0)
+        (void)fputs(text, out);
+    free(text);
+    plan->manifest_hash = cllm_hash(&hash, sizeof hash, plan->manifest_hash);
+    *tokens = dataset.n_tokens;
+    *windows = dataset.n_windows;
+    if (shards)
+        *shards = dataset.n_shards;
+    cllm_dataset_close(&dataset);
+    return rc;
+}
+
+static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
+{
+    size_t bytes;
+    FILE *out = open_memstream(&plan->manifest_text, &bytes);
+    int rc;
+
+    if (!out)
+        return cllm_err(-errno, "cannot keep the list of shards");
+    rc = plan_dataset(plan, &config->data_train, "train", out, &plan->train_tokens,
+                      &plan->train_windows, &plan->train_shards);
+    if (rc == 0)
+        rc = plan_dataset(plan, &config->data_valid, "valid", out, &plan->valid_tokens,
+                          &plan->valid_windows, NULL);
+    if (fclose(out) != 0 && rc == 0)
+        rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
+    if (rc == 0 && config->data_valid.n > 0 &&
+        plan->valid_windows < config->train_eval_batch) {
+        rc = cllm_err(CLLM_ECONFIG,
+                      "train.eval_batch = %" PRIu64
+                      ", but the validation data has %" PRIu64 " windows of %u tokens",
+                      config->train_eval_batch, plan->valid_windows,
+                      plan->geometry.context);
+        cllm_err_hint("lower [train] eval_batch, or give more validation data");
+    }
+    if (rc != 0) {
+        free(plan->manifest_text);
+        plan->manifest_text = NULL;
+    }
+    return rc;
+}
+
+/* ---- memory ---- */
+
+static void plan_memory(struct cllm_plan *plan)
+{
+    const struct cllm_geometry *g = &plan->geometry;
+    struct cllm_control_plan control = cllm_plan_control(plan);
+    uint64_t chunk_bytes = g->chunk_elements * sizeof(float);
+
+    plan->control_bytes = cllm_control_bytes(&control);
+    plan->params_bytes = 2 * cllm_params_bytes(g);
+    plan->buffers_bytes = g->n_buffers * cllm_vector_bytes(g);
+    plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
+    plan->ring_bytes = cllm_ring_bytes(g);
+    plan->worker_bytes =
+        cllm_gpt_arena_bytes(&plan->gpt, g->sequences, g->context, true) +
+        cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES;
+    plan->loader_bytes = LOADER_BASE_BYTES;
+    plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
+    plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
+    plan->shared_bytes = plan->control_bytes + plan->params_bytes + plan->buffers_bytes +
+                         plan->folds_bytes + plan->ring_bytes;
+    plan->total_bytes = plan->shared_bytes + plan->workers * plan->worker_bytes +
+                        plan->loader_bytes + plan->saver_bytes + plan->node_zero_bytes;
+    plan->checkpoint_bytes = 3 * g->n_params * sizeof(float);
+}
+
+int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
+{
+    struct cllm_config again;
+    int rc;
+
+    *plan = (struct cllm_plan){0};
+    rc = find_run_directory(plan, config);
+    if (rc != 0)
+        return rc;
+    name_run(plan);
+    rc = plan_geometry(plan, config);
+    if (rc != 0)
+        return rc;
+    rc = plan_data(plan, config);
+    if (rc != 0)
+        goto fini;
+    plan->config_hash = hash_config(config, &plan->geometry);
+    plan->config_text = cllm_config_text(config);
+    if (!plan->config_text) {
+        rc = cllm_err(-ENOMEM, "cannot keep the configuration");
+        goto fini;
+    }
+    /* Children will read this text: whatever it cannot carry must show here. */
+    cllm_config_init(&again);
+    rc = cllm_config_parse(&again, plan->config_text, "effective configuration");
+    cllm_config_fini(&again);
+    if (rc != 0)
+        goto fini;
+    plan_memory(plan);
+    if (plan->workers > plan->geometry.lanes)
+        cllm_warn(
+            "%u workers, but a step has %u lanes: at most %u workers compute at once",
+            plan->workers, plan->geometry.lanes, plan->geometry.lanes);
+    return 0;
+fini:
+    cllm_plan_fini(plan);
+    return rc;
+}
+
+void cllm_plan_fini(struct cllm_plan *plan)
+{
+    cllm_gpt_plan_fini(&plan->gpt);
+    free(plan->config_text);
+    free(plan->manifest_text);
+    *plan = (struct cllm_plan){0};
+}
+
+struct cllm_control_plan cllm_plan_control(const struct cllm_plan *plan)
+{
+    return (struct cllm_control_plan){.run_id = plan->run_id,
+                                      .run_dir = plan->run_dir,
+                                      .config = plan->config_text,
+                                      .manifest = plan->manifest_text,
+                                      .config_hash = plan->config_hash,
+                                      .manifest_hash = plan->manifest_hash,
+                                      .geometry = plan->geometry};
+}

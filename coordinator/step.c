@@ -1,0 +1,408 @@
+/*
+ * coordinator/step.c - phases of a step; the table is in coordinator/README.md.
+ */
+#include "coordinator/step.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/err.h"
+#include "coordinator/lanes.h"
+#include "model/schedule.h"
+#include "shm/chunk.h"
+#include "shm/slot.h"
+
+static const struct cllm_geometry *geometry(const struct cllm_step *step)
+{
+    return &step->control->header->geometry;
+}
+
+static enum cllm_phase phase(const struct cllm_step *step)
+{
+    return (enum cllm_phase)cllm_load_relaxed(&step->control->state->phase);
+}
+
+static void enter(struct cllm_step *step, enum cllm_phase next)
+{
+    cllm_store_relaxed(&step->control->state->phase, (uint32_t)next);
+}
+
+static uint32_t folded(const struct cllm_step *step)
+{
+    return cllm_load_relaxed(&step->control->state->folded_lanes);
+}
+
+/* An assignment of @kind for this step with everything else "none". */
+static struct cllm_assignment blank(const struct cllm_step *step, enum cllm_work kind)
+{
+    return (struct cllm_assignment){.kind = (uint32_t)kind,
+                                    .step = step->step,
+                                    .lane = CLLM_NONE,
+                                    .buffer = CLLM_NONE,
+                                    .fold_from = CLLM_NONE,
+                                    .fold_to = CLLM_NONE,
+                                    .fold_add = CLLM_NONE};
+}
+
+bool cllm_step_evaluates(const struct cllm_config *config, uint64_t step)
+{
+    if (config->data_valid.n == 0)
+        return false;
+    return step == config->train_steps ||
+           (config->train_eval_every > 0 && step % config->train_eval_every == 0);
+}
+
+void cllm_step_init(struct cllm_step *step, struct cllm_control *control,
+                    const struct cllm_config *config, uint32_t workers)
+{
+    *step = (struct cllm_step){
+        .control = control, .config = config, .workers = workers, .numerics = 0};
+}
+
+/* ---- version 0, or one from a checkpoint ---- */
+
+void cllm_step_open_initial(struct cllm_step *step)
+{
+    struct cllm_assignment work;
+
+    step->step = 0;
+    step->record = (struct cllm_step_record){
+        .valid_loss = (double)NAN, .best_loss = (double)NAN, .loss = (double)NAN};
+    work = blank(step, CLLM_WORK_INIT);
+    work.target = 0;
+    cllm_sweep_begin(&step->sweep, step->control, &work, step->workers);
+    enter(step, CLLM_PHASE_INIT);
+}
+
+void cllm_step_open_load(struct cllm_step *step, const struct cllm_step_record *record)
+{
+    struct cllm_assignment work;
+
+    step->step = record->step;
+    step->record = *record;
+    work = blank(step, CLLM_WORK_LOAD);
+    work.target = (uint32_t)(record->step & 1);
+    cllm_sweep_begin(&step->sweep, step->control, &work, 1);
+    enter(step, CLLM_PHASE_INIT);
+}
+
+/* ---- a training step ---- */
+
+void cllm_step_open(struct cllm_step *step, const struct cllm_step_record *committed)
+{
+    const struct cllm_geometry *g = geometry(step);
+
+    step->step = committed->step + 1;
+    step->record = *committed;
+    step->record.step = step->step;
+    step->record.cursor += (uint64_t)g->lanes * g->microbatches * g->sequences;
+    step->group_fold = CLLM_NONE;
+    step->total_fold = CLLM_NONE;
+    step->run_hi = 0;
+    step->sweep.active = false;
+    cllm_lanes_open(step->control);
+    cllm_store_relaxed(&step->control->state->folded_lanes, 0);
+    enter(step, CLLM_PHASE_COMPUTE);
+}
+
+/*
+ * Fold the finished lanes at the front now? A long run costs less traffic than many short
+ * ones, so not before the group is complete, or somebody is idle, or a lane waits for a
+ * buffer.
+ */
+static bool fold_now(const struct cllm_step *step, uint32_t run,
+                     const struct cllm_step_world *world)
+{
+    const struct cllm_control *control = step->control;
+    uint32_t end = folded(step) + run;
+    uint32_t ready = cllm_lanes_count(control, CLLM_LANE_READY);
+
+    if (run == 0)
+        return false;
+    if (end == geometry(step)->lanes || end % CLLM_GROUP_LANES == 0)
+        return true;
+    if (ready == 0)
+        return world->idle > 0;
+    return cllm_lanes_free_buffer(control) == CLLM_NONE;
+}
+
+static void begin_fold(struct cllm_step *step, uint32_t run)
+{
+    struct cllm_assignment work = blank(step, CLLM_WORK_FOLD);
+    uint32_t front = folded(step);
+
+    work.lane_lo = front;
+    work.lane_hi = front + run;
+    work.fold_from = step->group_fold;
+    work.fold_to = step->group_fold == CLLM_NONE ? 0 : 1 - step->group_fold;
+    for (uint32_t i = 0; i < run; i++)
+        work.buffers[i] = (uint16_t)step->control->lane[front + i].buffer;
+    step->run_hi = front + run;
+    cllm_sweep_begin(&step->sweep, step->control, &work, step->workers);
+}
+
+/* The present group is complete: add it to the groups before it (folds 2 and 3
+ * alternate). */
+static void begin_merge(struct cllm_step *step)
+{
+    struct cllm_assignment work = blank(step, CLLM_WORK_MERGE);
+
+    work.fold_from = step->total_fold;
+    work.fold_to = step->total_fold == CLLM_NONE ? 2 : 5 - step->total_fold;
+    work.fold_add = step->group_fold;
+    cllm_sweep_begin(&step->sweep, step->control, &work, step->workers);
+}
+
+/* A fold run or a merge is complete in all chunks. */
+static void end_fold(struct cllm_step *step)
+{
+    const struct cllm_geometry *g = geometry(step);
+    bool group_complete =
+        step->run_hi == g->lanes || step->run_hi % CLLM_GROUP_LANES == 0;
+
+    step->sweep.active = false;
+    if (step->sweep.work.kind == CLLM_WORK_MERGE) {
+        step->total_fold = step->sweep.work.fold_to;
+        step->group_fold = CLLM_NONE;
+        return;
+    }
+    step->group_fold = step->sweep.work.fold_to;
+    for (uint32_t l = folded(step); l < step->run_hi; l++)
+        step->control->lane[l].state = CLLM_LANE_FOLDED;
+    cllm_store_relaxed(&step->control->state->folded_lanes, step->run_hi);
+    if (group_complete && g->n_groups > 1)
+        begin_merge(step);
+}
+
+static enum cllm_step_outcome advance_compute(struct cllm_step *step,
+                                              const struct cllm_step_world *world)
+{
+    uint32_t run;
+
+    cllm_lanes_fill(step->control, step->step, world->filled);
+    if (cllm_sweep_done(&step->sweep, step->control))
+        end_fold(step);
+    if (step->sweep.active)
+        return CLLM_STEP_GOING;
+    if (folded(step) == geometry(step)->lanes) {
+        step->total_fold =
+            geometry(step)->n_groups > 1 ? step->total_fold : step->group_fold;
+        enter(step, CLLM_PHASE_UPDATE);
+        return CLLM_STEP_GOING;
+    }
+    run = cllm_lanes_done_run(step->control, folded(step));
+    if (fold_now(step, run, world))
+        begin_fold(step, run);
+    if (cllm_lanes_count(step->control, CLLM_LANE_DONE) + folded(step) ==
+        geometry(step)->lanes)
+        enter(step, CLLM_PHASE_FOLD);
+    return CLLM_STEP_GOING;
+}
+
+/* Sum over lanes in lane order: the order is part of the bits. */
+static double sum_losses(const struct cllm_step *step, uint64_t *tokens)
+{
+    double loss = 0;
+
+    *tokens = 0;
+    for (uint32_t l = 0; l < geometry(step)->lanes; l++) {
+        loss += step->control->lane[l].loss;
+        *tokens += step->control->lane[l].tokens;
+    }
+    return loss;
+}
+
+/* Loss, global norm and clip scale; pure functions of the lane and chunk tables. */
+static int norm(struct cllm_step *step)
+{
+    const struct cllm_config *config = step->config;
+    struct cllm_step_record *record = &step->record;
+    uint64_t tokens;
+    double squares = 0, scale;
+    double loss = sum_losses(step, &tokens);
+
+    for (uint32_t c = 0; c < geometry(step)->n_chunks; c++)
+        squares += step->control->chunk[c].sum_squares;
+    record->loss = loss / (double)tokens;
+    record->grad_norm = sqrt(squares) / (double)tokens;
+    record->tokens += tokens;
+    scale = 1.0 / (double)tokens;
+    if (config->train_clip > 0 && record->grad_norm > config->train_clip)
+        scale *= config->train_clip / record->grad_norm;
+    record->grad_scale = (float)scale;
+    record->learning_rate = cllm_schedule_rate(
+        (enum cllm_schedule_kind)config->train_schedule,
+        (float)config->train_learning_rate, (float)config->train_min_learning_rate,
+        config->train_warmup, config->train_steps, step->step);
+    if (isfinite(record->loss) && isfinite(record->grad_norm))
+        return 0;
+    return cllm_err(CLLM_ENONFINITE, "step %" PRIu64 ": loss %g, gradient norm %g",
+                    step->step, record->loss, record->grad_norm);
+}
+
+static int begin_update(struct cllm_step *step)
+{
+    struct cllm_assignment work = blank(step, CLLM_WORK_UPDATE);
+    int rc = norm(step);
+
+    if (rc != 0)
+        return rc;
+    work.version = (uint32_t)((step->step - 1) & 1);
+    work.target = (uint32_t)(step->step & 1);
+    work.fold_from = step->total_fold;
+    work.learning_rate = step->record.learning_rate;
+    work.grad_scale = step->record.grad_scale;
+    cllm_sweep_begin(&step->sweep, step->control, &work, step->workers);
+    return 0;
+}
+
+static enum cllm_step_outcome advance_update(struct cllm_step *step,
+                                             const struct cllm_step_world *world)
+{
+    if (cllm_sweep_done(&step->sweep, step->control)) {
+        step->sweep.active = false;
+        if (!cllm_step_evaluates(step->config, step->step)) {
+            enter(step, CLLM_PHASE_COMMIT);
+            return CLLM_STEP_COMPLETE;
+        }
+        cllm_lanes_open(step->control);
+        enter(step, CLLM_PHASE_EVAL);
+        return CLLM_STEP_GOING;
+    }
+    if (step->sweep.active)
+        return CLLM_STEP_GOING;
+    if (world->target_pinned)
+        return CLLM_STEP_PINNED;
+    return begin_update(step) == 0 ? CLLM_STEP_GOING : CLLM_STEP_NONFINITE;
+}
+
+static enum cllm_step_outcome advance_eval(struct cllm_step *step,
+                                           const struct cllm_step_world *world)
+{
+    struct cllm_step_record *record = &step->record;
+    uint64_t tokens;
+    double loss;
+
+    if (world->eval_ready)
+        cllm_lanes_fill_all(step->control);
+    if (cllm_lanes_count(step->control, CLLM_LANE_DONE) != geometry(step)->lanes)
+        return CLLM_STEP_GOING;
+    loss = sum_losses(step, &tokens);
+    record->valid_loss = loss / (double)tokens;
+    record->valid_step = step->step;
+    if (!(record->best_loss <= record->valid_loss)) {
+        record->best_loss = record->valid_loss;
+        record->best_step = step->step;
+    }
+    enter(step, CLLM_PHASE_COMMIT);
+    return CLLM_STEP_COMPLETE;
+}
+
+enum cllm_step_outcome cllm_step_advance(struct cllm_step *step,
+                                         const struct cllm_step_world *world)
+{
+    enum cllm_phase before;
+    enum cllm_step_outcome outcome;
+
+    do {
+        before = phase(step);
+        switch (before) {
+        case CLLM_PHASE_INIT:
+            outcome = cllm_sweep_done(&step->sweep, step->control) ? CLLM_STEP_COMPLETE
+                                                                   : CLLM_STEP_GOING;
+            break;
+        case CLLM_PHASE_COMPUTE:
+        case CLLM_PHASE_FOLD:
+            outcome = advance_compute(step, world);
+            break;
+        case CLLM_PHASE_UPDATE:
+            outcome = advance_update(step, world);
+            break;
+        case CLLM_PHASE_EVAL:
+            outcome = advance_eval(step, world);
+            break;
+        case CLLM_PHASE_COMMIT:
+            return CLLM_STEP_COMPLETE;
+        case CLLM_PHASE_NONE:
+        case CLLM_PHASE_LAST:
+        default:
+            return CLLM_STEP_GOING;
+        }
+    } while (outcome == CLLM_STEP_GOING && phase(step) != before);
+    return outcome;
+}
+
+/* ---- work out, reports in ---- */
+
+bool cllm_step_plenty(const struct cllm_step *step)
+{
+    return !step->sweep.active &&
+           cllm_lanes_count(step->control, CLLM_LANE_READY) >= step->workers;
+}
+
+bool cllm_step_assign(struct cllm_step *step, uint32_t slot)
+{
+    bool saver = slot == geometry(step)->n_worker_slots + 1;
+
+    if (step->sweep.active && (step->sweep.work.kind == CLLM_WORK_LOAD) == saver &&
+        cllm_sweep_assign(&step->sweep, step->control, slot))
+        return true;
+    if (saver)
+        return false;
+    if (phase(step) == CLLM_PHASE_COMPUTE)
+        return cllm_lanes_assign(step->control, slot, CLLM_WORK_LANE, step->step,
+                                 (uint32_t)((step->step - 1) & 1));
+    if (phase(step) == CLLM_PHASE_EVAL)
+        return cllm_lanes_assign(step->control, slot, CLLM_WORK_EVAL, step->step,
+                                 (uint32_t)(step->step & 1));
+    return false;
+}
+
+int cllm_step_take(struct cllm_step *step, const struct cllm_report *report)
+{
+    if (report->kind != CLLM_WORK_LANE && report->kind != CLLM_WORK_EVAL) {
+        cllm_sweep_take(&step->sweep, step->control, report);
+        return 0;
+    }
+    if (report->flags & CLLM_REPORT_BAD_BATCH) {
+        cllm_lanes_refetch(step->control, report->lane);
+        return 0;
+    }
+    if (!(report->flags & CLLM_REPORT_FINITE)) {
+        int rc =
+            cllm_err(CLLM_ENONFINITE, "step %" PRIu64 ", lane %u: the %s is not finite",
+                     report->step, report->lane,
+                     report->kind == CLLM_WORK_LANE ? "loss or gradient" : "loss");
+
+        cllm_err_detail("loss sum %g over %" PRIu64 " tokens", report->loss,
+                        report->tokens);
+        cllm_err_hint(
+            "lower [train] learning_rate or clip, or lengthen warmup; go on from the "
+            "last checkpoint with --resume");
+        return rc;
+    }
+    cllm_lanes_done(step->control, report);
+    return 0;
+}
+
+void cllm_step_commit(struct cllm_step *step)
+{
+    struct cllm_control *control = step->control;
+    struct cllm_step_record *record = &step->record;
+    struct cllm_step_record *place = &control->record[record->step & 1];
+
+    record->root = cllm_chunk_root(control->chunk, geometry(step)->n_chunks,
+                                   (uint32_t)(record->step & 1));
+    record->numerics = step->numerics;
+    record->sum = cllm_step_record_sum(record);
+    step->sweep.active = false;
+    /* A torn record has a wrong sum; the other one still stands for the step before. */
+    place->sum = 0;
+    cllm_fence_release();
+    *place = *record;
+    /* release: pairs with the acquire of the loader and of tools */
+    cllm_store_release(&control->state->committed, record->step);
+    enter(step, CLLM_PHASE_NONE);
+}

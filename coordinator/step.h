@@ -1,0 +1,83 @@
+/*
+ * coordinator/step.h - one training step: compute, fold, norm, update, evaluate, commit.
+ *
+ * A state machine over the lane and chunk tables. Phases are left when a predicate over
+ * states holds ("all lanes folded"), so a death changes who is assigned, never what is
+ * waited for. Nothing in here waits, starts processes, or knows time: events go in
+ * (cllm_step_take, cllm_step_revoke), assignments come out (cllm_step_assign).
+ */
+#ifndef CLLM_COORDINATOR_STEP_H
+#define CLLM_COORDINATOR_STEP_H
+
+#include "base/config.h"
+#include "coordinator/sweep.h"
+#include "shm/control.h"
+
+struct cllm_step {
+    struct cllm_control *control;
+    const struct cllm_config *config;
+    uint32_t workers;
+    uint64_t numerics; /* of the kernel path; into every record */
+
+    uint64_t step; /* being computed; 0 = version 0 is being made */
+    struct cllm_sweep sweep;
+    uint32_t
+        group_fold; /* fold that holds the present group's sum; CLLM_NONE = none yet */
+    uint32_t total_fold; /* fold that holds the finished groups' sum */
+    uint32_t run_hi;     /* lanes [0, run_hi) will be folded when the active run is */
+
+    struct cllm_step_record record; /* of this step, filled on the way */
+};
+
+/* What the step machine must be told about the rest of the world. */
+struct cllm_step_world {
+    uint64_t filled; /* the loader's watermark */
+    bool eval_ready; /* all validation batches are in the ring */
+    bool
+        target_pinned; /* the saver still reads the version that the update would write */
+    uint32_t idle;     /* workers without work */
+};
+
+enum cllm_step_outcome {
+    CLLM_STEP_GOING = 0,
+    CLLM_STEP_PINNED,    /* all that is left waits for the saver */
+    CLLM_STEP_COMPLETE,  /* commit it */
+    CLLM_STEP_NONFINITE, /* loss or gradient is not finite; error text says where */
+};
+
+void cllm_step_init(struct cllm_step *step, struct cllm_control *control,
+                    const struct cllm_config *config, uint32_t workers);
+
+/* Make version 0 from the seed: complete when all chunks are initialised. */
+void cllm_step_open_initial(struct cllm_step *step);
+
+/* Load a checkpoint: @record is what the run goes on from; the saver fills its version.
+ */
+void cllm_step_open_load(struct cllm_step *step, const struct cllm_step_record *record);
+
+/* Begin the step after @committed. */
+void cllm_step_open(struct cllm_step *step, const struct cllm_step_record *committed);
+
+/* Move on as far as states allow. */
+enum cllm_step_outcome cllm_step_advance(struct cllm_step *step,
+                                         const struct cllm_step_world *world);
+
+/* Give @slot one more piece of work; false when there is none for it now. */
+bool cllm_step_assign(struct cllm_step *step, uint32_t slot);
+
+/* Work that is left is so much that a second assignment ahead makes sense. */
+bool cllm_step_plenty(const struct cllm_step *step);
+
+/* A valid report of @slot. Returns 0, or CLLM_ENONFINITE with text. */
+int cllm_step_take(struct cllm_step *step, const struct cllm_report *report);
+
+/*
+ * Seal and commit: root hash, record, committed counter. Release; afterwards step->record
+ * is what was committed and another step may be opened.
+ */
+void cllm_step_commit(struct cllm_step *step);
+
+/* Does the committed step @record end with a validation? */
+bool cllm_step_evaluates(const struct cllm_config *config, uint64_t step);
+
+#endif /* CLLM_COORDINATOR_STEP_H */

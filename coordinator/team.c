@@ -1,0 +1,299 @@
+/*
+ * coordinator/team.c - who lives, who is due, who was too often.
+ */
+#include "coordinator/team.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "shm/slot.h"
+
+#define HELLO_NS     (60 * CLLM_NS_PER_S)  /* a starting process says hello within this */
+#define COOLDOWN_NS  (10 * CLLM_NS_PER_MS) /* first cool-down; doubles */
+#define COOLDOWN_MAX (5 * CLLM_NS_PER_S)
+#define SHORT_LIFE_NS \
+    (2 * CLLM_NS_PER_S) /* an end sooner than this lengthens the cool-down */
+#define OOM_WORKER 600
+#define OOM_OTHER  300
+
+static struct cllm_command *command_of(const struct cllm_team *team, uint32_t slot)
+{
+    return &team->control->slots[slot].command;
+}
+
+static void enter(struct cllm_team *team, uint32_t slot, enum cllm_slot_state state)
+{
+    command_of(team, slot)->state = (uint32_t)state;
+    command_of(team, slot)->since_ns = cllm_now_ns();
+}
+
+static uint32_t n_slots(const struct cllm_team *team)
+{
+    return team->control->header->geometry.n_slots;
+}
+
+uint32_t cllm_team_loader(const struct cllm_team *team)
+{
+    return team->control->header->geometry.n_worker_slots;
+}
+
+uint32_t cllm_team_saver(const struct cllm_team *team)
+{
+    return team->control->header->geometry.n_worker_slots + 1;
+}
+
+bool cllm_team_wanted(const struct cllm_team *team, uint32_t slot)
+{
+    return slot < team->workers || slot >= cllm_team_loader(team);
+}
+
+bool cllm_team_ready(const struct cllm_team *team, uint32_t slot)
+{
+    uint32_t state = command_of(team, slot)->state;
+
+    return state == CLLM_SLOT_IDLE || state == CLLM_SLOT_BUSY;
+}
+
+int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
+                   const struct cllm_config *config, uint32_t workers, int epoll_fd,
+                   int event_fd, int generation_lock)
+{
+    *team = (struct cllm_team){.control = control,
+                               .config = config,
+                               .epoll_fd = epoll_fd,
+                               .event_fd = event_fd,
+                               .generation_lock = generation_lock,
+                               .workers = workers};
+    for (uint32_t i = 0; i < CLLM_LEN(team->process); i++)
+        team->process[i].pidfd = -1;
+    return cllm_binary_directory(team->binaries, sizeof team->binaries);
+}
+
+/* ---- start ---- */
+
+static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
+{
+    struct cllm_command *command = command_of(team, slot);
+    struct cllm_spawn how = {.keep_fd = {team->event_fd, team->generation_lock},
+                             .oom_score =
+                                 slot < cllm_team_loader(team) ? OOM_WORKER : OOM_OTHER};
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = slot};
+    char path[1100], slot_text[16], generation[16], fd[16], parent[16];
+    char *argv[] = {path,
+                    (char[]){"--run"},
+                    team->control->header->run_id,
+                    (char[]){"--slot"},
+                    slot_text,
+                    (char[]){"--generation"},
+                    generation,
+                    (char[]){"--eventfd"},
+                    fd,
+                    (char[]){"--parent"},
+                    parent,
+                    NULL};
+    int rc;
+
+    (void)snprintf(path, sizeof path, "%s/cllm-%s", team->binaries,
+                   cllm_role_name(command->role));
+    (void)snprintf(slot_text, sizeof slot_text, "%u", slot);
+    (void)snprintf(generation, sizeof generation, "%u",
+                   cllm_slot_renew(team->control, slot));
+    (void)snprintf(fd, sizeof fd, "%d", team->event_fd);
+    (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
+    rc = cllm_process_spawn(&team->process[slot], path, argv, &how);
+    if (rc != 0)
+        return rc;
+    command->pid = (uint32_t)team->process[slot].pid;
+    command->start_ticks = cllm_process_start_ticks(command->pid);
+    team->started_ns[slot] = now_ns;
+    if (epoll_ctl(team->epoll_fd, EPOLL_CTL_ADD, team->process[slot].pidfd, &event) != 0)
+        return cllm_err(-errno, "cannot watch %s", path);
+    enter(team, slot, CLLM_SLOT_STARTING);
+    return 0;
+}
+
+/* ---- hello ---- */
+
+static int check_numerics(struct cllm_team *team, uint32_t slot, uint64_t numerics,
+                          const char *kernels)
+{
+    int rc;
+
+    if (slot >= cllm_team_loader(team) || numerics == team->numerics)
+        return 0;
+    if (team->numerics == 0 || team->allow_numerics_change) {
+        if (team->numerics != 0)
+            cllm_warn(
+                "the numbers of this machine or build differ from those the run began "
+                "with (%016" PRIx64 " then, %016" PRIx64 " now); going on as asked",
+                team->numerics, numerics);
+        team->numerics = numerics;
+        team->allow_numerics_change = false;
+        return 0;
+    }
+    rc = cllm_err(CLLM_EDATA, "worker %u makes other numbers than this run", slot);
+    cllm_err_detail("self-test %016" PRIx64 " with %s, the run has %016" PRIx64, numerics,
+                    kernels, team->numerics);
+    cllm_err_hint(
+        "resume on a machine and build like the first one, or accept other bits with "
+        "--allow-numerics-change");
+    return rc;
+}
+
+static int greet(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
+{
+    struct cllm_command *command = command_of(team, slot);
+    uint64_t numerics;
+    char kernels[64];
+
+    if (cllm_slot_hello(team->control, slot, &numerics, kernels)) {
+        enter(team, slot, CLLM_SLOT_IDLE);
+        if (command->deaths == 0 && (slot == 0 || slot >= cllm_team_loader(team)))
+            cllm_info("%s %u is ready: %s", cllm_role_name(command->role), slot, kernels);
+        else
+            cllm_debug("%s %u is ready", cllm_role_name(command->role), slot);
+        return check_numerics(team, slot, numerics, kernels);
+    }
+    if (now_ns - team->started_ns[slot] > HELLO_NS) {
+        cllm_warn("%s %u (pid %u) did not come up within %" PRIu64 " s: ended",
+                  cllm_role_name(command->role), slot, command->pid,
+                  HELLO_NS / CLLM_NS_PER_S);
+        cllm_team_kill(team, slot);
+    }
+    return 0;
+}
+
+int cllm_team_tend(struct cllm_team *team, uint64_t now_ns)
+{
+    int rc = 0;
+
+    for (uint32_t slot = 0; rc == 0 && slot < n_slots(team); slot++) {
+        uint32_t state = command_of(team, slot)->state;
+        bool due = state == CLLM_SLOT_EMPTY ||
+                   (state == CLLM_SLOT_COOLDOWN && now_ns >= team->due_ns[slot]);
+
+        if (due && cllm_team_wanted(team, slot) && !team->leaving)
+            rc = start(team, slot, now_ns);
+        else if (state == CLLM_SLOT_STARTING)
+            rc = greet(team, slot, now_ns);
+    }
+    return rc;
+}
+
+uint64_t cllm_team_next_due(const struct cllm_team *team)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (uint32_t slot = 0; slot < n_slots(team); slot++)
+        if (command_of(team, slot)->state == CLLM_SLOT_COOLDOWN)
+            next = cllm_min_u64(next, team->due_ns[slot]);
+    return next;
+}
+
+/* ---- end ---- */
+
+static int check_budget(struct cllm_team *team, uint64_t now_ns)
+{
+    uint64_t window_ns = (uint64_t)(team->config->run_restart_window * 1e9);
+    uint64_t recent = 0;
+    uint64_t kept = cllm_min_u64(team->n_deaths, CLLM_TEAM_DEATHS);
+    int rc;
+
+    for (uint64_t i = 0; i < kept; i++)
+        recent += now_ns - team->death_ns[i] < window_ns;
+    if (recent <= team->config->run_restart_limit)
+        return 0;
+    rc = cllm_err(
+        CLLM_EBUDGET, "%" PRIu64 " processes died within %g s, %" PRIu64 " are forgiven",
+        recent, team->config->run_restart_window, team->config->run_restart_limit);
+    cllm_err_hint(
+        "log.txt and cllm-shm show show what they died of; [run] restart_limit sets "
+        "the budget; --resume goes on");
+    return rc;
+}
+
+static void write_obituary(struct cllm_team *team, uint32_t slot, const char *how)
+{
+    struct cllm_command *command = command_of(team, slot);
+    const char *words = team->control->slots[slot].own.status.last_words;
+    size_t n = strnlen(words, sizeof team->control->slots[slot].own.status.last_words);
+
+    (void)snprintf(command->obituary, sizeof command->obituary, "pid %u, %s%s%.*s",
+                   command->pid, how, n > 0 ? ": " : "", (int)n, words);
+}
+
+int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
+                   struct cllm_ending *ending)
+{
+    struct cllm_command *command = command_of(team, slot);
+    uint64_t wait_ns = COOLDOWN_NS;
+
+    (void)epoll_ctl(team->epoll_fd, EPOLL_CTL_DEL, team->process[slot].pidfd, NULL);
+    cllm_process_reap(&team->process[slot], ending);
+    write_obituary(team, slot, ending->text);
+    command->pid = 0;
+    command->posted = command->reported; /* what was unanswered is void */
+    if (team->leaving) {
+        enter(team, slot, CLLM_SLOT_EMPTY);
+        return 0;
+    }
+    command->deaths++;
+    (void)atomic_fetch_add_explicit(&team->control->state->deaths, 1,
+                                    memory_order_relaxed);
+    team->death_ns[team->n_deaths++ % CLLM_TEAM_DEATHS] = now_ns;
+    team->streak[slot] =
+        now_ns - team->started_ns[slot] < SHORT_LIFE_NS ? team->streak[slot] + 1 : 0;
+    for (uint32_t i = 0; i < team->streak[slot] && wait_ns < COOLDOWN_MAX; i++)
+        wait_ns *= 2;
+    team->due_ns[slot] = now_ns + cllm_min_u64(wait_ns, COOLDOWN_MAX);
+    enter(team, slot, CLLM_SLOT_COOLDOWN);
+    return check_budget(team, now_ns);
+}
+
+void cllm_team_kill(struct cllm_team *team, uint32_t slot)
+{
+    if (team->process[slot].pid == 0)
+        return;
+    cllm_process_signal(&team->process[slot], SIGKILL);
+    enter(team, slot, CLLM_SLOT_KILLING);
+}
+
+void cllm_team_dismiss(struct cllm_team *team, int timeout_ms)
+{
+    const struct cllm_assignment leave = {
+        .kind = CLLM_WORK_EXIT, .lane = CLLM_NONE, .buffer = CLLM_NONE};
+    uint64_t until = cllm_now_ns() + (uint64_t)timeout_ms * CLLM_NS_PER_MS;
+    struct cllm_ending ending;
+
+    team->leaving = true;
+    for (uint32_t slot = 0; slot < n_slots(team); slot++) {
+        if (team->process[slot].pid == 0)
+            continue;
+        if (cllm_team_ready(team, slot) && cllm_slot_outstanding(team->control, slot) < 2)
+            (void)cllm_slot_post(team->control, slot, &leave);
+        else
+            cllm_team_kill(team, slot);
+    }
+    for (uint32_t slot = 0; slot < n_slots(team); slot++) {
+        uint64_t now = cllm_now_ns();
+
+        if (team->process[slot].pid == 0)
+            continue;
+        if (!cllm_process_ended(&team->process[slot],
+                                now < until ? (int)((until - now) / CLLM_NS_PER_MS)
+                                            : 0)) {
+            cllm_process_signal(&team->process[slot], SIGKILL);
+            (void)cllm_process_ended(&team->process[slot], -1);
+        }
+        (void)cllm_team_bury(team, slot, cllm_now_ns(), &ending);
+    }
+}

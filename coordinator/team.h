@@ -1,0 +1,72 @@
+/*
+ * coordinator/team.h - the processes of a run: started, greeted, buried, started again.
+ *
+ * The slot table in the control object holds what is known of each; here are the handles
+ * (pidfds) and the restart budget. States: coordinator/README.md.
+ */
+#ifndef CLLM_COORDINATOR_TEAM_H
+#define CLLM_COORDINATOR_TEAM_H
+
+#include "base/config.h"
+#include "coordinator/children.h"
+#include "shm/control.h"
+
+#define CLLM_TEAM_DEATHS 1024 /* newest deaths remembered for the restart budget */
+
+struct cllm_team {
+    struct cllm_control *control;
+    const struct cllm_config *config;
+    char binaries[1024]; /* directory of the programs */
+    int epoll_fd;        /* pidfds are added with the slot as data */
+    int event_fd;        /* children ring it */
+    int generation_lock; /* inherited by every child */
+    uint32_t workers;    /* worker slots [0, workers) are wanted */
+    bool leaving;        /* start nobody any more */
+
+    struct cllm_process process[CLLM_MAX_WORKERS + 2];
+    uint64_t started_ns[CLLM_MAX_WORKERS + 2];
+    uint64_t due_ns[CLLM_MAX_WORKERS + 2]; /* COOLDOWN: when to start again */
+    uint32_t streak[CLLM_MAX_WORKERS + 2]; /* short lives in a row */
+
+    uint64_t n_deaths;
+    uint64_t death_ns[CLLM_TEAM_DEATHS];
+
+    uint64_t numerics; /* what every worker must make; 0 = the first one says */
+    bool allow_numerics_change;
+};
+
+int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
+                   const struct cllm_config *config, uint32_t workers, int epoll_fd,
+                   int event_fd, int generation_lock);
+
+uint32_t cllm_team_loader(const struct cllm_team *team); /* slot numbers */
+uint32_t cllm_team_saver(const struct cllm_team *team);
+bool cllm_team_wanted(const struct cllm_team *team, uint32_t slot);
+
+/* Said hello and lives: may be given work. */
+bool cllm_team_ready(const struct cllm_team *team, uint32_t slot);
+
+/*
+ * Start who is wanted and due, greet who has said hello, end who does not say it.
+ * Returns 0 or a negative code with text that ends the run.
+ */
+int cllm_team_tend(struct cllm_team *team, uint64_t now_ns);
+
+/* When the next cool-down ends; UINT64_MAX = none. */
+uint64_t cllm_team_next_due(const struct cllm_team *team);
+
+/*
+ * @slot's process has ended; its reports have been taken. Reaps it, writes the obituary
+ * into the slot, plans the restart. Returns 0, or CLLM_EBUDGET with text.
+ */
+int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
+                   struct cllm_ending *ending);
+
+/* End @slot's process now; it will be buried and started again. */
+void cllm_team_kill(struct cllm_team *team, uint32_t slot);
+
+/* Ask everybody to leave, wait @timeout_ms, end the rest, bury all. Starts nobody again.
+ */
+void cllm_team_dismiss(struct cllm_team *team, int timeout_ms);
+
+#endif /* CLLM_COORDINATOR_TEAM_H */

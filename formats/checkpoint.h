@@ -1,0 +1,127 @@
+/*
+ * formats/checkpoint.h - checkpoint directories: step-0000001000/ and how they come to
+ * be.
+ *
+ *     model.safetensors      the weights, Hugging Face names
+ *     config.json            Hugging Face GPT-2 configuration
+ *     optimizer.safetensors  m.<name> of all tensors, then v.<name>
+ *     run.json               step, cursor, fingerprint, root hash, losses
+ *     manifest.json          bytes and SHA-256 of the other four; written last
+ *
+ * All five depend on the training alone: not on time, host, paths or worker count, so
+ * two runs of the same bits give the same directory. A checkpoint is written as
+ * step-NNNNNNNNNN.tmp, made durable, then renamed; a directory without that suffix is
+ * complete, or it does not verify.
+ *
+ *     begin -> [write model, optimizer] -> describe -> commit -> link "last" -> prune
+ */
+#ifndef CLLM_FORMATS_CHECKPOINT_H
+#define CLLM_FORMATS_CHECKPOINT_H
+
+#include "base/base.h"
+#include "formats/file.h"
+#include "formats/gpt2_names.h"
+#include "formats/safetensors.h"
+
+#define CLLM_CHECKPOINT_MODEL     "model.safetensors"
+#define CLLM_CHECKPOINT_CONFIG    "config.json"
+#define CLLM_CHECKPOINT_OPTIMIZER "optimizer.safetensors"
+#define CLLM_CHECKPOINT_RUN       "run.json"
+#define CLLM_CHECKPOINT_MANIFEST  "manifest.json"
+#define CLLM_CHECKPOINT_HEX_BYTES 65         /* fingerprint and hashes: up to 64 digits */
+#define CLLM_CHECKPOINT_STEP_MAX  9999999999 /* ten digits in the name */
+
+struct cllm_checkpoint_info {
+    /* run.json */
+    uint64_t step;
+    uint64_t cursor; /* sequences of the training order consumed */
+    uint64_t tokens; /* trained on */
+    char fingerprint[CLLM_CHECKPOINT_HEX_BYTES]; /* of the numerics; lower-case hex */
+    char root[CLLM_CHECKPOINT_HEX_BYTES];        /* of the parameters; lower-case hex */
+    char data[CLLM_CHECKPOINT_HEX_BYTES]; /* cllm_dataset_hash() of the training data */
+    double train_loss;                    /* nats a token; NaN = none */
+    double valid_loss;                    /* newest validation; NaN = none */
+    double best_loss;                     /* least validation loss so far; NaN = none */
+    uint64_t valid_step, best_step;       /* 0 with NaN */
+
+    /* config.json */
+    uint32_t vocab, context, layers, heads, width;
+    double norm_epsilon; /* of LayerNorm, 1e-5 */
+    double init_range;   /* of the initial weights, 0.02 */
+};
+
+/* ---- writing (the saver) ---- */
+
+/* "step-0000001000" or, with @temp, "step-0000001000.tmp". */
+void cllm_checkpoint_name(char name[32], uint64_t step, bool temp);
+
+/* Make an empty temporary directory for @step in @checkpoints (made when missing); one
+ * left by a dead process is removed first. @temp gets its path. */
+int cllm_checkpoint_begin(const char *checkpoints, uint64_t step,
+                          char temp[CLLM_FILE_PATH_BYTES]);
+
+/* Create @name in @temp with room for the whole file (posix_fallocate, so that a full
+ * disk is found now) and the plan's header written. Returns an fd that the caller fills
+ * at plan->data_off, fsyncs and closes; or a negative errno with text. */
+int cllm_checkpoint_create(const char *temp, const char *name,
+                           const struct cllm_safetensors_plan *plan);
+
+/* Write config.json, run.json and, after reading all four files back for their SHA-256,
+ * manifest.json. Each is fsynced, then the directory. */
+int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info);
+
+/* Its three parts, for who needs them alone. */
+int cllm_checkpoint_write_config(const char *dir,
+                                 const struct cllm_checkpoint_info *info);
+int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info *info);
+int cllm_checkpoint_write_manifest(const char *dir);
+
+/* Give the temporary directory of @step its final name, durably, if it verifies (without
+ * a second look at the tensors' SHA-256). One of that name that is
+ * there already (a run redone from an older checkpoint) is exchanged and removed. */
+int cllm_checkpoint_commit(const char *checkpoints, uint64_t step);
+
+/* Point the link @name ("last", "best") in @checkpoints at @step's directory. */
+int cllm_checkpoint_link(const char *checkpoints, const char *name, uint64_t step);
+
+/* Remove all but the @keep (at least 1) newest checkpoints and those that `best` and
+ * `last` point at, and all temporary directories. @removed (may be NULL) counts. */
+int cllm_checkpoint_prune(const char *checkpoints, uint32_t keep, uint32_t *removed);
+
+/* ---- reading ---- */
+
+/*
+ * Is the checkpoint in @dir whole? Manifest in its exact form, every file's size,
+ * config.json and run.json, both safetensors files' structure, names and shapes against
+ * the configuration; @deep: every file's SHA-256 too. Returns 0; CLLM_EDATA with text for
+ * a bad one; a negative errno with text when it cannot be read. @info (may be NULL) is
+ * filled on success.
+ */
+int cllm_checkpoint_verify(const char *dir, bool deep, struct cllm_checkpoint_info *info);
+
+/* The newest directory in @checkpoints that verifies (deep), into @dir. Those passed over
+ * are named with the reason through cllm_warn(). With text: -ENOENT when there is no
+ * checkpoint at all, CLLM_EDATA when there are some and none of them verifies. */
+int cllm_checkpoint_newest(const char *checkpoints, char dir[CLLM_FILE_PATH_BYTES]);
+
+struct cllm_checkpoint {
+    char dir[CLLM_FILE_PATH_BYTES];
+    struct cllm_checkpoint_info info;
+    struct cllm_safetensors model;
+    struct cllm_safetensors optimizer;
+};
+
+/*
+ * Open a checkpoint, verified deep. @path is a checkpoint directory, or a run directory,
+ * or a run's checkpoints directory; of those, the one that `last` points at, or else the
+ * newest that verifies. On failure nothing is left to close.
+ */
+int cllm_checkpoint_open(struct cllm_checkpoint *checkpoint, const char *path);
+void cllm_checkpoint_close(struct cllm_checkpoint *checkpoint);
+
+/* All @count elements of tensor @name into @out: a Hugging Face name, or "m."/"v." and
+ * one for the optimizer's. A missing name or another count is CLLM_EDATA with text. */
+int cllm_checkpoint_read(const struct cllm_checkpoint *checkpoint, const char *name,
+                         float *out, uint64_t count);
+
+#endif /* CLLM_FORMATS_CHECKPOINT_H */

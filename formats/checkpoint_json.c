@@ -1,0 +1,411 @@
+/*
+ * formats/checkpoint_json.c - write and read config.json, run.json and manifest.json.
+ *
+ * Texts are in the stable form of formats/json.h. The manifest is refused unless it is
+ * byte for byte the text that we would write for the same values, so no flipped byte in
+ * it can pass.
+ */
+#include "formats/checkpoint_json.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+#include "formats/json.h"
+#include "formats/sha256.h"
+
+#define JSON_CAP_BYTES (1u << 20)
+#define RUN_FORMAT     "cllm-run"
+#define FILES_FORMAT   "cllm-checkpoint"
+#define VERSION        1
+#define GPT2_END       50256 /* <|endoftext|> of GPT-2's vocabulary */
+
+/* What the manifest lists, all of it and nothing else. */
+static const struct {
+    const char *name;
+    bool small; /* its SHA-256 is always checked */
+} files[] = {
+    {CLLM_CHECKPOINT_CONFIG, true},
+    {CLLM_CHECKPOINT_MODEL, false},
+    {CLLM_CHECKPOINT_OPTIMIZER, false},
+    {CLLM_CHECKPOINT_RUN, true},
+};
+
+/* Write @json (taken over; NULL when memory was out) as @dir/@name. */
+static int put(const char *dir, const char *name, json_t *json)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    size_t bytes = 0;
+    char *text = json == NULL ? NULL : cllm_json_dump(json, &bytes);
+    int rc = cllm_file_join(path, dir, name);
+
+    json_decref(json);
+    if (rc == 0 && text == NULL)
+        rc = cllm_err(-ENOMEM, "cannot write %s", path);
+    if (rc == 0)
+        rc = cllm_file_replace(path, text, bytes);
+    free(text);
+    return rc;
+}
+
+/* Load @dir/@name; @path gets its path for messages. */
+static int get(const char *dir, const char *name, char path[CLLM_FILE_PATH_BYTES],
+               json_t **json)
+{
+    int rc = cllm_file_join(path, dir, name);
+
+    return rc < 0 ? rc : cllm_json_load(path, JSON_CAP_BYTES, json);
+}
+
+/* ---- config.json ---- */
+
+int cllm_checkpoint_write_config(const char *dir, const struct cllm_checkpoint_info *info)
+{
+    /* A byte-level vocabulary has no begin or end of text. */
+    json_t *end = info->vocab > GPT2_END ? json_integer(GPT2_END) : json_null();
+    json_t *config = json_pack(
+        "{s:s, s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:n, s:f, s:f, s:f, s:f, s:f, "
+        "s:b, s:b, s:b, s:b, s:b, s:O, s:o, s:s}",
+        "model_type", "gpt2", "architectures", "GPT2LMHeadModel", "activation_function",
+        "gelu_new", "vocab_size", (json_int_t)info->vocab, "n_positions",
+        (json_int_t)info->context, "n_ctx", (json_int_t)info->context, "n_embd",
+        (json_int_t)info->width, "n_layer", (json_int_t)info->layers, "n_head",
+        (json_int_t)info->heads, "n_inner", "resid_pdrop", 0.0, "embd_pdrop", 0.0,
+        "attn_pdrop", 0.0, "layer_norm_epsilon", info->norm_epsilon, "initializer_range",
+        info->init_range, "scale_attn_weights", 1, "scale_attn_by_inverse_layer_idx", 0,
+        "reorder_and_upcast_attn", 0, "use_cache", 1, "tie_word_embeddings", 1,
+        "bos_token_id", end, "eos_token_id", end, "torch_dtype", "float32");
+
+    return put(dir, CLLM_CHECKPOINT_CONFIG, config);
+}
+
+/* A whole number between 1 and @max. */
+static int get_size(const json_t *json, const char *path, const char *key, uint32_t max,
+                    uint32_t *out)
+{
+    uint64_t value = 0;
+    int rc = cllm_json_get_u64(json, path, key, &value);
+
+    if (rc < 0)
+        return rc;
+    if (value < 1 || value > max)
+        return cllm_err(CLLM_EDATA, "%s: \"%s\": expected 1 to %u, found %" PRIu64, path,
+                        key, max, value);
+    *out = (uint32_t)value;
+    return 0;
+}
+
+/* Text that must be @expected. */
+static int expect_text(const json_t *json, const char *path, const char *key,
+                       const char *expected)
+{
+    const char *found = NULL;
+    int rc = cllm_json_get_text(json, path, key, &found);
+
+    if (rc == 0 && strcmp(found, expected) != 0)
+        rc = cllm_err(CLLM_EDATA, "%s: \"%s\": expected \"%s\", found \"%s\"", path, key,
+                      expected, found);
+    return rc;
+}
+
+static int parse_config(const json_t *json, const char *path,
+                        struct cllm_checkpoint_info *info)
+{
+    const struct {
+        const char *key;
+        uint32_t max; /* as in base/options.def */
+        uint32_t *out;
+    } sizes[] = {
+        {"vocab_size", 1048576, &info->vocab}, {"n_positions", 65536, &info->context},
+        {"n_layer", 512, &info->layers},       {"n_head", 1024, &info->heads},
+        {"n_embd", 65536, &info->width},
+    };
+    uint64_t inner = 0;
+    bool tied = false;
+    int rc = expect_text(json, path, "model_type", "gpt2");
+
+    if (rc == 0)
+        rc = expect_text(json, path, "activation_function", "gelu_new");
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(sizes); i++)
+        rc = get_size(json, path, sizes[i].key, sizes[i].max, sizes[i].out);
+    if (rc == 0)
+        rc = cllm_json_get_f64(json, path, "layer_norm_epsilon", &info->norm_epsilon);
+    if (rc == 0)
+        rc = cllm_json_get_f64(json, path, "initializer_range", &info->init_range);
+    if (rc == 0)
+        rc = cllm_json_get_bool(json, path, "tie_word_embeddings", &tied);
+    if (rc < 0)
+        return rc;
+    if (!tied)
+        return cllm_err(CLLM_EDATA, "%s: \"tie_word_embeddings\": expected true", path);
+    if (info->width % info->heads != 0)
+        return cllm_err(CLLM_EDATA, "%s: n_embd %u is not a multiple of n_head %u", path,
+                        info->width, info->heads);
+    if (!json_is_null(json_object_get(json, "n_inner"))) {
+        rc = cllm_json_get_u64(json, path, "n_inner", &inner);
+        if (rc == 0 && inner != 4 * (uint64_t)info->width)
+            rc = cllm_err(CLLM_EDATA, "%s: \"n_inner\": expected null or %u", path,
+                          4 * info->width);
+    }
+    return rc;
+}
+
+int cllm_checkpoint_read_config(const char *dir, struct cllm_checkpoint_info *info)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    json_t *json = NULL;
+    int rc = get(dir, CLLM_CHECKPOINT_CONFIG, path, &json);
+
+    if (rc == 0)
+        rc = parse_config(json, path, info);
+    json_decref(json);
+    return rc;
+}
+
+/* ---- run.json ---- */
+
+/* A loss for people and, exact, for the resumed run. NaN, that is none, becomes null. */
+static json_t *pack_loss(double loss)
+{
+    char decimal[64], hex[64];
+
+    if (!isfinite(loss))
+        return json_null();
+    (void)snprintf(decimal, sizeof decimal, "%.9g", loss);
+    (void)snprintf(hex, sizeof hex, "%a", loss);
+    return json_pack("{s:s, s:s}", "decimal", decimal, "hex", hex);
+}
+
+static int parse_loss(const json_t *json, const char *path, const char *key, double *out)
+{
+    json_t *loss = NULL;
+    const char *hex = "";
+    char *end = NULL;
+
+    if (json_is_null(json_object_get(json, key))) {
+        *out = (double)NAN;
+        return 0;
+    }
+    int rc = cllm_json_get_object(json, path, key, &loss);
+    if (rc == 0)
+        rc = cllm_json_get_text(loss, path, "hex", &hex);
+    if (rc < 0)
+        return rc;
+    *out = strtod(hex, &end);
+    if (end == hex || *end != '\0' || !isfinite(*out))
+        return cllm_err(CLLM_EDATA, "%s: \"%s\": expected a number, found \"%s\"", path,
+                        key, hex);
+    return 0;
+}
+
+static bool is_hex(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len > 0 && len < CLLM_CHECKPOINT_HEX_BYTES &&
+           strspn(text, "0123456789abcdef") == len;
+}
+
+int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info *info)
+{
+    CLLM_ASSERT(is_hex(info->fingerprint) && is_hex(info->root) && is_hex(info->data));
+    json_t *run = json_pack(
+        "{s:s, s:i, s:I, s:I, s:I, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:I}", "format",
+        RUN_FORMAT, "version", VERSION, "step", (json_int_t)info->step, "data_cursor",
+        (json_int_t)info->cursor, "tokens", (json_int_t)info->tokens, "fingerprint",
+        info->fingerprint, "root_hash", info->root, "data_hash", info->data, "train_loss",
+        pack_loss(info->train_loss), "valid_loss", pack_loss(info->valid_loss),
+        "valid_step", (json_int_t)info->valid_step, "best_loss",
+        pack_loss(info->best_loss), "best_step", (json_int_t)info->best_step);
+
+    return put(dir, CLLM_CHECKPOINT_RUN, run);
+}
+
+static int expect_format(const json_t *json, const char *path, const char *format)
+{
+    uint64_t version = 0;
+    int rc = expect_text(json, path, "format", format);
+
+    if (rc == 0)
+        rc = cllm_json_get_u64(json, path, "version", &version);
+    if (rc == 0 && version != VERSION) {
+        rc = cllm_err(CLLM_EDATA, "%s: \"version\": expected %d, found %" PRIu64, path,
+                      VERSION, version);
+        cllm_err_hint("it was written by another version of CLLM");
+    }
+    return rc;
+}
+
+static int parse_run(const json_t *json, const char *path,
+                     struct cllm_checkpoint_info *info)
+{
+    const struct {
+        const char *key;
+        uint64_t *out;
+    } counts[] = {
+        {"step", &info->step},           {"data_cursor", &info->cursor},
+        {"tokens", &info->tokens},       {"valid_step", &info->valid_step},
+        {"best_step", &info->best_step},
+    };
+    const struct {
+        const char *key;
+        char *out;
+    } hashes[] = {
+        {"fingerprint", info->fingerprint},
+        {"root_hash", info->root},
+        {"data_hash", info->data},
+    };
+    int rc = expect_format(json, path, RUN_FORMAT);
+
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(counts); i++)
+        rc = cllm_json_get_u64(json, path, counts[i].key, counts[i].out);
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(hashes); i++) {
+        const char *text = "";
+        rc = cllm_json_get_text(json, path, hashes[i].key, &text);
+        if (rc == 0 && !is_hex(text))
+            rc = cllm_err(CLLM_EDATA, "%s: \"%s\": expected 1 to 64 digits 0-9 a-f", path,
+                          hashes[i].key);
+        if (rc == 0)
+            memcpy(hashes[i].out, text, strlen(text) + 1);
+    }
+    if (rc == 0)
+        rc = parse_loss(json, path, "train_loss", &info->train_loss);
+    if (rc == 0)
+        rc = parse_loss(json, path, "valid_loss", &info->valid_loss);
+    if (rc == 0)
+        rc = parse_loss(json, path, "best_loss", &info->best_loss);
+    return rc;
+}
+
+int cllm_checkpoint_read_run(const char *dir, struct cllm_checkpoint_info *info)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    json_t *json = NULL;
+    int rc = get(dir, CLLM_CHECKPOINT_RUN, path, &json);
+
+    if (rc == 0)
+        rc = parse_run(json, path, info);
+    json_decref(json);
+    return rc;
+}
+
+/* ---- manifest.json ---- */
+
+int cllm_checkpoint_write_manifest(const char *dir)
+{
+    char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
+    json_t *list = json_object();
+    uint64_t bytes = 0;
+    int rc = list == NULL ? cllm_err(-ENOMEM, "cannot write the manifest of %s", dir) : 0;
+
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(files); i++) {
+        rc = cllm_file_join(path, dir, files[i].name);
+        if (rc == 0)
+            rc = cllm_sha256_file(path, hex, &bytes);
+        if (rc == 0 &&
+            json_object_set_new(
+                list, files[i].name,
+                json_pack("{s:I, s:s}", "bytes", (json_int_t)bytes, "sha256", hex)) != 0)
+            rc = cllm_err(-ENOMEM, "cannot write the manifest of %s", dir);
+    }
+    if (rc < 0) {
+        json_decref(list);
+        return rc;
+    }
+    return put(dir, CLLM_CHECKPOINT_MANIFEST,
+               json_pack("{s:s, s:i, s:o}", "format", FILES_FORMAT, "version", VERSION,
+                         "files", list));
+}
+
+/* File number @i against its entry in @list. */
+static int check_file(const char *dir, const char *where, const json_t *list, size_t i,
+                      bool deep)
+{
+    char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
+    const char *sha256 = "";
+    json_t *entry = NULL;
+    uint64_t bytes = 0;
+    struct stat st;
+    int rc = cllm_json_get_object(list, where, files[i].name, &entry);
+
+    if (rc == 0)
+        rc = cllm_json_get_u64(entry, where, "bytes", &bytes);
+    if (rc == 0)
+        rc = cllm_json_get_text(entry, where, "sha256", &sha256);
+    if (rc == 0)
+        rc = cllm_file_join(path, dir, files[i].name);
+    if (rc < 0)
+        return rc;
+    if (lstat(path, &st) != 0)
+        return cllm_err(errno == ENOENT ? CLLM_EDATA : -errno, "%s is missing", path);
+    if (!S_ISREG(st.st_mode))
+        return cllm_err(CLLM_EDATA, "%s is not a regular file", path);
+    if ((uint64_t)st.st_size != bytes)
+        return cllm_err(CLLM_EDATA, "%s: expected %" PRIu64 " bytes, found %lld", path,
+                        bytes, (long long)st.st_size);
+    if (!deep && !files[i].small)
+        return 0;
+    rc = cllm_sha256_file(path, hex, NULL);
+    if (rc == 0 && strcmp(hex, sha256) != 0) {
+        rc = cllm_err(CLLM_EDATA, "%s: its SHA-256 is not that of the manifest", path);
+        cllm_err_detail("expected %.64s, found %s", sha256, hex);
+    }
+    return rc;
+}
+
+/* Is the text of the manifest the very text that its values make? */
+static int check_canonical(const char *path, const char *text, size_t bytes,
+                           const json_t *json)
+{
+    size_t n = 0;
+    char *again = cllm_json_dump(json, &n);
+
+    if (again == NULL)
+        return cllm_err(-ENOMEM, "cannot check %s", path);
+    bool same = n == bytes && memcmp(again, text, n) == 0;
+    free(again);
+    return same ? 0 : cllm_err(CLLM_EDATA, "%s is not as it was written", path);
+}
+
+int cllm_checkpoint_check_manifest(const char *dir, bool deep)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    char where[CLLM_FILE_PATH_BYTES + 16];
+    json_t *json = NULL;
+    json_t *list = NULL;
+    char *text = NULL;
+    size_t bytes = 0;
+    int rc = cllm_file_join(path, dir, CLLM_CHECKPOINT_MANIFEST);
+
+    if (rc == 0)
+        rc = cllm_file_read(path, JSON_CAP_BYTES, &text, &bytes);
+    if (rc == -ENOENT) {
+        rc = cllm_err(CLLM_EDATA, "%s is missing", path);
+        cllm_err_hint(
+            "it is written last: the checkpoint was not finished, or it is none");
+    }
+    if (rc == 0 && text != NULL) {
+        rc = cllm_json_parse(text, bytes, path, &json);
+        if (rc == 0)
+            rc = check_canonical(path, text, bytes, json);
+    }
+    if (rc == 0)
+        rc = expect_format(json, path, FILES_FORMAT);
+    if (rc == 0)
+        rc = cllm_json_get_object(json, path, "files", &list);
+    if (rc == 0 &&
+        (json_object_size(json) != 3 || json_object_size(list) != CLLM_LEN(files)))
+        rc = cllm_err(CLLM_EDATA, "%s: it lists more or less than a checkpoint's files",
+                      path);
+    (void)snprintf(where, sizeof where, "%s: files", path);
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(files); i++)
+        rc = check_file(dir, where, list, i, deep);
+    json_decref(json);
+    free(text);
+    return rc;
+}

@@ -1,0 +1,79 @@
+/*
+ * formats/shard.h - llm.c token shards: 1024 bytes of header, then tokens.
+ *
+ *     int32[256] little-endian: [0] magic, [1] version, [2] number of tokens, rest 0
+ *     magic 20240520 version 1: uint16 tokens       magic 20240801 version 7: uint32
+ *
+ * A shard is refused unless its size is exactly 1024 + tokens x bytes of a token, so a
+ * truncated copy is found before training, not in the middle of it.
+ */
+#ifndef CLLM_FORMATS_SHARD_H
+#define CLLM_FORMATS_SHARD_H
+
+#include "base/base.h"
+
+#define CLLM_SHARD_HEADER_BYTES 1024
+#define CLLM_SHARD_MAGIC_U16    20240520
+#define CLLM_SHARD_VERSION_U16  1
+#define CLLM_SHARD_MAGIC_U32    20240801
+#define CLLM_SHARD_VERSION_U32  7
+#define CLLM_SHARD_TOKENS_MAX   INT32_MAX /* the header counts in int32 */
+
+struct cllm_shard {
+    char *path;           /* as given; heap */
+    int fd;               /* open for reading; -1 when closed */
+    uint32_t token_bytes; /* 2 or 4 */
+    uint64_t n_tokens;    /* at least 1 */
+    uint64_t data_off;    /* of token 0 in the file: CLLM_SHARD_HEADER_BYTES */
+    uint64_t file_bytes;  /* data_off + n_tokens * token_bytes */
+};
+
+/* Open and check a shard. Returns 0; CLLM_EDATA with text when it is no sound shard; a
+ * negative errno with text otherwise. On failure there is nothing to close. */
+int cllm_shard_open(struct cllm_shard *shard, const char *path);
+void cllm_shard_close(struct cllm_shard *shard);
+
+/* Tokens [@first, @first + @count) as uint32. Returns 0 or a negative code with text; the
+ * range must lie in the shard. */
+int cllm_shard_read(const struct cllm_shard *shard, uint64_t first, uint64_t count,
+                    uint32_t *tokens);
+
+/* Read tokens [0, @limit) (all when @limit is 0 or larger than the shard) and refuse the
+ * first one >= @vocab with CLLM_EDATA: file, index, byte offset, value, allowed range. */
+int cllm_shard_check_tokens(const struct cllm_shard *shard, uint32_t vocab,
+                            uint64_t limit);
+
+/* ---- writing ---- */
+
+struct cllm_shard_writer {
+    char *path; /* final name; heap */
+    char *temp; /* "@path.tmp" until finish; heap */
+    int fd;
+    uint32_t token_bytes;
+    uint64_t n_tokens; /* put so far */
+    uint8_t *buffer;   /* heap */
+    size_t used;       /* bytes in buffer */
+};
+
+/* Begin a shard of @token_bytes 2 or 4 under a temporary name. An existing temporary file
+ * is overwritten; @path itself is replaced only by finish. */
+int cllm_shard_writer_begin(struct cllm_shard_writer *writer, const char *path,
+                            uint32_t token_bytes);
+
+/* Append tokens; each must fit into token_bytes. */
+int cllm_shard_writer_put(struct cllm_shard_writer *writer, const uint32_t *tokens,
+                          size_t count);
+
+/* Append @count bytes as tokens 0-255. */
+int cllm_shard_writer_put_bytes(struct cllm_shard_writer *writer, const uint8_t *bytes,
+                                size_t count);
+
+/* Write the header, fsync, rename, fsync the directory; frees the writer in any case. On
+ * failure the temporary file is removed. A shard without tokens is CLLM_EDATA. */
+int cllm_shard_writer_finish(struct cllm_shard_writer *writer);
+
+/* Drop it: the temporary file is removed, @path is as it was. For zeroed memory a no-op.
+ */
+void cllm_shard_writer_abort(struct cllm_shard_writer *writer);
+
+#endif /* CLLM_FORMATS_SHARD_H */

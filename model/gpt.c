@@ -1,0 +1,344 @@
+/*
+ * model/gpt.c - forward and backward, written out.
+ *
+ * Everything happens in the order in which it stands here, on one thread, in memory laid
+ * out before the first step. The residual stream's gradient dx is one buffer that every
+ * block adds to in place.
+ */
+#include "model/gpt.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "compute/ops.h"
+#include "model/carve.h"
+
+/* Logits are at most about this many elements at a time: 16 MiB. */
+#define LOGITS_ELEMENTS (4u << 20)
+
+/* ---- layout ---- */
+
+static struct cllm_gpt_block carve_block(struct cllm_carve *carve, size_t N, size_t C,
+                                         size_t H)
+{
+    struct cllm_gpt_block block;
+
+    block.x = cllm_carve_f32(carve, N * C);
+    block.qkv = cllm_carve_f32(carve, N * 3 * C);
+    block.att = cllm_carve_f32(carve, N * C);
+    block.x2 = cllm_carve_f32(carve, N * C);
+    block.fc = cllm_carve_f32(carve, N * 4 * C);
+    block.lse = cllm_carve_f32(carve, N * H);
+    block.mean1 = cllm_carve_f32(carve, N);
+    block.rstd1 = cllm_carve_f32(carve, N);
+    block.mean2 = cllm_carve_f32(carve, N);
+    block.rstd2 = cllm_carve_f32(carve, N);
+    return block;
+}
+
+static void carve_blocks(struct cllm_gpt *gpt, struct cllm_carve *carve)
+{
+    const struct cllm_gpt_config *config = &gpt->plan->config;
+    size_t N = (size_t)gpt->B * gpt->T;
+    struct cllm_gpt_block block = {0};
+
+    gpt->blocks = cllm_carve_take(carve, config->layers, sizeof *gpt->blocks);
+    for (uint32_t layer = 0; layer < config->layers; layer++) {
+        if (layer == 0 || gpt->train)
+            block = carve_block(carve, N, config->width, config->heads);
+        if (gpt->blocks != NULL)
+            gpt->blocks[layer] = block;
+    }
+    gpt->x = gpt->train ? cllm_carve_f32(carve, N * config->width) : block.x;
+}
+
+static void lay_out(struct cllm_gpt *gpt, struct cllm_carve *carve)
+{
+    size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
+    size_t V = gpt->plan->config.vocab;
+    size_t rows = cllm_max_u64(LOGITS_ELEMENTS / V / 16 * 16, 16);
+
+    gpt->chunk_rows = (uint32_t)cllm_min_u64(rows, N);
+    carve_blocks(gpt, carve);
+    gpt->targets = cllm_carve_take(carve, N, sizeof *gpt->targets);
+    gpt->meanf = cllm_carve_f32(carve, N);
+    gpt->rstdf = cllm_carve_f32(carve, N);
+    gpt->norm = cllm_carve_f32(carve, N * C);
+    gpt->act = cllm_carve_f32(carve, N * 4 * C);
+    gpt->scratch = cllm_carve_f32(carve, cllm_attention_scratch(gpt->T));
+    gpt->logits = cllm_carve_f32(carve, gpt->chunk_rows * V);
+    if (!gpt->train)
+        return;
+    gpt->dx = cllm_carve_f32(carve, N * C);
+    gpt->dnorm = cllm_carve_f32(carve, N * C);
+    gpt->dact = cllm_carve_f32(carve, N * 4 * C);
+}
+
+size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan, uint32_t B, uint32_t T,
+                            bool train)
+{
+    struct cllm_gpt gpt = {.plan = plan, .B = B, .T = T, .train = train};
+    struct cllm_carve carve = {0};
+
+    lay_out(&gpt, &carve);
+    return carve.used;
+}
+
+int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_gpt_plan *plan,
+                  const struct cllm_ops *ops, uint32_t B, uint32_t T, bool train,
+                  struct cllm_arena *arena)
+{
+    struct cllm_carve carve = {0};
+    size_t bytes;
+
+    if (B == 0)
+        return cllm_err(CLLM_ECONFIG, "cannot lay out the model for no sequences");
+    if (T == 0 || T > plan->config.context)
+        return cllm_err(CLLM_ECONFIG,
+                        "cannot lay out the model for sequences of %u tokens: its "
+                        "context is %u",
+                        T, plan->config.context);
+    *gpt = (struct cllm_gpt){.plan = plan, .ops = ops, .B = B, .T = T, .train = train};
+    bytes = cllm_gpt_arena_bytes(plan, B, T, train);
+    carve.base = cllm_arena_take(arena, bytes);
+    lay_out(gpt, &carve);
+    CLLM_ASSERT(carve.used == bytes);
+    return 0;
+}
+
+/* ---- pieces ---- */
+
+static void show_progress(const struct cllm_gpt *gpt)
+{
+    if (gpt->progress != NULL)
+        gpt->progress(gpt->progress_ctx);
+}
+
+/* out (N,to) = x (N,from) w (from,to) + bias + add (N,to, or NULL). */
+static void linear(const struct cllm_gpt *gpt, float *out, const float *add,
+                   const float *x, const float *w, const float *bias, size_t from,
+                   size_t to)
+{
+    size_t N = (size_t)gpt->B * gpt->T;
+
+    gpt->ops->add_bias(out, add, bias, N, to);
+    gpt->ops->matmul(
+        out, x, w, &(struct cllm_matmul){.m = N, .n = to, .k = from, .accumulate = true});
+}
+
+/* dw += x^T dout, dbias += sums of dout's columns. */
+static void linear_gradient(const struct cllm_gpt *gpt, float *dw, float *dbias,
+                            const float *dout, const float *x, size_t from, size_t to)
+{
+    size_t N = (size_t)gpt->B * gpt->T;
+
+    gpt->ops->matmul(
+        dw, x, dout,
+        &(struct cllm_matmul){
+            .m = from, .n = to, .k = N, .trans_a = true, .accumulate = true});
+    gpt->ops->add_columns(dbias, dout, N, to);
+}
+
+/* dx (N,from) = dout (N,to) w^T. */
+static void linear_input(const struct cllm_gpt *gpt, float *dx, const float *dout,
+                         const float *w, size_t from, size_t to)
+{
+    size_t N = (size_t)gpt->B * gpt->T;
+
+    gpt->ops->matmul(dx, dout, w,
+                     &(struct cllm_matmul){.m = N, .n = from, .k = to, .trans_b = true});
+}
+
+static struct cllm_attention attention_sizes(const struct cllm_gpt *gpt)
+{
+    return (struct cllm_attention){.B = gpt->B,
+                                   .T = gpt->T,
+                                   .C = gpt->plan->config.width,
+                                   .H = gpt->plan->config.heads};
+}
+
+/* Starts of a block's tensors in the vector @w, in enum order. */
+static void block_weights(const float *out[CLLM_GPT_BLOCK_TENSORS],
+                          const struct cllm_gpt *gpt, const float *w, uint32_t layer)
+{
+    for (uint32_t i = 0; i < CLLM_GPT_BLOCK_TENSORS; i++)
+        out[i] = w + cllm_gpt_block_off(gpt->plan, layer, (enum cllm_gpt_block_tensor)i);
+}
+
+static void block_gradients(float *out[CLLM_GPT_BLOCK_TENSORS],
+                            const struct cllm_gpt *gpt, float *dw, uint32_t layer)
+{
+    for (uint32_t i = 0; i < CLLM_GPT_BLOCK_TENSORS; i++)
+        out[i] = dw + cllm_gpt_block_off(gpt->plan, layer, (enum cllm_gpt_block_tensor)i);
+}
+
+/* ---- forward ---- */
+
+static void forward_block(struct cllm_gpt *gpt, const float *w, uint32_t layer)
+{
+    const struct cllm_attention sizes = attention_sizes(gpt);
+    const struct cllm_gpt_block *block = &gpt->blocks[layer];
+    const struct cllm_ops *ops = gpt->ops;
+    const float *p[CLLM_GPT_BLOCK_TENSORS];
+    size_t N = (size_t)gpt->B * gpt->T, C = sizes.C;
+    float *next =
+        layer + 1 < gpt->plan->config.layers ? gpt->blocks[layer + 1].x : gpt->x;
+
+    block_weights(p, gpt, w, layer);
+    ops->layernorm(gpt->norm, block->mean1, block->rstd1, block->x, p[CLLM_GPT_LN1_W],
+                   p[CLLM_GPT_LN1_B], N, C);
+    linear(gpt, block->qkv, NULL, gpt->norm, p[CLLM_GPT_QKV_W], p[CLLM_GPT_QKV_B], C,
+           3 * C);
+    ops->attention(ops, block->att, block->lse, block->qkv, gpt->scratch, &sizes);
+    linear(gpt, block->x2, block->x, block->att, p[CLLM_GPT_ATTN_W], p[CLLM_GPT_ATTN_B],
+           C, C);
+    ops->layernorm(gpt->norm, block->mean2, block->rstd2, block->x2, p[CLLM_GPT_LN2_W],
+                   p[CLLM_GPT_LN2_B], N, C);
+    linear(gpt, block->fc, NULL, gpt->norm, p[CLLM_GPT_FC_W], p[CLLM_GPT_FC_B], C, 4 * C);
+    ops->gelu(gpt->act, block->fc, N * 4 * C);
+    linear(gpt, next, block->x2, gpt->act, p[CLLM_GPT_PROJ_W], p[CLLM_GPT_PROJ_B], 4 * C,
+           C);
+}
+
+/* Everything up to the input of the output matrix: gpt->norm. */
+static void forward(struct cllm_gpt *gpt, const float *w, const uint32_t *tokens)
+{
+    const struct cllm_gpt_plan *plan = gpt->plan;
+    size_t B = gpt->B, T = gpt->T, C = plan->config.width;
+
+    for (size_t i = 0; i < B * (T + 1); i++)
+        CLLM_ASSERT(tokens[i] < plan->config.vocab);
+    for (size_t b = 0; b < B; b++)
+        memcpy(gpt->targets + b * T, tokens + b * (T + 1) + 1, T * sizeof *tokens);
+    gpt->ops->embedding(gpt->blocks[0].x, tokens, T + 1, w + cllm_gpt_wte_off(plan),
+                        w + cllm_gpt_wpe_off(plan), B, T, C);
+    for (uint32_t layer = 0; layer < plan->config.layers; layer++) {
+        forward_block(gpt, w, layer);
+        show_progress(gpt);
+    }
+    gpt->ops->layernorm(gpt->norm, gpt->meanf, gpt->rstdf, gpt->x,
+                        w + cllm_gpt_lnf_off(plan, false),
+                        w + cllm_gpt_lnf_off(plan, true), B * T, C);
+}
+
+/* ---- loss ---- */
+
+/*
+ * Logits of a chunk of rows, their loss, and with @dw at once their gradient: into
+ * gpt->dnorm's rows and into the embedding, which is the output matrix.
+ */
+static double loss_of_chunk(struct cllm_gpt *gpt, const float *w, float *dw, size_t first,
+                            size_t rows)
+{
+    const struct cllm_ops *ops = gpt->ops;
+    size_t C = gpt->plan->config.width, V = gpt->plan->config.vocab;
+    uint64_t wte = cllm_gpt_wte_off(gpt->plan);
+    const float *norm = gpt->norm + first * C;
+    const struct cllm_matmul to_logits = {.m = rows, .n = V, .k = C, .trans_b = true};
+    const struct cllm_matmul to_dnorm = {.m = rows, .n = C, .k = V};
+    const struct cllm_matmul to_dwte = {
+        .m = V, .n = C, .k = rows, .trans_a = true, .accumulate = true};
+    double loss;
+
+    ops->matmul(gpt->logits, norm, w + wte, &to_logits);
+    loss = ops->cross_entropy(gpt->logits, gpt->targets + first, rows, V, dw != NULL);
+    if (dw != NULL) {
+        ops->matmul(gpt->dnorm + first * C, gpt->logits, w + wte, &to_dnorm);
+        ops->matmul(dw + wte, gpt->logits, norm, &to_dwte);
+    }
+    return loss;
+}
+
+static double loss_of_batch(struct cllm_gpt *gpt, const float *w, float *dw)
+{
+    size_t N = (size_t)gpt->B * gpt->T;
+    double loss = 0;
+
+    for (size_t first = 0; first < N; first += gpt->chunk_rows) {
+        loss +=
+            loss_of_chunk(gpt, w, dw, first, cllm_min_u64(gpt->chunk_rows, N - first));
+        show_progress(gpt);
+    }
+    return loss;
+}
+
+double cllm_gpt_loss(struct cllm_gpt *gpt, const float *w, const uint32_t *tokens)
+{
+    forward(gpt, w, tokens);
+    return loss_of_batch(gpt, w, NULL);
+}
+
+/* ---- backward ---- */
+
+/* x_next = x2 + proj(gelu(fc(ln_2(x2)))): gpt->dx from x_next's to x2's gradient. */
+static void backward_mlp(struct cllm_gpt *gpt, const float *const *p, float *const *d,
+                         const struct cllm_gpt_block *block)
+{
+    const struct cllm_ops *ops = gpt->ops;
+    size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
+
+    linear_input(gpt, gpt->dact, gpt->dx, p[CLLM_GPT_PROJ_W], 4 * C, C);
+    ops->gelu_backward(gpt->dact, gpt->act, block->fc, N * 4 * C);
+    linear_gradient(gpt, d[CLLM_GPT_PROJ_W], d[CLLM_GPT_PROJ_B], gpt->dx, gpt->act, 4 * C,
+                    C);
+    ops->layernorm(gpt->norm, block->mean2, block->rstd2, block->x2, p[CLLM_GPT_LN2_W],
+                   p[CLLM_GPT_LN2_B], N, C);
+    linear_gradient(gpt, d[CLLM_GPT_FC_W], d[CLLM_GPT_FC_B], gpt->dact, gpt->norm, C,
+                    4 * C);
+    linear_input(gpt, gpt->dnorm, gpt->dact, p[CLLM_GPT_FC_W], C, 4 * C);
+    ops->layernorm_backward(gpt->dx, d[CLLM_GPT_LN2_W], d[CLLM_GPT_LN2_B], gpt->dnorm,
+                            block->x2, block->mean2, block->rstd2, p[CLLM_GPT_LN2_W], N,
+                            C);
+}
+
+/* x2 = x + proj(attention(ln_1(x))): gpt->dx from x2's to x's gradient. */
+static void backward_attention(struct cllm_gpt *gpt, const float *const *p,
+                               float *const *d, const struct cllm_gpt_block *block)
+{
+    const struct cllm_attention sizes = attention_sizes(gpt);
+    const struct cllm_ops *ops = gpt->ops;
+    size_t N = (size_t)gpt->B * gpt->T, C = sizes.C;
+    float *datt = gpt->dnorm, *dqkv = gpt->act;
+
+    linear_input(gpt, datt, gpt->dx, p[CLLM_GPT_ATTN_W], C, C);
+    linear_gradient(gpt, d[CLLM_GPT_ATTN_W], d[CLLM_GPT_ATTN_B], gpt->dx, block->att, C,
+                    C);
+    ops->attention_backward(ops, dqkv, datt, block->qkv, block->att, block->lse,
+                            gpt->scratch, &sizes);
+    ops->layernorm(gpt->norm, block->mean1, block->rstd1, block->x, p[CLLM_GPT_LN1_W],
+                   p[CLLM_GPT_LN1_B], N, C);
+    linear_gradient(gpt, d[CLLM_GPT_QKV_W], d[CLLM_GPT_QKV_B], dqkv, gpt->norm, C, 3 * C);
+    linear_input(gpt, gpt->dnorm, dqkv, p[CLLM_GPT_QKV_W], C, 3 * C);
+    ops->layernorm_backward(gpt->dx, d[CLLM_GPT_LN1_W], d[CLLM_GPT_LN1_B], gpt->dnorm,
+                            block->x, block->mean1, block->rstd1, p[CLLM_GPT_LN1_W], N,
+                            C);
+}
+
+double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw,
+                                 const uint32_t *tokens)
+{
+    const struct cllm_gpt_plan *plan = gpt->plan;
+    size_t B = gpt->B, T = gpt->T, C = plan->config.width;
+    uint64_t lnf_w = cllm_gpt_lnf_off(plan, false), lnf_b = cllm_gpt_lnf_off(plan, true);
+    double loss;
+
+    CLLM_ASSERT(gpt->train);
+    forward(gpt, w, tokens);
+    loss = loss_of_batch(gpt, w, dw);
+    memset(gpt->dx, 0, B * T * C * sizeof *gpt->dx);
+    gpt->ops->layernorm_backward(gpt->dx, dw + lnf_w, dw + lnf_b, gpt->dnorm, gpt->x,
+                                 gpt->meanf, gpt->rstdf, w + lnf_w, B * T, C);
+    for (uint32_t layer = plan->config.layers; layer-- > 0;) {
+        const float *p[CLLM_GPT_BLOCK_TENSORS];
+        float *d[CLLM_GPT_BLOCK_TENSORS];
+
+        block_weights(p, gpt, w, layer);
+        block_gradients(d, gpt, dw, layer);
+        backward_mlp(gpt, p, d, &gpt->blocks[layer]);
+        backward_attention(gpt, p, d, &gpt->blocks[layer]);
+        show_progress(gpt);
+    }
+    gpt->ops->embedding_backward(dw + cllm_gpt_wte_off(plan), dw + cllm_gpt_wpe_off(plan),
+                                 tokens, T + 1, gpt->dx, B, T, C);
+    return loss;
+}

@@ -1,0 +1,169 @@
+/*
+ * model/gpt.h - the GPT-2 family: plan of the parameter vector, initial weights, loss,
+ * gradient.
+ *
+ * Arithmetic on pointers it is given: weights and gradients are single vectors of f32,
+ * laid out by the plan in the order of Hugging Face's GPT-2 files, linear weights stored
+ * (in,out) so that y = x W + b. A safetensors file is a straight copy of slices.
+ *
+ *     x = wte[token] + wpe[t]
+ *     L times: x += proj(attention(ln_1(x)));  x += proj(gelu(fc(ln_2(x))))
+ *     logits = ln_f(x) wte^T, never whole: loss and gradient go through it in chunks of
+ * rows
+ *
+ * Kept from forward to backward for each token and layer are 10 C values and a few
+ * scalars; outputs of norms and GELUs and attention probabilities are computed again.
+ *
+ * Letters: V vocabulary, T positions, L layers, H heads, C width, B sequences.
+ */
+#ifndef CLLM_MODEL_GPT_H
+#define CLLM_MODEL_GPT_H
+
+#include "base/arena.h"
+#include "base/base.h"
+
+struct cllm_ops;
+
+#define CLLM_GPT_NAME_BYTES   64
+#define CLLM_GPT_ALIGN        16   /* elements: tensors begin at cache lines */
+#define CLLM_GPT_VECTOR_ALIGN 1024 /* elements: length of the whole vector */
+
+struct cllm_gpt_config {
+    uint32_t vocab, context, layers, heads, width;
+};
+
+enum cllm_gpt_init_kind {
+    CLLM_GPT_INIT_ZERO = 0,
+    CLLM_GPT_INIT_ONE,
+    CLLM_GPT_INIT_NORMAL,  /* standard deviation 0.02 */
+    CLLM_GPT_INIT_RESIDUAL /* 0.02 / sqrt(2 L): what is added to the residual stream */
+};
+
+struct cllm_gpt_tensor {
+    char name[CLLM_GPT_NAME_BYTES]; /* "transformer.h.3.attn.c_attn.weight" */
+    uint32_t rank;                  /* 1 or 2 */
+    uint64_t shape[2];              /* shape[1] is 1 for rank 1 */
+    uint64_t off; /* first element in the vector; multiple of CLLM_GPT_ALIGN */
+    uint64_t count;
+    bool decay; /* weight decay: the 2-D tensors */
+    enum cllm_gpt_init_kind init;
+};
+
+/* Where the tensors of a block lie, in vector order. */
+enum cllm_gpt_block_tensor {
+    CLLM_GPT_LN1_W,
+    CLLM_GPT_LN1_B,
+    CLLM_GPT_QKV_W,
+    CLLM_GPT_QKV_B,
+    CLLM_GPT_ATTN_W,
+    CLLM_GPT_ATTN_B,
+    CLLM_GPT_LN2_W,
+    CLLM_GPT_LN2_B,
+    CLLM_GPT_FC_W,
+    CLLM_GPT_FC_B,
+    CLLM_GPT_PROJ_W,
+    CLLM_GPT_PROJ_B,
+    CLLM_GPT_BLOCK_TENSORS
+};
+
+struct cllm_gpt_plan {
+    struct cllm_gpt_config config;
+    uint32_t n_tensors;
+    struct cllm_gpt_tensor *tensors; /* ascending by off */
+    uint64_t n_elements; /* length of the vector; padding elements are always 0 */
+    uint64_t n_params;   /* without padding */
+};
+
+/* ---- model/plan.c ---- */
+
+/* Check @config, lay out the vector. Returns 0; CLLM_ECONFIG or -ENOMEM with text. */
+int cllm_gpt_plan_init(struct cllm_gpt_plan *plan, const struct cllm_gpt_config *config);
+void cllm_gpt_plan_fini(struct cllm_gpt_plan *plan);
+
+/* Offset in the vector of tensor @which of block @layer. */
+uint64_t cllm_gpt_block_off(const struct cllm_gpt_plan *plan, uint32_t layer,
+                            enum cllm_gpt_block_tensor which);
+uint64_t cllm_gpt_wte_off(const struct cllm_gpt_plan *plan);
+uint64_t cllm_gpt_wpe_off(const struct cllm_gpt_plan *plan);
+uint64_t cllm_gpt_lnf_off(const struct cllm_gpt_plan *plan, bool bias);
+
+/* The tensor with that name, or NULL. */
+const struct cllm_gpt_tensor *cllm_gpt_plan_find(const struct cllm_gpt_plan *plan,
+                                                 const char *name);
+
+/* Floating-point operations to train on one token at full context: 6 for each parameter
+ * of a matrix product (the tied output matrix counts, the look-ups do not) + 12 L C T. */
+double cllm_gpt_flops_per_token(const struct cllm_gpt_plan *plan);
+
+/* ---- model/init.c ---- */
+
+/* Initial weights of elements [lo,hi) of the vector @w (which points at element 0): a
+ * pure function of (plan, seed, element), so that any split into ranges gives the same
+ * bits. Padding becomes 0. */
+void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo,
+                         uint64_t hi, uint64_t seed);
+
+/* ---- model/gpt.c ---- */
+
+/* Called once a block and direction: a sign of life from long computations. */
+typedef void (*cllm_gpt_progress_fn)(void *ctx);
+
+/* What a block keeps from forward to backward; N = B T rows. */
+struct cllm_gpt_block {
+    float *x;             // (N,C) input of the block
+    float *qkv;           // (N,3C)
+    float *att;           // (N,C) attention, before its projection
+    float *x2;            // (N,C) between the two halves
+    float *fc;            // (N,4C) before GELU
+    float *lse;           // (B,H,T)
+    float *mean1, *rstd1; // (N)
+    float *mean2, *rstd2; // (N)
+};
+
+struct cllm_gpt {
+    const struct cllm_gpt_plan *plan; /* must outlive this */
+    const struct cllm_ops *ops;
+    cllm_gpt_progress_fn progress; /* may be NULL; set by the owner after init */
+    void *progress_ctx;
+    uint32_t B, T;
+    bool train;
+
+    uint32_t *targets;             // (N)
+    struct cllm_gpt_block *blocks; // (L); without train all are the same memory
+    float *x;                      // (N,C) residual stream at the end
+    float *meanf, *rstdf;          // (N)
+    float *norm;                   // (N,C) output of a norm
+    float *act;                    // (N,4C) output of GELU; dqkv
+    float *dx, *dnorm;             // (N,C); train only
+    float *dact;                   // (N,4C); train only
+    float *scratch;                // attention
+    float *logits;                 // (chunk_rows,V)
+    uint32_t chunk_rows;
+};
+
+/* Bytes that cllm_gpt_init() takes from an arena: exact, with all scratch. */
+size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan, uint32_t B, uint32_t T,
+                            bool train);
+
+/*
+ * Lay out activations for batches of @B sequences of @T tokens, 1 <= T <= context.
+ * Without @train only cllm_gpt_loss() works, in memory that hardly grows with the layers.
+ * Returns 0 or CLLM_ECONFIG with text. Nothing to finish: the memory is the arena's.
+ */
+int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_gpt_plan *plan,
+                  const struct cllm_ops *ops, uint32_t B, uint32_t T, bool train,
+                  struct cllm_arena *arena);
+
+/*
+ * @tokens is (B,T+1); token t + 1 is the target of position t; all below V (asserted:
+ * whoever reads data checks it). Returns the SUM of token losses in nats and adds the
+ * gradient of that sum to @dw. Never writes @w. Both are vectors of plan->n_elements,
+ * 64-byte aligned.
+ */
+double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw,
+                                 const uint32_t *tokens);
+
+/* Forward only: the SUM of token losses. */
+double cllm_gpt_loss(struct cllm_gpt *gpt, const float *w, const uint32_t *tokens);
+
+#endif /* CLLM_MODEL_GPT_H */

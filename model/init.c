@@ -1,0 +1,79 @@
+/*
+ * model/init.c - the weights that training starts from, computable element by element.
+ *
+ * Radford et al.: "Language models are unsupervised multitask learners": normal with
+ * deviation 0.02, products that end on the residual stream scaled by 1 / sqrt(2 L).
+ */
+#include "base/random.h"
+#include "compute/elementary.h"
+#include "model/gpt.h"
+
+#define DEVIATION 0.02f
+
+/* Four independent normal numbers for elements 4 @group .. 4 @group + 3 of the vector
+ * (Box, Muller). */
+static void normals(float out[4], uint64_t seed, uint64_t group)
+{
+    uint32_t word[4];
+
+    cllm_random_block(word, seed, CLLM_RANDOM_INIT, group);
+    for (size_t pair = 0; pair < 2; pair++) {
+        float u = (float)((word[2 * pair] >> 8) + 1) * 0x1p-24f; /* (0,1] */
+        float turns = (float)(word[2 * pair + 1] >> 8) * 0x1p-24f;
+        float radius = cllm_sqrtf(-2.0f * cllm_logf(u));
+        float sine, cosine;
+
+        cllm_sincos_turn(turns, &sine, &cosine);
+        out[2 * pair] = radius * cosine;
+        out[2 * pair + 1] = radius * sine;
+    }
+}
+
+static void fill_normal(float *w, uint64_t lo, uint64_t hi, float deviation,
+                        uint64_t seed)
+{
+    for (uint64_t i = lo; i < hi;) {
+        uint64_t end = cllm_min_u64(i / 4 * 4 + 4, hi);
+        float group[4];
+
+        normals(group, seed, i / 4);
+        for (; i < end; i++)
+            w[i] = group[i % 4] * deviation;
+    }
+}
+
+static void fill(float *w, uint64_t lo, uint64_t hi, float value)
+{
+    for (uint64_t i = lo; i < hi; i++)
+        w[i] = value;
+}
+
+void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo,
+                         uint64_t hi, uint64_t seed)
+{
+    float residual = DEVIATION / cllm_sqrtf(2.0f * (float)plan->config.layers);
+
+    CLLM_ASSERT(lo <= hi && hi <= plan->n_elements);
+    fill(w, lo, hi, 0.0f);
+    for (uint32_t t = 0; t < plan->n_tensors; t++) {
+        const struct cllm_gpt_tensor *tensor = &plan->tensors[t];
+        uint64_t from = cllm_max_u64(lo, tensor->off);
+        uint64_t to = cllm_min_u64(hi, tensor->off + tensor->count);
+
+        if (from >= to)
+            continue;
+        switch (tensor->init) {
+        case CLLM_GPT_INIT_ZERO:
+            break;
+        case CLLM_GPT_INIT_ONE:
+            fill(w, from, to, 1.0f);
+            break;
+        case CLLM_GPT_INIT_NORMAL:
+            fill_normal(w, from, to, DEVIATION, seed);
+            break;
+        case CLLM_GPT_INIT_RESIDUAL:
+            fill_normal(w, from, to, residual, seed);
+            break;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+/*
+ * saver/main.c - cllm-saver: takes assignments, saves and loads, lives on when it cannot.
+ */
+#include <errno.h>
+#include <linux/ioprio.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "saver/load.h"
+#include "saver/save.h"
+#include "saver/saver.h"
+#include "shm/slot.h"
+
+#define SLEEP_NS (200 * CLLM_NS_PER_MS)
+#define NICE     10
+
+/* A checkpoint is never worth a worker's time slice. Where the system refuses, nothing is
+ * lost but politeness. */
+static void be_polite(void)
+{
+    if (setpriority(PRIO_PROCESS, 0, NICE) != 0)
+        cllm_debug("cannot lower the priority: %s", strerror(errno));
+    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
+                IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7)) != 0)
+        cllm_debug("cannot lower the priority of writing: %s", strerror(errno));
+}
+
+static int do_work(struct cllm_saver *saver, const struct cllm_assignment *asked,
+                   struct cllm_report *report)
+{
+    struct cllm_status *status = &saver->control->own->status;
+    uint64_t begin_ns = cllm_now_ns();
+    int rc;
+
+    switch (asked->kind) {
+    case CLLM_WORK_SAVE:
+        rc = cllm_save_step(saver, asked->step, asked->version);
+        cllm_store_relaxed(&status->save_ns, cllm_load_relaxed(&status->save_ns) +
+                                                 cllm_now_ns() - begin_ns);
+        break;
+    case CLLM_WORK_LOAD:
+        rc = cllm_load_chunks(saver, asked, report);
+        break;
+    case CLLM_WORK_EXIT:
+        rc = 0;
+        break;
+    default:
+        rc = cllm_err(-EINVAL, "the saver does not do %s", cllm_work_name(asked->kind));
+    }
+    return rc;
+}
+
+/* Do @asked and answer it. A failure is an answer too: the words go first, because Node
+ * Zero reads them when it sees the report. */
+static void answer(struct cllm_saver *saver, const struct cllm_assignment *asked,
+                   uint64_t seq)
+{
+    struct cllm_status *status = &saver->control->own->status;
+    struct cllm_report report = {
+        .kind = asked->kind,
+        .generation = asked->generation,
+        .step = asked->step,
+        .lane = asked->lane,
+        .buffer = asked->buffer,
+        .chunk_lo = asked->chunk_lo,
+        .chunk_hi = asked->chunk_hi,
+    };
+    uint64_t begin_ns = cllm_now_ns();
+
+    cllm_store_relaxed(&status->work, asked->kind);
+    cllm_store_relaxed(&status->step, asked->step);
+    report.error = do_work(saver, asked, &report);
+    if (report.error != 0) {
+        report.flags = CLLM_REPORT_FAILED;
+        if (report.error == -EBADMSG)
+            report.flags |= CLLM_REPORT_BAD_SUM;
+        cllm_slot_last_words(saver->control, cllm_err_text());
+        cllm_err_print("cllm-saver");
+        if (asked->kind == CLLM_WORK_SAVE)
+            cllm_save_abandon(saver, asked->step);
+    } else {
+        cllm_slot_last_words(saver->control, "");
+    }
+    cllm_store_relaxed(&status->saving_step, 0);
+    cllm_store_relaxed(&status->work, CLLM_WORK_NONE);
+    report.busy_ns = cllm_now_ns() - begin_ns;
+    cllm_slot_report(saver->control, &report, seq, saver->child->eventfd);
+}
+
+static void serve(struct cllm_saver *saver)
+{
+    const struct cllm_child *child = saver->child;
+    struct cllm_assignment asked = {.kind = CLLM_WORK_NONE};
+
+    for (uint64_t seq = 1; asked.kind != CLLM_WORK_EXIT; seq++) {
+        while (!cllm_slot_next(saver->control, child->generation, seq, &asked)) {
+            cllm_child_check_parent(child);
+            cllm_slot_sleep(saver->control, SLEEP_NS);
+        }
+        answer(saver, &asked, seq);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct cllm_child child;
+    struct cllm_saver saver;
+    int rc;
+
+    /* A limit on file size is a failed save, not a death. */
+    (void)signal(SIGXFSZ, SIG_IGN);
+    rc = cllm_child_init(&child, CLLM_ROLE_SAVER, argc, argv);
+    if (rc != 0)
+        return cllm_child_fail(&child, rc);
+    be_polite();
+    rc = cllm_saver_init(&saver, &child);
+    if (rc != 0)
+        return cllm_child_fail(&child, rc);
+    cllm_slot_say_hello(&child.control, child.generation, 0, "pwrite, fsync",
+                        child.eventfd);
+    serve(&saver);
+    cllm_saver_fini(&saver);
+    cllm_child_fini(&child);
+    return CLLM_EXIT_OK;
+}

@@ -1,0 +1,298 @@
+/*
+ * saver/save.c - from a pinned version to a durable directory.
+ *
+ * The data streams: a chunk is copied, checked and written to its places in two files of
+ * which the whole length was allocated first, so that a full disk shows before any work
+ * is done. An fsync that fails is not tried again on the same file (the kernel may have
+ * thrown the pages away); the whole temporary directory goes, and the next save begins
+ * anew from memory.
+ */
+#include "saver/save.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "saver/piece.h"
+#include "saver/snapshot.h"
+#include "shm/chunk.h"
+
+/* What config.json says of constants that are no options. */
+#define NORM_EPSILON 1e-5
+#define INIT_RANGE   0.02
+
+static const char *const file_name[2] = {CLLM_CHECKPOINT_MODEL,
+                                         CLLM_CHECKPOINT_OPTIMIZER};
+
+struct save {
+    struct cllm_saver *saver;
+    struct cllm_snapshot snapshot;
+    struct cllm_checkpoint_info info;
+    char temp[CLLM_FILE_PATH_BYTES];
+    struct cllm_safetensors_plan plan[2]; /* model, optimizer */
+    int fd[2];
+};
+
+/* A sign of life, and the place to notice that Node Zero is gone. */
+static void tick(const struct save *save)
+{
+    atomic_fetch_add_explicit(&save->saver->control->own->status.progress, 1,
+                              memory_order_relaxed);
+    cllm_child_check_parent(save->saver->child);
+}
+
+/* What the checkpoint says of itself: the step record and the geometry, nothing else. */
+static void fill_info(struct cllm_checkpoint_info *info, const struct cllm_header *header,
+                      const struct cllm_step_record *record)
+{
+    const struct cllm_geometry *geometry = &header->geometry;
+
+    *info = (struct cllm_checkpoint_info){
+        .step = record->step,
+        .cursor = record->cursor,
+        .tokens = record->tokens,
+        .train_loss = record->loss,
+        .valid_loss = record->valid_loss,
+        .best_loss = record->best_loss,
+        .valid_step = isnan(record->valid_loss) ? 0 : record->valid_step,
+        .best_step = isnan(record->best_loss) ? 0 : record->best_step,
+        .vocab = geometry->vocab,
+        .context = geometry->context,
+        .layers = geometry->layers,
+        .heads = geometry->heads,
+        .width = geometry->width,
+        .norm_epsilon = NORM_EPSILON,
+        .init_range = INIT_RANGE,
+    };
+    (void)snprintf(info->fingerprint, sizeof info->fingerprint,
+                   "%016" PRIx64 "%016" PRIx64, record->numerics, header->config_hash);
+    (void)snprintf(info->root, sizeof info->root, "%016" PRIx64, record->root);
+    (void)snprintf(info->data, sizeof info->data, "%016" PRIx64, header->manifest_hash);
+}
+
+/* Is the checkpoint there already, whole, and the one that would be written now? */
+static bool is_saved(const struct save *save)
+{
+    const struct cllm_checkpoint_info *want = &save->info;
+    struct cllm_checkpoint_info found;
+    char name[32], dir[CLLM_FILE_PATH_BYTES];
+
+    cllm_checkpoint_name(name, want->step, false);
+    if (cllm_file_join(dir, save->saver->checkpoints, name) != 0 ||
+        access(dir, F_OK) != 0)
+        return false;
+    if (cllm_checkpoint_verify(dir, true, &found) != 0) {
+        cllm_warn("%s; it is written again", cllm_err_text());
+        return false;
+    }
+    return strcmp(found.root, want->root) == 0 &&
+           strcmp(found.fingerprint, want->fingerprint) == 0 &&
+           strcmp(found.data, want->data) == 0 && found.best_step == want->best_step &&
+           found.valid_step == want->valid_step;
+}
+
+/* ---- writing ---- */
+
+static int create_files(struct save *save)
+{
+    struct cllm_saver *saver = save->saver;
+    int rc;
+
+    rc = cllm_safetensors_plan_init(&save->plan[0], "", saver->tensors, saver->n_tensors,
+                                    NULL, 0);
+    if (rc == 0)
+        rc = cllm_safetensors_plan_moments(&save->plan[1], saver->tensors,
+                                           saver->n_tensors);
+    if (rc == 0)
+        rc = cllm_checkpoint_begin(saver->checkpoints, save->info.step, save->temp);
+    for (uint32_t i = 0; rc == 0 && i < 2; i++) {
+        save->fd[i] = cllm_checkpoint_create(save->temp, file_name[i], &save->plan[i]);
+        if (save->fd[i] < 0)
+            rc = save->fd[i];
+    }
+    return rc;
+}
+
+/* The tensors' pieces in part @part (0 w, 1 m, 2 v) of a chunk to their places. */
+static int write_part(const struct save *save, const struct cllm_chunk_view *view,
+                      uint32_t part)
+{
+    const struct cllm_saver *saver = save->saver;
+    const struct cllm_safetensors_plan *plan = &save->plan[part == 0 ? 0 : 1];
+    uint32_t first = part == 2 ? saver->n_tensors : 0; /* m first, then v */
+    struct cllm_piece piece =
+        cllm_piece_begin(saver->tensors, saver->n_tensors, view->lo, view->lo + view->n);
+
+    while (cllm_piece_next(&piece)) {
+        size_t bytes = piece.n * sizeof(float);
+        int rc = cllm_file_pwrite_all(
+            save->fd[part == 0 ? 0 : 1], view->part[part] + piece.range_off, bytes,
+            plan->data_off[first + piece.tensor] + piece.tensor_off * sizeof(float),
+            save->temp);
+
+        if (rc != 0)
+            return rc;
+        atomic_fetch_add_explicit(&saver->control->own->status.saved_bytes, bytes,
+                                  memory_order_relaxed);
+    }
+    return 0;
+}
+
+static int write_chunks(struct save *save)
+{
+    struct cllm_chunk_view view;
+    int rc = 0;
+
+    for (uint32_t c = 0; rc == 0 && c < save->saver->geometry->n_chunks; c++) {
+        rc = cllm_snapshot_chunk(&save->snapshot, c, &view);
+        for (uint32_t part = 0; rc == 0 && part < 3; part++)
+            rc = write_part(save, &view, part);
+        tick(save);
+    }
+    return rc;
+}
+
+/* Durable, and out of the page cache: what is read back afterwards comes from the disk.
+ */
+static int finish_file(const struct save *save, uint32_t i)
+{
+    if (fsync(save->fd[i]) != 0)
+        return cllm_err(-errno, "cannot make %s/%s durable", save->temp, file_name[i]);
+    (void)posix_fadvise(save->fd[i], 0, 0, POSIX_FADV_DONTNEED); /* advice */
+    tick(save);
+    return 0;
+}
+
+static int close_files(struct save *save)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < 2; i++) {
+        if (save->fd[i] >= 0 && close(save->fd[i]) != 0 && rc == 0)
+            rc = cllm_err(-errno, "cannot close %s/%s", save->temp, file_name[i]);
+        save->fd[i] = -1;
+    }
+    return rc;
+}
+
+/* Read the vectors back as a resume will, and hold them against the workers' hashes. */
+static int read_back(const struct save *save)
+{
+    const struct cllm_geometry *geometry = save->saver->geometry;
+    struct cllm_archive archive;
+    float *stage = malloc(3 * cllm_chunk_hi(geometry, 0) * sizeof *stage); // (3,n)
+    int rc;
+
+    if (stage == NULL)
+        return cllm_err(-ENOMEM, "cannot get memory to read a chunk back");
+    rc = cllm_archive_open(&archive, save->temp, save->saver->tensors,
+                           save->saver->n_tensors);
+    if (rc != 0) {
+        free(stage);
+        return rc;
+    }
+    for (uint32_t c = 0; rc == 0 && c < geometry->n_chunks; c++) {
+        uint64_t lo = cllm_chunk_lo(geometry, c);
+        uint64_t n = cllm_chunk_hi(geometry, c) - lo;
+        float *const part[3] = {stage, stage + n, stage + 2 * n};
+
+        rc = cllm_archive_read(&archive, lo, n, part);
+        if (rc == 0 && cllm_chunk_sum(part[0], part[1], part[2], n, c) !=
+                           cllm_snapshot_sum(&save->snapshot, c)) {
+            rc = cllm_err(-EIO, "%s: chunk %u was written and reads back differently",
+                          save->temp, c);
+            cllm_err_hint("the disk or its controller loses data");
+        }
+        tick(save);
+    }
+    cllm_archive_close(&archive);
+    free(stage);
+    return rc;
+}
+
+static int write_directory(struct save *save)
+{
+    int rc = create_files(save), closed;
+
+    if (rc == 0)
+        rc = write_chunks(save);
+    for (uint32_t i = 0; rc == 0 && i < 2; i++)
+        rc = finish_file(save, i);
+    closed = close_files(save);
+    if (rc == 0)
+        rc = closed;
+    if (rc == 0)
+        rc = cllm_checkpoint_describe(save->temp, &save->info);
+    if (rc == 0)
+        rc = read_back(save);
+    if (rc == 0)
+        rc = cllm_checkpoint_commit(save->saver->checkpoints, save->info.step);
+    return rc;
+}
+
+/* ---- around it ---- */
+
+/*
+ * Links and pruning serve people and save space; the checkpoint is durable without them,
+ * so what fails here is said and forgotten.
+ */
+static void tidy(const struct save *save)
+{
+    const char *checkpoints = save->saver->checkpoints;
+    uint64_t keep = save->saver->child->config.checkpoint_keep;
+
+    if (cllm_checkpoint_link(checkpoints, "last", save->info.step) != 0)
+        cllm_warn("%s", cllm_err_text());
+    if (save->info.best_step == save->info.step && !isnan(save->info.best_loss) &&
+        cllm_checkpoint_link(checkpoints, "best", save->info.step) != 0)
+        cllm_warn("%s", cllm_err_text());
+    if (cllm_checkpoint_prune(checkpoints, (uint32_t)keep, NULL) != 0)
+        cllm_warn("%s", cllm_err_text());
+}
+
+int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
+{
+    struct save save = {.saver = saver, .fd = {-1, -1}};
+    int rc;
+
+    cllm_archive_close(&saver->archive); /* its directory may be replaced now */
+    rc = cllm_snapshot_begin(&save.snapshot, saver->control, saver->child->eventfd, step,
+                             version);
+    if (rc == 0) {
+        fill_info(&save.info, saver->control->header, &save.snapshot.record);
+        if (!is_saved(&save))
+            rc = write_directory(&save);
+        else /* its name may not be on the disk: whoever wrote it may have died just then
+              */
+            rc = cllm_file_sync_dir(saver->checkpoints);
+    }
+    cllm_snapshot_end(&save.snapshot);
+    for (uint32_t i = 0; i < 2; i++)
+        cllm_safetensors_plan_fini(&save.plan[i]);
+    if (rc == 0)
+        tidy(&save);
+    else
+        cllm_err_add("cannot save step %" PRIu64, step);
+    return rc;
+}
+
+void cllm_save_abandon(const struct cllm_saver *saver, uint64_t step)
+{
+    char name[32], temp[CLLM_FILE_PATH_BYTES];
+    int rc;
+
+    cllm_checkpoint_name(name, step, true);
+    rc = cllm_file_join(temp, saver->checkpoints, name);
+    if (rc == 0)
+        rc = cllm_file_remove_tree(temp);
+    if (rc != 0)
+        cllm_warn("%s", cllm_err_text());
+}

@@ -1,0 +1,61 @@
+/*
+ * saver/saver.c - the saver's beginning and end.
+ */
+#include "saver/saver.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+
+/* The table and the geometry were made from the same numbers, or nothing can be saved. */
+static int plan_tensors(struct cllm_saver *saver)
+{
+    const struct cllm_geometry *geometry = saver->geometry;
+    int rc;
+
+    saver->tensors =
+        cllm_gpt2_tensors(geometry->vocab, geometry->context, geometry->layers,
+                          geometry->width, &saver->n_tensors);
+    if (saver->tensors == NULL)
+        return cllm_err(-ENOMEM, "cannot get memory for the table of tensors");
+    if (cllm_gpt2_params(saver->tensors, saver->n_tensors) == geometry->n_params &&
+        cllm_gpt2_vector_elements(saver->tensors, saver->n_tensors) ==
+            geometry->n_elements)
+        return 0;
+    rc = cllm_err(-EPROTO, "the run's parameter vector is not the one that files hold");
+    cllm_err_detail("%" PRIu64 " parameters in %" PRIu64 " elements expected, %" PRIu64
+                    " in %" PRIu64 " found",
+                    cllm_gpt2_params(saver->tensors, saver->n_tensors),
+                    cllm_gpt2_vector_elements(saver->tensors, saver->n_tensors),
+                    geometry->n_params, geometry->n_elements);
+    cllm_err_hint("use the programs that started the run");
+    return rc;
+}
+
+int cllm_saver_init(struct cllm_saver *saver, struct cllm_child *child)
+{
+    int rc;
+
+    *saver = (struct cllm_saver){
+        .child = child, .control = &child->control, .geometry = child->geometry};
+    rc = plan_tensors(saver);
+    if (rc == 0)
+        rc = cllm_file_join(saver->checkpoints, child->control.header->run_dir,
+                            "checkpoints");
+    if (rc == 0)
+        rc = cllm_file_mkdirs(saver->checkpoints);
+    if (rc == 0) /* of checkpoints nothing goes, of temporary directories everything */
+        rc = cllm_checkpoint_prune(saver->checkpoints, UINT32_MAX, NULL);
+    if (rc != 0)
+        cllm_saver_fini(saver);
+    return rc;
+}
+
+void cllm_saver_fini(struct cllm_saver *saver)
+{
+    cllm_archive_close(&saver->archive);
+    free(saver->tensors);
+    saver->tensors = NULL;
+}

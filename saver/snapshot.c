@@ -1,0 +1,195 @@
+/*
+ * saver/snapshot.c - pin, copy, check, let go.
+ */
+#include "saver/snapshot.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "shm/chunk.h"
+
+/* Where part @part (0 w, 1 m, 2 v) of element @element lies in shared memory. */
+static const float *shared_at(const struct cllm_snapshot *snapshot, uint32_t part,
+                              uint64_t element)
+{
+    const float *base = (const float *)(const void *)snapshot->params.base;
+
+    return base + part * snapshot->control->header->geometry.n_elements + element;
+}
+
+/*
+ * Nothing of the version is read after this. Release: the copies are complete before Node
+ * Zero, which loads the word with acquire, lets a worker write the version.
+ */
+static void let_go(struct cllm_snapshot *snapshot)
+{
+    const uint64_t one = 1;
+
+    if (!snapshot->pinned)
+        return;
+    snapshot->pinned = false;
+    cllm_region_close(&snapshot->params);
+    cllm_store_release(&snapshot->control->own->status.holds_version, 0);
+    /* Only a wake-up: Node Zero looks again after its timeout when it is lost. */
+    if (write(snapshot->eventfd, &one, sizeof one) < 0)
+        cllm_debug("cannot ring Node Zero: %s", strerror(errno));
+}
+
+/* The record of @step, copied out while it is pinned, and whether the hashes agree with
+ * it. */
+static int take_record(struct cllm_snapshot *snapshot, uint64_t step)
+{
+    const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
+    uint64_t root;
+    int rc;
+
+    memcpy(&snapshot->record, &snapshot->control->record[step & 1],
+           sizeof snapshot->record);
+    if (snapshot->record.step != step ||
+        snapshot->record.sum != cllm_step_record_sum(&snapshot->record))
+        return cllm_err(-EBADMSG, "there is no valid record of step %" PRIu64, step);
+    memcpy(snapshot->chunks, snapshot->control->chunk,
+           geometry->n_chunks * sizeof *snapshot->chunks);
+    root = cllm_chunk_root(snapshot->chunks, geometry->n_chunks, snapshot->version);
+    if (root == snapshot->record.root)
+        return 0;
+    rc = cllm_err(-EBADMSG,
+                  "the chunk hashes of version %u are not those of step %" PRIu64,
+                  snapshot->version, step);
+    cllm_err_detail("root %016" PRIx64 " expected, %016" PRIx64 " found",
+                    snapshot->record.root, root);
+    return rc;
+}
+
+int cllm_snapshot_begin(struct cllm_snapshot *snapshot, struct cllm_control *control,
+                        int eventfd, uint64_t step, uint32_t version)
+{
+    const struct cllm_geometry *geometry = &control->header->geometry;
+    char name[CLLM_REGION_NAME_BYTES];
+    int rc;
+
+    *snapshot = (struct cllm_snapshot){
+        .control = control, .eventfd = eventfd, .version = version};
+    if (version > 1 || version != (step & 1))
+        return cllm_err(-EINVAL, "step %" PRIu64 " is not in version %u", step, version);
+
+    /* The pin first, then the step it belongs to: saving_step tells that the pin is real.
+     */
+    cllm_store_release(&control->own->status.holds_version, version + 1);
+    cllm_store_release(&control->own->status.saving_step, step);
+    snapshot->pinned = true;
+
+    snapshot->chunks = calloc(geometry->n_chunks, sizeof *snapshot->chunks);
+    snapshot->stage = malloc(3 * cllm_chunk_hi(geometry, 0) * sizeof *snapshot->stage);
+    if (snapshot->chunks == NULL || snapshot->stage == NULL)
+        return cllm_err(-ENOMEM, "cannot get memory to copy a chunk");
+    rc = take_record(snapshot, step);
+    if (rc != 0)
+        return rc;
+    cllm_params_name(name, control->header->run_id, version);
+    return cllm_region_open(&snapshot->params, name, cllm_params_bytes(geometry),
+                            CLLM_REGION_READ);
+}
+
+/* Copy chunks [@first, n_chunks) aside and let go of the version. */
+static void copy_aside(struct cllm_snapshot *snapshot, uint32_t first)
+{
+    const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
+    size_t bytes =
+        3 * (geometry->n_elements - cllm_chunk_lo(geometry, first)) * sizeof(float);
+    float *to;
+    void *map;
+
+    map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED) {
+        cllm_warn("no memory to copy %.1f MiB aside; the update waits for the disk",
+                  (double)bytes / (1 << 20));
+        snapshot->cannot_hurry = true;
+        return;
+    }
+    snapshot->aside = map;
+    snapshot->aside_bytes = bytes;
+    snapshot->aside_chunk = first;
+    to = map;
+    for (uint32_t c = first; c < geometry->n_chunks; c++) {
+        uint64_t lo = cllm_chunk_lo(geometry, c);
+        uint64_t n = cllm_chunk_hi(geometry, c) - lo;
+
+        for (uint32_t part = 0; part < 3; part++, to += n)
+            memcpy(to, shared_at(snapshot, part, lo), n * sizeof *to);
+    }
+    atomic_fetch_add_explicit(&snapshot->control->own->status.copied_bytes, bytes,
+                              memory_order_relaxed);
+    let_go(snapshot);
+}
+
+/* The copy of @chunk: in the stage, or in what was copied aside. (3,n) */
+static const float *fetch(struct cllm_snapshot *snapshot, uint32_t chunk, uint64_t lo,
+                          uint64_t n)
+{
+    const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
+
+    if (snapshot->aside)
+        return snapshot->aside +
+               3 * (lo - cllm_chunk_lo(geometry, snapshot->aside_chunk));
+    for (uint32_t part = 0; part < 3; part++)
+        memcpy(snapshot->stage + part * n, shared_at(snapshot, part, lo),
+               n * sizeof(float));
+    if (chunk + 1 == geometry->n_chunks)
+        let_go(snapshot);
+    return snapshot->stage;
+}
+
+int cllm_snapshot_chunk(struct cllm_snapshot *snapshot, uint32_t chunk,
+                        struct cllm_chunk_view *view)
+{
+    const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
+    uint64_t lo = cllm_chunk_lo(geometry, chunk);
+    uint64_t n = cllm_chunk_hi(geometry, chunk) - lo;
+    const float *copy;
+    uint64_t sum;
+    int rc;
+
+    if (snapshot->pinned && !snapshot->cannot_hurry &&
+        cllm_load_relaxed(&snapshot->control->state->hurry_version) ==
+            snapshot->version + 1)
+        copy_aside(snapshot, chunk);
+    copy = fetch(snapshot, chunk, lo, n);
+    sum = cllm_chunk_sum(copy, copy + n, copy + 2 * n, n, chunk);
+    if (sum != cllm_snapshot_sum(snapshot, chunk)) {
+        rc = cllm_err(-EBADMSG,
+                      "chunk %u of version %u does not have the hash of its updater",
+                      chunk, snapshot->version);
+        cllm_err_detail("elements %" PRIu64 " to %" PRIu64 ": %016" PRIx64
+                        " expected, %016" PRIx64 " found",
+                        lo, lo + n, cllm_snapshot_sum(snapshot, chunk), sum);
+        return rc;
+    }
+    *view = (struct cllm_chunk_view){
+        .lo = lo, .n = n, .part = {copy, copy + n, copy + 2 * n}};
+    return 0;
+}
+
+uint64_t cllm_snapshot_sum(const struct cllm_snapshot *snapshot, uint32_t chunk)
+{
+    return snapshot->chunks[chunk].sum[snapshot->version];
+}
+
+void cllm_snapshot_end(struct cllm_snapshot *snapshot)
+{
+    let_go(snapshot);
+    if (snapshot->aside)
+        (void)munmap(snapshot->aside, snapshot->aside_bytes);
+    snapshot->aside = NULL;
+    free(snapshot->chunks);
+    snapshot->chunks = NULL;
+    free(snapshot->stage);
+    snapshot->stage = NULL;
+}

@@ -1,0 +1,59 @@
+/*
+ * saver/snapshot.h - a committed version of the parameters, read chunk by chunk while the
+ * next step is computed.
+ *
+ * The version is pinned while it is read: status.holds_version says so, and Node Zero
+ * delays the update that would overwrite it. When Node Zero asks to hurry, the rest is
+ * copied to private memory at once and the pin is dropped; the bytes are the same either
+ * way. Every chunk is copied first, and the copy is checked against the hash that the
+ * updater computed: what reaches the disk is what the worker wrote.
+ */
+#ifndef CLLM_SAVER_SNAPSHOT_H
+#define CLLM_SAVER_SNAPSHOT_H
+
+#include "shm/control.h"
+
+struct cllm_snapshot {
+    struct cllm_control *control;
+    int eventfd; /* rung when the pin is dropped */
+    struct cllm_step_record record;
+    uint32_t version;
+    struct cllm_region params; /* (w, m, v), each (n_elements); closed with the pin */
+    struct cllm_chunk *chunks; /* the chunk table as it was at the beginning */
+    float *stage;              /* (3, elements of a chunk): the one being looked at */
+    float *aside;              /* chunks [aside_chunk, n_chunks), (w, m, v) of each */
+    size_t aside_bytes;        /* 0: nothing was copied aside */
+    uint32_t aside_chunk;
+    bool pinned;
+    bool cannot_hurry; /* no memory for the copy: say so once */
+};
+
+/* A private, verified copy of one chunk; good until the next call. */
+struct cllm_chunk_view {
+    uint64_t lo, n;       /* elements [lo, lo + n) of the vector */
+    const float *part[3]; /* w, m, v: (n) each */
+};
+
+/*
+ * Pin @version, which holds @step, and remember its hashes. Returns 0; -EBADMSG when
+ * there is no valid record of that step or the chunk table does not give its root;
+ * another negative errno. End it with cllm_snapshot_end() in every case.
+ */
+int cllm_snapshot_begin(struct cllm_snapshot *snapshot, struct cllm_control *control,
+                        int eventfd, uint64_t step, uint32_t version);
+
+/*
+ * Copy @chunk and check the copy; chunks are asked for in order. After the last the pin
+ * is dropped. Returns 0, or -EBADMSG when the bytes do not have their recorded hash.
+ */
+int cllm_snapshot_chunk(struct cllm_snapshot *snapshot, uint32_t chunk,
+                        struct cllm_chunk_view *view);
+
+/* The hash that @chunk was given by its updater. */
+uint64_t cllm_snapshot_sum(const struct cllm_snapshot *snapshot, uint32_t chunk);
+
+/* Drop the pin if it is still held, free everything. Safe on a zeroed struct, and twice.
+ */
+void cllm_snapshot_end(struct cllm_snapshot *snapshot);
+
+#endif /* CLLM_SAVER_SNAPSHOT_H */

@@ -1,0 +1,86 @@
+/*
+ * shm/objects.c - the tensor objects of a run: their names, their making and their end.
+ *
+ * Node Zero makes them and never maps them. Each is made at full size at once, so that a
+ * machine without the memory says so before the first step.
+ */
+#include <stdio.h>
+
+#include "shm/control.h"
+
+static void part_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
+                      const char *part, uint32_t index)
+{
+    char text[32];
+
+    (void)snprintf(text, sizeof text, "%s%u", part, index);
+    cllm_region_name(out, run_id, text);
+}
+
+void cllm_params_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
+                      uint32_t version)
+{
+    part_name(out, run_id, "params", version);
+}
+
+void cllm_buffer_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
+                      uint32_t buffer)
+{
+    part_name(out, run_id, "lane", buffer);
+}
+
+void cllm_fold_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id, uint32_t fold)
+{
+    part_name(out, run_id, "fold", fold);
+}
+
+void cllm_ring_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id)
+{
+    cllm_region_name(out, run_id, "ring");
+}
+
+int cllm_objects_create(const char *run_id, const struct cllm_geometry *geometry)
+{
+    char name[CLLM_REGION_NAME_BYTES];
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < 2; i++) {
+        cllm_params_name(name, run_id, i);
+        rc = cllm_region_create(NULL, name, cllm_params_bytes(geometry));
+    }
+    for (uint32_t i = 0; rc == 0 && i < geometry->n_folds; i++) {
+        cllm_fold_name(name, run_id, i);
+        rc = cllm_region_create(NULL, name, cllm_vector_bytes(geometry));
+    }
+    for (uint32_t i = 0; rc == 0 && i < geometry->n_buffers; i++) {
+        cllm_buffer_name(name, run_id, i);
+        rc = cllm_region_create(NULL, name, cllm_vector_bytes(geometry));
+    }
+    if (rc == 0) {
+        cllm_ring_name(name, run_id);
+        rc = cllm_region_create(NULL, name, cllm_ring_bytes(geometry));
+    }
+    return rc;
+}
+
+void cllm_objects_unlink(const char *run_id, const struct cllm_geometry *geometry)
+{
+    char name[CLLM_REGION_NAME_BYTES];
+
+    for (uint32_t i = 0; i < 2; i++) {
+        cllm_params_name(name, run_id, i);
+        (void)cllm_region_unlink(name);
+    }
+    for (uint32_t i = 0; i < geometry->n_folds; i++) {
+        cllm_fold_name(name, run_id, i);
+        (void)cllm_region_unlink(name);
+    }
+    for (uint32_t i = 0; i < geometry->n_buffers; i++) {
+        cllm_buffer_name(name, run_id, i);
+        (void)cllm_region_unlink(name);
+    }
+    cllm_ring_name(name, run_id);
+    (void)cllm_region_unlink(name);
+    cllm_region_name(name, run_id, "control");
+    (void)cllm_region_unlink(name);
+}

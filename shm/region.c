@@ -1,0 +1,216 @@
+/*
+ * shm/region.c - the only caller of shm_open() and mmap(MAP_SHARED).
+ */
+#include "shm/region.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+#define SHM_DIRECTORY "/dev/shm"
+
+void cllm_region_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
+                      const char *part)
+{
+    int n = snprintf(out, CLLM_REGION_NAME_BYTES, "/cllm-%u-%s-%s", (unsigned)geteuid(),
+                     run_id, part);
+
+    CLLM_ASSERT(n > 0);
+    CLLM_ASSERT(n < CLLM_REGION_NAME_BYTES);
+}
+
+uint64_t cllm_region_space(void)
+{
+    struct statvfs fs;
+
+    if (statvfs(SHM_DIRECTORY, &fs) != 0)
+        return 0;
+    return (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+/*
+ * posix_fallocate() on tmpfs is all or nothing and starts again after each signal, so
+ * signals wait until it is done.
+ */
+static int allocate(int fd, size_t bytes)
+{
+    sigset_t all, old;
+    int error;
+
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_BLOCK, &all, &old);
+    do {
+        error = posix_fallocate(fd, 0, (off_t)bytes);
+    } while (error == EINTR);
+    (void)sigprocmask(SIG_SETMASK, &old, NULL);
+    return -error;
+}
+
+static int map(struct cllm_region *region, const char *name, int fd, size_t off,
+               size_t bytes, int protection)
+{
+    void *base = mmap(NULL, bytes, protection, MAP_SHARED, fd, (off_t)off);
+
+    if (base == MAP_FAILED)
+        return cllm_err(-errno, "cannot map shared memory %s (%zu bytes)", name, bytes);
+    *region = (struct cllm_region){.base = base, .bytes = bytes};
+    (void)snprintf(region->name, sizeof region->name, "%s", name);
+    return 0;
+}
+
+int cllm_region_create(struct cllm_region *region, const char *name, size_t bytes)
+{
+    size_t size = cllm_align_up(bytes, CLLM_PAGE);
+    int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    int rc;
+
+    if (fd < 0)
+        return cllm_err(-errno, "cannot create shared memory %s", name);
+    rc = allocate(fd, size);
+    if (rc != 0) {
+        rc = cllm_err(rc, "cannot allocate %.1f MiB of shared memory for %s",
+                      (double)size / (1 << 20), name);
+        cllm_err_detail("%.1f MiB are free in " SHM_DIRECTORY,
+                        (double)cllm_region_space() / (1 << 20));
+        cllm_err_hint("df -h " SHM_DIRECTORY
+                      "; cllm-shm list shows runs that hold memory; "
+                      "mount -o remount,size=... " SHM_DIRECTORY
+                      ", or lower [run] lane_buffers or workers");
+        goto unlink_name;
+    }
+    if (region) {
+        rc = map(region, name, fd, 0, size, PROT_READ | PROT_WRITE);
+        if (rc != 0)
+            goto unlink_name;
+    }
+    (void)close(fd); /* the mapping keeps the object */
+    return 0;
+
+unlink_name:
+    (void)shm_unlink(name);
+    (void)close(fd);
+    return rc;
+}
+
+/* Anyone may put a name into /dev/shm: trust only what is ours and nobody else can write.
+ */
+static int check_object(int fd, const char *name, size_t min_bytes, size_t *bytes)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0)
+        return cllm_err(-errno, "cannot look at shared memory %s", name);
+    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0 ||
+        st.st_nlink > 1) {
+        int rc = cllm_err(-EPERM, "shared memory %s is not ours", name);
+
+        cllm_err_detail(
+            "owner %u, mode %o, links %u; expected owner %u, mode 600, 1 link",
+            (unsigned)st.st_uid, (unsigned)st.st_mode & 07777, (unsigned)st.st_nlink,
+            (unsigned)geteuid());
+        return rc;
+    }
+    if ((uint64_t)st.st_size < min_bytes || st.st_size == 0) {
+        int rc = cllm_err(-EINVAL, "shared memory %s is too short", name);
+
+        cllm_err_detail("%" PRId64 " bytes found, %zu expected", (int64_t)st.st_size,
+                        min_bytes);
+        return rc;
+    }
+    *bytes = (size_t)st.st_size;
+    return 0;
+}
+
+int cllm_region_open(struct cllm_region *region, const char *name, size_t min_bytes,
+                     enum cllm_region_mode mode)
+{
+    int flags = mode == CLLM_REGION_READ ? O_RDONLY : O_RDWR;
+    int protection = mode == CLLM_REGION_READ_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
+    int fd = shm_open(name, flags | O_CLOEXEC, 0);
+    size_t bytes = 0;
+    int rc;
+
+    if (fd < 0)
+        return cllm_err(-errno, "cannot open shared memory %s", name);
+    rc = check_object(fd, name, min_bytes, &bytes);
+    if (rc == 0)
+        rc = map(region, name, fd, 0, bytes, protection);
+    (void)close(fd); /* the mapping keeps the object */
+    return rc;
+}
+
+int cllm_region_open_window(struct cllm_region *region, const char *name, size_t off,
+                            size_t bytes)
+{
+    int fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
+    size_t size = 0;
+    int rc;
+
+    CLLM_ASSERT(off % CLLM_PAGE == 0);
+    if (fd < 0)
+        return cllm_err(-errno, "cannot open shared memory %s", name);
+    rc = check_object(fd, name, off + bytes, &size);
+    if (rc == 0)
+        rc = map(region, name, fd, off, bytes, PROT_READ | PROT_WRITE);
+    (void)close(fd); /* the mapping keeps the object */
+    return rc;
+}
+
+void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
+                       bool writable)
+{
+    size_t end = cllm_align_up(off + bytes, CLLM_PAGE);
+    int rc;
+
+    CLLM_ASSERT(off % CLLM_PAGE == 0);
+    CLLM_ASSERT(end <= region->bytes);
+    rc = mprotect(region->base + off, end - off,
+                  writable ? PROT_READ | PROT_WRITE : PROT_READ);
+    CLLM_ASSERT(rc == 0);
+}
+
+void cllm_region_close(struct cllm_region *region)
+{
+    if (region->base)
+        (void)munmap(region->base, region->bytes);
+    *region = (struct cllm_region){0};
+}
+
+int cllm_region_unlink(const char *name)
+{
+    if (shm_unlink(name) == 0 || errno == ENOENT)
+        return 0;
+    return cllm_err(-errno, "cannot remove shared memory %s", name);
+}
+
+int cllm_region_list(int (*visit)(const char *name, uint64_t bytes, void *ctx), void *ctx)
+{
+    char prefix[32];
+    struct dirent *entry;
+    DIR *dir = opendir(SHM_DIRECTORY);
+    int rc = 0;
+
+    if (!dir)
+        return cllm_err(-errno, "cannot list " SHM_DIRECTORY);
+    (void)snprintf(prefix, sizeof prefix, "cllm-%u-", (unsigned)geteuid());
+    while (rc == 0 && (entry = readdir(dir)) != NULL) {
+        struct stat st;
+
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 ||
+            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        rc = visit(entry->d_name, (uint64_t)st.st_blocks * 512, ctx);
+    }
+    (void)closedir(dir);
+    return rc;
+}

@@ -1,0 +1,70 @@
+/*
+ * shm/region.h - one POSIX shared-memory object: create, open, protect, unlink.
+ *
+ * The only file that calls shm_open() or maps MAP_SHARED. A role that may not write an
+ * object opens it read-only, so that even mprotect() cannot make it writable (PROTOCOL
+ * section 2).
+ */
+#ifndef CLLM_SHM_REGION_H
+#define CLLM_SHM_REGION_H
+
+#include "base/base.h"
+
+#define CLLM_REGION_NAME_BYTES 160
+
+enum cllm_region_mode {
+    CLLM_REGION_READ,      /* descriptor and mapping read-only, for good */
+    CLLM_REGION_GUARDED,   /* descriptor read-write, mapping read-only until
+                              cllm_region_allow() */
+    CLLM_REGION_READ_WRITE /* all of it writable */
+};
+
+struct cllm_region {
+    uint8_t *base; /* NULL when not mapped */
+    size_t bytes;
+    char name[CLLM_REGION_NAME_BYTES];
+};
+
+/* Name of part @part of run @run_id of this user: "/cllm-<uid>-<run id>-<part>". */
+void cllm_region_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
+                      const char *part);
+
+/*
+ * Create object @name of exactly @bytes (rounded up to pages), zeroed, mode 0600, every
+ * page allocated now, because a hole in a full /dev/shm would be a SIGBUS in the middle
+ * of a run. Maps it writable if @region is not NULL. Returns 0; -EEXIST when the name is
+ * taken; -ENOSPC with how much is needed and how much is free; another negative errno.
+ * Unlinks on failure.
+ */
+int cllm_region_create(struct cllm_region *region, const char *name, size_t bytes);
+
+/*
+ * Map an existing object. It must be a regular file of this user, mode 0600, with one
+ * link, of at least @min_bytes. Returns 0, -ENOENT, or another negative errno with text.
+ */
+int cllm_region_open(struct cllm_region *region, const char *name, size_t min_bytes,
+                     enum cllm_region_mode mode);
+
+/*
+ * Map @bytes at page-aligned @off of an object writable, and nothing else of it; for the
+ * pages that a role owns in an object which it otherwise reads.
+ */
+int cllm_region_open_window(struct cllm_region *region, const char *name, size_t off,
+                            size_t bytes);
+
+/* Make pages [off, off + bytes) of a GUARDED region writable, or read-only again. */
+void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
+                       bool writable);
+
+void cllm_region_close(struct cllm_region *region); /* unmap; safe on a zeroed struct */
+int cllm_region_unlink(const char *name); /* 0 also when there is no such name */
+
+/* Bytes that may still be allocated in /dev/shm; 0 when it cannot be told. */
+uint64_t cllm_region_space(void);
+
+/* Names in /dev/shm that begin with "cllm-<uid>-", one call each until @visit returns
+ * non-zero. */
+int cllm_region_list(int (*visit)(const char *name, uint64_t bytes, void *ctx),
+                     void *ctx);
+
+#endif /* CLLM_SHM_REGION_H */

@@ -1,0 +1,40 @@
+#!/bin/bash
+# The same bits with any number of workers, after a stop and resume, with and without ASLR.
+set -u
+. "$(dirname "$0")/lib.bash"
+make_corpus || { not_ok "prepare a corpus"; finish; }
+
+check "a run with two workers ends" coord two -n 2
+golden=$(bits two)
+for workers in 1 3 5 12; do
+    coord "w$workers" -n $workers
+    same "the same bits with $workers workers" "$golden" "$(bits w$workers)"
+done
+
+coord stop -n 3 --set train.steps=50 &
+pid=$!
+until grep -qs '"step":20,' "$work/runs/stop/journal.jsonl"; do sleep 0.02; done
+kill -TERM $pid
+wait $pid
+same "SIGTERM ends a run with 75" 75 $?
+check "it goes on from its checkpoint with another number of workers" coord stop -n 2 --resume
+same "and ends with the same bits" "$golden" "$(bits stop)"
+
+if command -v setarch >/dev/null; then
+    setarch -R "$bin/cllm-coord" "$root/configs/tiny.ini" --set "run.dir=$work/runs/fixed" \
+        --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
+        -n 2 >"$work/fixed.log" 2>&1
+    same "the same bits without address randomisation" "$golden" "$(bits fixed)"
+fi
+
+coord few -n 2 --set run.lane_buffers=3
+same "the same bits with three lane buffers" "$golden" "$(bits few)"
+coord pread -n 2 --set loader.method=pread
+same "the same bits through pread" "$golden" "$(bits pread)"
+coord other -n 2 --set train.seed=2
+if [ "$golden" != "$(bits other)" ]; then
+    ok "another seed gives other bits"
+else
+    not_ok "another seed gives other bits"
+fi
+finish

@@ -1,0 +1,65 @@
+#!/bin/bash
+# What cannot work is refused before training, with what, where, expected, found, and how to mend
+# it; nothing is overwritten.
+set -u
+. "$(dirname "$0")/lib.bash"
+make_corpus || { not_ok "prepare a corpus"; finish; }
+
+# refuses NAME EXIT PATTERN [ARGUMENT...]
+refuses()
+{
+    local name=$1 code=$2 pattern=$3 rc
+    shift 3
+    coord bad "$@"
+    rc=$?
+    if [ $rc = "$code" ] && grep -qE "$pattern" "$work/bad.log"; then
+        ok "$name"
+    else
+        not_ok "$name" "exit $rc, expected $code; expected /$pattern/ in:
+$(cat "$work/bad.log")"
+    fi
+    rm -rf "$work/runs/bad"
+}
+
+shard=$(ls "$work"/data/train_*.bin | head -n 1)
+
+refuses "a missing shard" 2 "nowhere" --set "data.train=$work/nowhere_*.bin"
+head -c 5000 "$shard" >"$work/short.bin"
+refuses "a truncated shard" 3 "short.bin.*" --set "data.train=$work/short.bin"
+(printf 'not a shard at all'; head -c 4000 /dev/zero) >"$work/magic.bin"
+refuses "a file with the wrong magic" 3 "magic" --set "data.train=$work/magic.bin"
+refuses "a token beyond the vocabulary" 3 "token" --set model.vocab=64
+refuses "an unknown option" 2 "did you mean 'learning_rate'" --set train.lerning_rate=1
+refuses "zero workers" 2 "workers.*'0'.*from 1" -n 0
+refuses "a context longer than a shard" 3 "context|window" --set model.context=60000 --set train.batch=12
+refuses "a batch that lanes do not divide" 2 "nearest: 24 or 36" --set train.batch=30
+refuses "an unwritable run directory" 1 "run directory|cannot make|Not a directory" \
+    --set "run.dir=/proc/cllm"
+refuses "more shared memory than there is" 1 "/dev/shm" --set model.width=8192 \
+    --set model.layers=64 --set run.lane_buffers=12
+
+coord first -n 1 --set train.steps=100000 --set train.warmup=1 &
+pid=$!
+until grep -qs '"step":2,' "$work/runs/first/journal.jsonl"; do sleep 0.02; done
+cp "$work/first.log" "$work/keep.log"
+"$bin/cllm-coord" "$root/configs/tiny.ini" --set "run.dir=$work/runs/first" \
+    --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
+    >"$work/second.log" 2>&1
+same "a second coordinator on the same run is refused" 1 $?
+check "and told who drives it" grep -q "another coordinator drives the run" "$work/second.log"
+check "a live run is not cleaned away" \
+    bash -c "! '$bin/cllm-shm' clean '$work/runs/first' 2>/dev/null"
+kill -INT $pid
+sleep 0.01
+kill -INT $pid
+wait $pid
+rc=$?
+if [ $rc = 130 ] || [ $rc = 75 ]; then ok "interrupts end a run"; else not_ok "interrupts end a run" "exit $rc"; fi
+
+coord done -n 2 --set train.steps=3 --set train.eval_every=0
+check "a run of three steps ends" test -d "$work/runs/done/checkpoints/step-0000000003"
+before=$(bits done)
+coord done -n 2 --set train.steps=3 --set train.eval_every=0
+same "a run directory with a run in it is not begun again" 2 $?
+same "and nothing in it has changed" "$before" "$(bits done)"
+finish

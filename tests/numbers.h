@@ -1,0 +1,44 @@
+/*
+ * tests/numbers.h - random numbers and distances for the tests of compute/ and model/.
+ */
+#ifndef CLLM_TESTS_NUMBERS_H
+#define CLLM_TESTS_NUMBERS_H
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/base.h"
+#include "base/random.h"
+
+/* @n floats uniform in [-scale, scale), a function of @seed; heap, 64-byte aligned. */
+static inline float *numbers_new(size_t n, uint64_t seed, float scale)
+{
+    float *x = aligned_alloc(64, cllm_align_up((n + 1) * sizeof *x, 64));
+
+    CLLM_ASSERT(x != NULL);
+    for (size_t i = 0; i < n; i++)
+        x[i] = scale * (2.0f * cllm_random_f32(seed, CLLM_RANDOM_TEST, i) - 1.0f);
+    return x;
+}
+
+/* @n zeros. */
+static inline float *numbers_zero(size_t n)
+{
+    return numbers_new(n, 0, 0.0f);
+}
+
+/* |x - exact| / |exact| as vectors; the plain length where exact is zero. */
+static inline double numbers_error(const float *x, const double *exact, size_t n)
+{
+    double difference = 0, length = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)x[i] - exact[i];
+
+        difference += d * d;
+        length += exact[i] * exact[i];
+    }
+    return sqrt(difference) / (length > 0 ? sqrt(length) : 1);
+}
+
+#endif /* CLLM_TESTS_NUMBERS_H */

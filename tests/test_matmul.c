@@ -1,0 +1,200 @@
+/*
+ * tests/test_matmul.c - both matrix products against double precision, in every form that
+ * the model uses.
+ */
+#include "compute/matmul.h"
+
+#include <float.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "compute/ref.h"
+#include "tests/numbers.h"
+
+typedef void (*matmul_fn)(float *, const float *, const float *,
+                          const struct cllm_matmul *);
+
+static const matmul_fn products[] = {cllm_ref_matmul, cllm_matmul_onednn};
+
+struct sizes {
+    size_t a, b, c; /* elements, with gaps */
+};
+
+/* Fill in the leading dimensions with @gap elements behind each row. */
+static struct sizes with_gaps(struct cllm_matmul *shape, size_t gap)
+{
+    size_t a_rows = shape->trans_a ? shape->k : shape->m;
+    size_t b_rows = shape->trans_b ? shape->n : shape->k;
+
+    shape->lda = (shape->trans_a ? shape->m : shape->k) + gap;
+    shape->ldb = (shape->trans_b ? shape->k : shape->n) + gap;
+    shape->ldc = shape->n + gap;
+    return (struct sizes){a_rows * shape->lda, b_rows * shape->ldb,
+                          shape->m * shape->ldc};
+}
+
+/* Element (i,j) in double, and through @size the sum of absolute values. */
+static double exact_at(const float *a, const float *b, const struct cllm_matmul *s,
+                       size_t i, size_t j, double *size)
+{
+    double sum = 0;
+
+    *size = 0;
+    for (size_t p = 0; p < s->k; p++) {
+        double x = (double)a[s->trans_a ? p * s->lda + i : i * s->lda + p];
+        double y = (double)b[s->trans_b ? j * s->ldb + p : p * s->ldb + j];
+
+        sum += x * y;
+        *size += fabs(x * y);
+    }
+    return sum;
+}
+
+/* Every element within the bound of any order of summation, and gaps untouched. */
+static void check(matmul_fn matmul, struct cllm_matmul shape, size_t gap)
+{
+    struct sizes n = with_gaps(&shape, gap);
+    float *a = numbers_new(n.a, 1, 1.0f), *b = numbers_new(n.b, 2, 1.0f);
+    float *c = numbers_new(n.c, 3, 1.0f), *before = numbers_new(n.c, 3, 1.0f);
+
+    matmul(c, a, b, &shape);
+    for (size_t i = 0; i < shape.m; i++) {
+        for (size_t j = 0; j < shape.ldc; j++) {
+            size_t at = i * shape.ldc + j;
+            double size, exact;
+
+            if (j >= shape.n) {
+                assert_true(c[at] == before[at]);
+                continue;
+            }
+            exact = exact_at(a, b, &shape, i, j, &size);
+            if (shape.accumulate)
+                exact += (double)before[at];
+            assert_true(fabs((double)c[at] - exact) <=
+                        (double)(shape.k + 2) * (size + 1) * 0x1p-24);
+        }
+    }
+    free(a);
+    free(b);
+    free(c);
+    free(before);
+}
+
+static void products_of_all_forms_and_odd_shapes_are_right(void **state)
+{
+    static const size_t shapes[][3] = {{1, 1, 1},   {1, 3, 5},   {3, 1, 17},
+                                       {17, 65, 3}, {65, 17, 1}, {64, 33, 31},
+                                       {2, 64, 129}};
+
+    (void)state;
+    for (size_t f = 0; f < CLLM_LEN(products); f++)
+        for (size_t i = 0; i < CLLM_LEN(shapes); i++)
+            for (unsigned form = 0; form < 8; form++)
+                for (size_t gap = 0; gap < 8; gap += 7)
+                    check(products[f],
+                          (struct cllm_matmul){.m = shapes[i][0],
+                                               .n = shapes[i][1],
+                                               .k = shapes[i][2],
+                                               .trans_a = (form & 1) != 0,
+                                               .trans_b = (form & 2) != 0,
+                                               .accumulate = (form & 4) != 0},
+                          gap);
+}
+
+static void a_leading_dimension_of_zero_means_no_gap(void **state)
+{
+    const struct cllm_matmul dense = {.m = 5, .n = 7, .k = 3, .trans_b = true};
+    struct cllm_matmul said = dense;
+    float *a = numbers_new(15, 1, 1.0f), *b = numbers_new(21, 2, 1.0f);
+    float *c = numbers_zero(35), *d = numbers_zero(35);
+
+    (void)state;
+    (void)with_gaps(&said, 0);
+    for (size_t f = 0; f < CLLM_LEN(products); f++) {
+        products[f](c, a, b, &dense);
+        products[f](d, a, b, &said);
+        assert_memory_equal(c, d, 35 * sizeof *c);
+    }
+    free(a);
+    free(b);
+    free(c);
+    free(d);
+}
+
+/* Without accumulate the old contents are no input, not even a NaN. */
+static void what_was_in_the_result_does_not_matter(void **state)
+{
+    float *a = numbers_new(64 * 64, 1, 1.0f), *b = numbers_new(64 * 64, 2, 1.0f);
+    float *c = numbers_zero(64 * 64);
+
+    (void)state;
+    for (size_t f = 0; f < CLLM_LEN(products); f++) {
+        for (size_t i = 0; i < 64 * 64; i++)
+            c[i] = NAN;
+        products[f](c, a, b, &(struct cllm_matmul){.m = 64, .n = 64, .k = 64});
+        for (size_t i = 0; i < 64 * 64; i++)
+            assert_true(isfinite(c[i]));
+    }
+    free(a);
+    free(b);
+    free(c);
+}
+
+static void a_nan_reaches_its_row_and_no_other(void **state)
+{
+    const struct cllm_matmul shape = {.m = 3, .n = 5, .k = 4};
+    float *a = numbers_new(12, 1, 1.0f), *b = numbers_new(20, 2, 1.0f);
+    float *c = numbers_zero(15);
+
+    (void)state;
+    a[1 * 4 + 2] = NAN;
+    for (size_t f = 0; f < CLLM_LEN(products); f++) {
+        products[f](c, a, b, &shape);
+        for (size_t i = 0; i < 15; i++)
+            assert_true((isnan(c[i]) != 0) == (i / 5 == 1));
+    }
+    free(a);
+    free(b);
+    free(c);
+}
+
+static void a_product_done_again_elsewhere_has_the_same_bits(void **state)
+{
+    const struct cllm_matmul shape = {
+        .m = 77, .n = 130, .k = 333, .trans_a = true, .accumulate = true};
+    float *a = numbers_new(77 * 333, 1, 1.0f), *b = numbers_new(333 * 130, 2, 1.0f);
+    float *first = numbers_new(77 * 130, 3, 1.0f), *block = numbers_zero(77 * 130 + 48);
+
+    (void)state;
+    cllm_matmul_onednn(first, a, b, &shape);
+    for (size_t shift = 0; shift <= 48; shift += 16) {
+        float *again = block + shift, *old = numbers_new(77 * 130, 3, 1.0f);
+
+        memcpy(again, old, 77 * 130 * sizeof *old);
+        cllm_matmul_onednn(again, a, b, &shape);
+        assert_memory_equal(first, again, 77 * 130 * sizeof *first);
+        free(old);
+    }
+    free(a);
+    free(b);
+    free(first);
+    free(block);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_of_all_forms_and_odd_shapes_are_right),
+        cmocka_unit_test(a_leading_dimension_of_zero_means_no_gap),
+        cmocka_unit_test(what_was_in_the_result_does_not_matter),
+        cmocka_unit_test(a_nan_reaches_its_row_and_no_other),
+        cmocka_unit_test(a_product_done_again_elsewhere_has_the_same_bits),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

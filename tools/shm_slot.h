@@ -1,0 +1,15 @@
+/*
+ * tools/shm_slot.h - what a process is doing, in one phrase, from its slot.
+ */
+#ifndef CLLM_TOOLS_SHM_SLOT_H
+#define CLLM_TOOLS_SHM_SLOT_H
+
+#include "tools/shm_view.h"
+
+/* Fill the derived fields (said_hello, busy_*, doing) of slot @index of @view. */
+void cllm_shm_slot_derive(struct cllm_shm_view *view, uint32_t index);
+
+/* Lanes done (worker), batches filled (loader) or checkpoints being saved: "62 lanes". */
+void cllm_shm_slot_done(char out[CLLM_SHM_DOING], const struct cllm_shm_slot *slot);
+
+#endif /* CLLM_TOOLS_SHM_SLOT_H */

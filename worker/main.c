@@ -1,0 +1,162 @@
+/*
+ * worker/main.c - cllm-worker: take an assignment, do it, report; until told to leave.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "worker/worker.h"
+
+#define SLEEP_NS (100 * CLLM_NS_PER_MS) /* a lost ring costs at most this */
+
+static void add_relaxed(_Atomic uint64_t *counter, uint64_t n)
+{
+    (void)atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static void count(struct cllm_status *status, const struct cllm_assignment *work,
+                  uint64_t ns)
+{
+    uint64_t chunks = work->chunk_hi - work->chunk_lo;
+
+    switch (work->kind) {
+    case CLLM_WORK_LANE:
+        add_relaxed(&status->lanes_done, 1);
+        add_relaxed(&status->lane_ns, ns);
+        break;
+    case CLLM_WORK_EVAL:
+        add_relaxed(&status->evals_done, 1);
+        add_relaxed(&status->eval_ns, ns);
+        break;
+    case CLLM_WORK_FOLD:
+    case CLLM_WORK_MERGE:
+        add_relaxed(&status->chunks_folded, chunks);
+        add_relaxed(&status->fold_ns, ns);
+        break;
+    default:
+        add_relaxed(&status->chunks_updated, chunks);
+        add_relaxed(&status->update_ns, ns);
+    }
+}
+
+/* Node Zero is trusted, its memory is not: nothing out of range gets further than this.
+ */
+static void check_work(const struct cllm_worker *worker,
+                       const struct cllm_assignment *work)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+
+    CLLM_ASSERT(work->version < 2);
+    CLLM_ASSERT(work->target < 2);
+    CLLM_ASSERT(work->chunk_lo <= work->chunk_hi);
+    CLLM_ASSERT(work->chunk_hi <= g->n_chunks);
+    CLLM_ASSERT(work->chunk_hi - work->chunk_lo <= CLLM_MAX_ASSIGN_CHUNKS);
+    CLLM_ASSERT(work->kind != CLLM_WORK_UPDATE || work->target != work->version);
+    CLLM_ASSERT(work->kind != CLLM_WORK_LANE || work->buffer < g->n_buffers);
+    if (work->kind == CLLM_WORK_FOLD) {
+        CLLM_ASSERT(work->lane_lo < work->lane_hi);
+        CLLM_ASSERT(work->lane_hi - work->lane_lo <= CLLM_GROUP_LANES);
+        for (uint32_t i = 0; i < work->lane_hi - work->lane_lo; i++)
+            CLLM_ASSERT(work->buffers[i] < g->n_buffers);
+    }
+}
+
+static void execute(struct cllm_worker *worker, const struct cllm_assignment *work,
+                    struct cllm_report *report)
+{
+    check_work(worker, work);
+    switch (work->kind) {
+    case CLLM_WORK_LANE:
+        cllm_worker_lane(worker, work, report);
+        break;
+    case CLLM_WORK_EVAL:
+        cllm_worker_eval(worker, work, report);
+        break;
+    case CLLM_WORK_FOLD:
+    case CLLM_WORK_MERGE:
+        cllm_worker_fold_chunks(worker, work, report);
+        break;
+    case CLLM_WORK_UPDATE:
+        cllm_worker_update(worker, work, report);
+        break;
+    case CLLM_WORK_INIT:
+        cllm_worker_init_params(worker, work, report);
+        break;
+    default:
+        CLLM_ASSERT(!"work that is not a worker's");
+    }
+}
+
+static void do_work(struct cllm_worker *worker, const struct cllm_assignment *work,
+                    uint64_t seq)
+{
+    struct cllm_status *status = &worker->child.control.own->status;
+    uint64_t began = cllm_now_ns();
+    struct cllm_report report;
+
+    memset(&report, 0, sizeof report);
+    report.kind = work->kind;
+    report.generation = work->generation;
+    report.step = work->step;
+    report.lane = work->lane;
+    report.buffer = work->buffer;
+    report.chunk_lo = work->chunk_lo;
+    report.chunk_hi = work->chunk_hi;
+
+    cllm_store_relaxed(&status->step, work->step);
+    cllm_store_relaxed(&status->lane, work->lane);
+    cllm_store_relaxed(&status->work, work->kind);
+    execute(worker, work, &report);
+    cllm_store_relaxed(&status->work, CLLM_WORK_NONE);
+
+    report.busy_ns = cllm_now_ns() - began;
+    count(status, work, report.busy_ns);
+    cllm_slot_report(&worker->child.control, &report, seq, worker->child.eventfd);
+}
+
+static void serve(struct cllm_worker *worker)
+{
+    struct cllm_child *child = &worker->child;
+    struct cllm_assignment work;
+    uint64_t seq = 1;
+
+    for (;;) {
+        uint64_t idle_since = cllm_now_ns();
+
+        while (!cllm_slot_next(&child->control, child->generation, seq, &work)) {
+            cllm_slot_sleep(&child->control, SLEEP_NS);
+            cllm_child_check_parent(child);
+        }
+        add_relaxed(&child->control.own->status.idle_ns, cllm_now_ns() - idle_since);
+        if (work.kind == CLLM_WORK_EXIT)
+            return;
+        do_work(worker, &work, seq++);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct cllm_worker worker = {0};
+    uint64_t numerics = 0;
+    int rc = cllm_child_init(&worker.child, CLLM_ROLE_WORKER, argc, argv);
+
+    if (rc != 0)
+        return cllm_child_fail(&worker.child, rc);
+    worker.ops = cllm_ops_select();
+    rc = cllm_worker_self_test(worker.ops, &numerics);
+    if (rc == 0)
+        rc = cllm_worker_map(&worker);
+    if (rc == 0) {
+        cllm_slot_say_hello(&worker.child.control, worker.child.generation, numerics,
+                            worker.ops->name, worker.child.eventfd);
+        serve(&worker);
+    }
+    if (worker.child.geometry)
+        cllm_worker_unmap(&worker);
+    if (rc != 0)
+        return cllm_child_fail(&worker.child, rc);
+    cllm_child_fini(&worker.child);
+    return CLLM_EXIT_OK;
+}

@@ -1,0 +1,132 @@
+/*
+ * worker/mapping.c - map the objects of the run, read-only until an assignment says
+ * otherwise.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "worker/worker.h"
+
+static int map_params(struct cllm_worker *worker)
+{
+    char name[CLLM_REGION_NAME_BYTES];
+    int rc = 0;
+
+    for (uint32_t v = 0; rc == 0 && v < 2; v++) {
+        cllm_params_name(name, worker->child.run_id, v);
+        rc = cllm_region_open(&worker->params[v], name,
+                              cllm_params_bytes(worker->child.geometry),
+                              CLLM_REGION_GUARDED);
+    }
+    return rc;
+}
+
+static int map_gradients(struct cllm_worker *worker)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    char name[CLLM_REGION_NAME_BYTES];
+    int rc = 0;
+
+    CLLM_ASSERT(g->n_folds <= CLLM_MAX_FOLDS);
+    for (uint32_t i = 0; rc == 0 && i < g->n_folds; i++) {
+        cllm_fold_name(name, worker->child.run_id, i);
+        rc = cllm_region_open(&worker->fold[i], name, cllm_vector_bytes(g),
+                              CLLM_REGION_GUARDED);
+    }
+    worker->buffer = calloc(g->n_buffers, sizeof *worker->buffer);
+    if (!worker->buffer)
+        return cllm_err(-ENOMEM, "cannot keep %u lane buffers", g->n_buffers);
+    for (uint32_t i = 0; rc == 0 && i < g->n_buffers; i++) {
+        cllm_buffer_name(name, worker->child.run_id, i);
+        rc = cllm_region_open(&worker->buffer[i], name, cllm_vector_bytes(g),
+                              CLLM_REGION_GUARDED);
+    }
+    return rc;
+}
+
+static void bump_progress(void *ctx)
+{
+    struct cllm_worker *worker = ctx;
+
+    (void)atomic_fetch_add_explicit(&worker->child.control.own->status.progress, 1,
+                                    memory_order_relaxed);
+}
+
+static int plan_arena(struct cllm_worker *worker)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    size_t token_bytes = cllm_ring_batch_tokens(g) * sizeof *worker->tokens;
+    size_t gpt_bytes =
+        cllm_gpt_arena_bytes(&worker->plan, g->sequences, g->context, true);
+    int rc = cllm_arena_init(&worker->arena, gpt_bytes + token_bytes + CLLM_CACHELINE);
+
+    if (rc != 0)
+        return rc;
+    rc = cllm_gpt_init(&worker->gpt, &worker->plan, worker->ops, g->sequences, g->context,
+                       true, &worker->arena);
+    if (rc != 0)
+        return rc;
+    worker->gpt.progress = bump_progress;
+    worker->gpt.progress_ctx = worker;
+    worker->tokens = cllm_arena_take(&worker->arena, token_bytes);
+    cllm_arena_seal(&worker->arena);
+    return 0;
+}
+
+int cllm_worker_map(struct cllm_worker *worker)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    const struct cllm_gpt_config config = {.vocab = g->vocab,
+                                           .context = g->context,
+                                           .layers = g->layers,
+                                           .heads = g->heads,
+                                           .width = g->width};
+    int rc = cllm_gpt_plan_init(&worker->plan, &config);
+
+    if (rc != 0)
+        return rc;
+    if (cllm_align_up(worker->plan.n_elements, 1024) != g->n_elements)
+        return cllm_err(-EPROTO,
+                        "the run's parameter vector has another length than ours");
+    rc = map_params(worker);
+    if (rc == 0)
+        rc = map_gradients(worker);
+    if (rc == 0)
+        rc = cllm_ring_open(&worker->ring, worker->child.run_id, g, false);
+    if (rc == 0)
+        rc = plan_arena(worker);
+    return rc;
+}
+
+void cllm_worker_unmap(struct cllm_worker *worker)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+
+    cllm_arena_fini(&worker->arena);
+    cllm_ring_close(&worker->ring);
+    for (uint32_t i = 0; worker->buffer && i < g->n_buffers; i++)
+        cllm_region_close(&worker->buffer[i]);
+    free(worker->buffer);
+    worker->buffer = NULL;
+    for (uint32_t i = 0; i < CLLM_MAX_FOLDS; i++)
+        cllm_region_close(&worker->fold[i]);
+    for (uint32_t v = 0; v < 2; v++)
+        cllm_region_close(&worker->params[v]);
+    cllm_gpt_plan_fini(&worker->plan);
+}
+
+float *cllm_worker_params(const struct cllm_worker *worker, uint32_t version,
+                          uint32_t part)
+{
+    CLLM_ASSERT(version < 2);
+    CLLM_ASSERT(part < 3);
+    return (float *)(void *)(worker->params[version].base +
+                             part * cllm_vector_bytes(worker->child.geometry));
+}
+
+float *cllm_worker_fold(const struct cllm_worker *worker, uint32_t fold)
+{
+    CLLM_ASSERT(fold < worker->child.geometry->n_folds);
+    return (float *)(void *)worker->fold[fold].base;
+}

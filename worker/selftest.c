@@ -1,0 +1,89 @@
+/*
+ * worker/selftest.c - a starting worker proves which numbers it makes.
+ *
+ * A wrong CPU feature mask, library, rounding mode or environment shows here, in the hash
+ * of a tiny training step, and not in the weights of a run.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/random.h"
+#include "model/adamw.h"
+#include "worker/worker.h"
+
+enum { SEQUENCES = 3, CONTEXT = 40 }; /* odd shapes: tails of vector loops take part */
+
+static const struct cllm_gpt_config config = {
+    .vocab = 197, .context = CONTEXT, .layers = 2, .heads = 3, .width = 72};
+
+struct vectors {
+    float *w, *m, *v, *dw, *w1, *m1, *v1;
+    uint32_t *tokens;
+};
+
+static void take_vectors(struct vectors *x, struct cllm_arena *arena, uint64_t n)
+{
+    float **all[] = {&x->w, &x->m, &x->v, &x->dw, &x->w1, &x->m1, &x->v1};
+
+    for (size_t i = 0; i < CLLM_LEN(all); i++)
+        *all[i] = cllm_arena_take(arena, n * sizeof(float));
+    x->tokens = cllm_arena_take(arena, SEQUENCES * (CONTEXT + 1) * sizeof *x->tokens);
+    for (uint32_t i = 0; i < SEQUENCES * (CONTEXT + 1); i++)
+        x->tokens[i] =
+            (uint32_t)(cllm_random_u64(1, CLLM_RANDOM_SELF_TEST, i) % config.vocab);
+}
+
+static uint64_t train_once(const struct cllm_gpt_plan *plan, const struct cllm_ops *ops,
+                           struct cllm_gpt *gpt, const struct vectors *x)
+{
+    const struct cllm_adamw adamw = {.learning_rate = 1e-3f,
+                                     .beta1 = 0.9f,
+                                     .beta2 = 0.95f,
+                                     .epsilon = 1e-8f,
+                                     .weight_decay = 0.1f,
+                                     .grad_scale = 1.0f / (SEQUENCES * CONTEXT),
+                                     .step = 3};
+    uint64_t bytes = plan->n_elements * sizeof(float);
+    double loss, squares;
+    uint64_t sum;
+
+    cllm_gpt_init_range(plan, x->w, 0, plan->n_elements, 1);
+    loss = cllm_gpt_forward_backward(gpt, x->w, x->dw, x->tokens);
+    squares = ops->sumsq(x->dw, plan->n_elements);
+    cllm_adamw_range(plan, ops, &adamw, 0, plan->n_elements, x->w, x->m, x->v, x->dw,
+                     x->w1, x->m1, x->v1);
+    sum = cllm_hash(&loss, sizeof loss, 0);
+    sum = cllm_hash(&squares, sizeof squares, sum);
+    sum = cllm_hash(x->dw, bytes, sum);
+    return cllm_hash(x->w1, bytes, sum);
+}
+
+int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics)
+{
+    struct cllm_gpt_plan plan;
+    struct cllm_arena arena;
+    struct cllm_gpt gpt;
+    struct vectors x;
+    size_t bytes;
+    int rc = cllm_gpt_plan_init(&plan, &config);
+
+    if (rc != 0)
+        return rc;
+    bytes = cllm_gpt_arena_bytes(&plan, SEQUENCES, CONTEXT, true) +
+            7 * cllm_align_up(plan.n_elements * sizeof(float), CLLM_CACHELINE) +
+            cllm_align_up(SEQUENCES * (CONTEXT + 1) * sizeof(uint32_t), CLLM_CACHELINE);
+    rc = cllm_arena_init(&arena, bytes);
+    if (rc != 0)
+        goto fini_plan;
+    rc = cllm_gpt_init(&gpt, &plan, ops, SEQUENCES, CONTEXT, true, &arena);
+    if (rc == 0) {
+        take_vectors(&x, &arena, plan.n_elements);
+        *numerics = train_once(&plan, ops, &gpt, &x);
+    }
+    cllm_arena_fini(&arena);
+fini_plan:
+    cllm_gpt_plan_fini(&plan);
+    return rc;
+}

@@ -1,0 +1,117 @@
+/*
+ * worker/update.c - work by chunk: fold lanes, merge groups, AdamW, initial weights.
+ *
+ * The source of every chunk is frozen while the chunk is written somewhere else, so doing
+ * a chunk twice writes the same bytes and nothing ever has to be undone. Only the chunk
+ * being written is writable, and only while it is.
+ */
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/hash.h"
+#include "model/adamw.h"
+#include "shm/chunk.h"
+#include "worker/worker.h"
+
+static void allow_params(struct cllm_worker *worker, uint32_t version, uint64_t lo,
+                         uint64_t n, bool writable)
+{
+    uint64_t part_bytes = cllm_vector_bytes(worker->child.geometry);
+
+    for (uint32_t part = 0; part < 3; part++)
+        cllm_region_allow(&worker->params[version],
+                          part * part_bytes + lo * sizeof(float), n * sizeof(float),
+                          writable);
+}
+
+void cllm_worker_fold_chunks(struct cllm_worker *worker,
+                             const struct cllm_assignment *work,
+                             struct cllm_report *report)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    bool merge = work->kind == CLLM_WORK_MERGE;
+    uint32_t n = merge ? 1 : work->lane_hi - work->lane_lo;
+    float *to = cllm_worker_fold(worker, work->fold_to);
+
+    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
+        uint64_t lo = cllm_chunk_lo(g, c), count = cllm_chunk_hi(g, c) - lo;
+        const float *add[CLLM_GROUP_LANES];
+        const float *from = work->fold_from == CLLM_NONE
+                                ? NULL
+                                : cllm_worker_fold(worker, work->fold_from) + lo;
+        struct cllm_chunk_result *result = &report->result[c - work->chunk_lo];
+
+        for (uint32_t i = 0; i < n; i++)
+            add[i] = merge ? cllm_worker_fold(worker, work->fold_add) + lo
+                           : (float *)(void *)worker->buffer[work->buffers[i]].base + lo;
+        cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to,
+                          count * sizeof *to, true);
+        worker->ops->fold(to + lo, from, add, n, count);
+        cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to,
+                          count * sizeof *to, false);
+        result->sum_squares = worker->ops->sumsq(to + lo, count);
+        result->sum = cllm_hash(to + lo, count * sizeof *to, c);
+    }
+}
+
+/* Hash what is in version @version of chunk @c into its result. */
+static void sum_chunk(struct cllm_worker *worker, uint32_t version, uint32_t c,
+                      struct cllm_chunk_result *result)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    uint64_t lo = cllm_chunk_lo(g, c);
+
+    result->sum = cllm_chunk_sum(cllm_worker_params(worker, version, 0) + lo,
+                                 cllm_worker_params(worker, version, 1) + lo,
+                                 cllm_worker_params(worker, version, 2) + lo,
+                                 cllm_chunk_hi(g, c) - lo, c);
+}
+
+void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment *work,
+                        struct cllm_report *report)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    const struct cllm_config *config = &worker->child.config;
+    const struct cllm_adamw adamw = {.learning_rate = work->learning_rate,
+                                     .beta1 = (float)config->train_beta1,
+                                     .beta2 = (float)config->train_beta2,
+                                     .epsilon = (float)config->train_epsilon,
+                                     .weight_decay = (float)config->train_weight_decay,
+                                     .grad_scale = work->grad_scale,
+                                     .step = work->step};
+    uint32_t a = work->version, b = work->target;
+
+    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
+        uint64_t lo = cllm_chunk_lo(g, c), hi = cllm_chunk_hi(g, c);
+
+        allow_params(worker, b, lo, hi - lo, true);
+        cllm_adamw_range(
+            &worker->plan, worker->ops, &adamw, lo,
+            cllm_min_u64(hi, worker->plan.n_elements), cllm_worker_params(worker, a, 0),
+            cllm_worker_params(worker, a, 1), cllm_worker_params(worker, a, 2),
+            cllm_worker_fold(worker, work->fold_from), cllm_worker_params(worker, b, 0),
+            cllm_worker_params(worker, b, 1), cllm_worker_params(worker, b, 2));
+        allow_params(worker, b, lo, hi - lo, false);
+        sum_chunk(worker, b, c, &report->result[c - work->chunk_lo]);
+    }
+}
+
+void cllm_worker_init_params(struct cllm_worker *worker,
+                             const struct cllm_assignment *work,
+                             struct cllm_report *report)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+
+    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
+        uint64_t lo = cllm_chunk_lo(g, c), hi = cllm_chunk_hi(g, c);
+
+        allow_params(worker, work->target, lo, hi - lo, true);
+        for (uint32_t part = 0; part < 3; part++)
+            memset(cllm_worker_params(worker, work->target, part) + lo, 0,
+                   (hi - lo) * sizeof(float));
+        cllm_gpt_init_range(&worker->plan, cllm_worker_params(worker, work->target, 0),
+                            lo, cllm_min_u64(hi, worker->plan.n_elements), g->seed);
+        allow_params(worker, work->target, lo, hi - lo, false);
+        sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);
+    }
+}

@@ -43,17 +43,18 @@ tools_SRC       := \
 	shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_view.c \
 	trial.c watch.c
 tests_SRC       := \
-	test_arena.c test_attention.c test_checkpoint.c test_config.c test_control.c \
-	test_dataset.c test_elementary.c test_err.c test_facts.c test_file.c test_fill.c \
-	test_gpt2_names.c test_history.c test_json.c test_loader.c test_log.c test_matmul.c \
-	test_ops.c test_prep.c test_random.c test_reader.c test_ring.c test_safetensors.c \
-	test_sampler.c test_saver.c test_saver_crash.c test_saver_load.c test_sha256.c \
-	test_shard.c test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_units.c \
-	test_vector.c
+	test_adamw.c test_arena.c test_attention.c test_checkpoint.c test_config.c \
+	test_control.c test_dataset.c test_decoder.c test_elementary.c test_err.c \
+	test_facts.c test_file.c test_fill.c test_gpt.c test_gpt2_names.c test_history.c \
+	test_json.c test_loader.c test_log.c test_matmul.c test_ops.c test_plan.c \
+	test_prep.c test_random.c test_reader.c test_ring.c test_safetensors.c test_sample.c \
+	test_sampler.c test_saver.c test_saver_crash.c test_saver_load.c test_schedule.c \
+	test_sha256.c test_shard.c test_shm_clean.c test_shm_view.c test_slot.c test_step.c \
+	test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
 # Files that test programs share.
-tests_common_SRC := control_temp.c loader_data.c saver_run.c shm_run.c
+tests_common_SRC := control_temp.c gpt_double.c loader_data.c saver_run.c shm_run.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-info

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/base.h"
 #include "base/random.h"
@@ -24,7 +25,10 @@ static inline float *numbers_new(size_t n, uint64_t seed, float scale)
 /* @n zeros. */
 static inline float *numbers_zero(size_t n)
 {
-    return numbers_new(n, 0, 0.0f);
+    float *x = numbers_new(n, 0, 1.0f);
+
+    memset(x, 0, n * sizeof *x); /* not a factor of zero: that gives -0.0 too */
+    return x;
 }
 
 /* |x - exact| / |exact| as vectors; the plain length where exact is zero. */

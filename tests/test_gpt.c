@@ -212,7 +212,7 @@ static void loss_needs_no_memory_for_the_gradient(void **state)
     (void)state;
     assert_true(cllm_gpt_loss(&eval->gpt, eval->w, eval->tokens) ==
                 cllm_gpt_loss(&train->gpt, train->w, train->tokens));
-    assert_true(eval->arena.used < train->arena.used / 2);
+    assert_true(eval->arena.used < train->arena.used / 4 * 3);
     setup_free(train);
     setup_free(eval);
 }

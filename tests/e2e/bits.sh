@@ -11,11 +11,10 @@ for workers in 1 3 5 12; do
     same "the same bits with $workers workers" "$golden" "$(bits w$workers)"
 done
 
-coord stop -n 3 --set train.steps=50 &
-pid=$!
-until grep -qs '"step":20,' "$work/runs/stop/journal.jsonl"; do sleep 0.02; done
-kill -TERM $pid
-wait $pid
+start_coord stop -n 3
+until_step stop 20
+kill -TERM $coord
+wait $coord
 same "SIGTERM ends a run with 75" 75 $?
 check "it goes on from its checkpoint with another number of workers" coord stop -n 2 --resume
 same "and ends with the same bits" "$golden" "$(bits stop)"

@@ -4,75 +4,68 @@ set -u
 . "$(dirname "$0")/lib.bash"
 make_corpus || { not_ok "prepare a corpus"; finish; }
 
-coord golden -n 2
+# Long enough to be killed many times.
+long=(--set train.steps=200 --set checkpoint.every=20)
+coord golden -n 2 "${long[@]}"
 golden=$(bits golden)
 
-# children NAME ROLE: pids of a run's processes of that role
-children()
-{
-    "$bin/cllm-shm" --json show "$work/runs/$1" 2>/dev/null |
-        python3 -c "
-import json, sys
-run = json.load(sys.stdin)
-run = run.get('run', run)
-print(*[s['pid'] for s in run['slots'] if s['role'] == '$2' and s['pid']])" 2>/dev/null
-}
-
-# kill_while NAME ROLE TIMES: kill one process of the role every now and then
+# kill_while ROLE TIMES: kill a process of the role every now and then
 kill_while()
 {
-    local name=$1 role=$2 times=$3 killed=0 pid coord_pid
+    local role=$1 times=$2 killed=0 victims
 
-    coord "$name" -n 2 &
-    coord_pid=$!
-    while kill -0 $coord_pid 2>/dev/null && [ $killed -lt "$times" ]; do
-        sleep "0.$((RANDOM % 3))$((RANDOM % 10))"
-        pid=$(children "$name" "$role" | tr ' ' '\n' | shuf -n 1)
-        [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null && killed=$((killed + 1))
+    start_coord "$role" -n 2 "${long[@]}"
+    until_step "$role" 3
+    while kill -0 $coord 2>/dev/null && [ $killed -lt "$times" ]; do
+        mapfile -t victims < <(pgrep -P "$(node_zero)" -x "cllm-$role" 2>/dev/null)
+        [ ${#victims[@]} -gt 0 ] &&
+            kill -9 "${victims[RANDOM % ${#victims[@]}]}" 2>/dev/null && killed=$((killed + 1))
+        sleep "0.$((RANDOM % 2))$((RANDOM % 10))"
     done
-    wait $coord_pid
-    same "a run whose $role was killed $killed times ends" 0 $?
-    same "with the same bits" "$golden" "$(bits "$name")"
-    if [ $killed -gt 0 ]; then
-        check "and says who died of what" grep -q "$role .*killed by SIGKILL" "$work/$name.log"
+    wait $coord
+    same "a run whose $role was killed again and again ends" 0 $?
+    same "with the same bits" "$golden" "$(bits "$role")"
+    same "and a line for each death" $killed \
+        "$(grep -c "$role .*killed by SIGKILL.*started again" "$work/$role.log")"
+    if [ $killed -ge "$times" ]; then
+        ok "the $role was killed $times times"
     else
-        not_ok "the $role was killed at all"
+        not_ok "the $role was killed $times times" "only $killed times; $(tail -n 3 "$work/$role.log")"
     fi
 }
 
-kill_while worker worker 6
-kill_while loader loader 4
-kill_while saver saver 4
+kill_while worker 10
+kill_while loader 10
+kill_while saver 10
 
 # Node Zero: the guardian starts another one, which adopts the run.
-coord zero -n 2 &
-guardian=$!
-until grep -qs '"step":12,' "$work/runs/zero/journal.jsonl"; do sleep 0.02; done
-kill -9 "$(pgrep -P $guardian -x cllm-coord)"
-wait $guardian
-same "a run whose Node Zero was killed ends" 0 $?
+start_coord zero -n 2 "${long[@]}"
+for step in 12 50 130; do
+    until_step zero $step
+    kill -9 "$(node_zero)"
+done
+wait $coord
+same "a run whose Node Zero was killed three times ends" 0 $?
 same "with the same bits" "$golden" "$(bits zero)"
 
 # Everybody at once: --resume adopts what is in shared memory.
-coord all -n 2 &
-guardian=$!
-until grep -qs '"step":17,' "$work/runs/all/journal.jsonl"; do sleep 0.02; done
-node_zero=$(pgrep -P $guardian -x cllm-coord)
-kill -9 $guardian "$node_zero"
-wait $guardian 2>/dev/null
+start_coord all -n 2 "${long[@]}"
+until_step all 17
+kill -9 $coord "$(node_zero)"
+wait $coord 2>/dev/null
 check "a dead run can be looked at" "$bin/cllm-shm" show "$work/runs/all"
-check "--resume goes on after everything was killed" coord all -n 3 --resume
+check "--resume goes on after everything was killed" coord all -n 3 "${long[@]}" --resume
 check "from shared memory" grep -q "in shared memory: going on" "$work/all.log"
 same "with the same bits" "$golden" "$(bits all)"
 
 # The same after a reboot: shared memory is gone, the newest checkpoint counts.
-coord boot -n 2 &
-guardian=$!
-until grep -qs '"step":27,' "$work/runs/boot/journal.jsonl"; do sleep 0.02; done
-kill -9 $guardian "$(pgrep -P $guardian -x cllm-coord)"
-wait $guardian 2>/dev/null
+start_coord boot -n 2 "${long[@]}"
+until_step boot 55
+kill -9 $coord "$(node_zero)"
+wait $coord 2>/dev/null
 sleep 0.3
 check "a dead run can be thrown away" "$bin/cllm-shm" clean "$work/runs/boot"
-check "--resume goes on from the newest checkpoint" coord boot -n 1 --resume
+check "--resume goes on from the newest checkpoint" coord boot -n 1 "${long[@]}" --resume
+check "from disk" grep -q "going on from checkpoint" "$work/boot.log"
 same "with the same bits" "$golden" "$(bits boot)"
 finish

@@ -9,11 +9,13 @@ n=0 bad=0
 
 cleanup()
 {
-    local pid
+    local pid dir
+
     for pid in $(jobs -p); do
         kill -9 "$pid" 2>/dev/null
     done
-    wait
+    wait 2>/dev/null
+    sleep 0.1 # Node Zero and its children follow their guardian
     # A run that a test left dead on purpose.
     for dir in "$work"/runs/*/; do
         [ -d "$dir" ] && "$bin/cllm-shm" clean "$dir" >/dev/null 2>&1
@@ -70,11 +72,31 @@ make_corpus()
 # coord NAME [ARGUMENT...]: train configs/tiny.ini in $work/runs/NAME; log in $work/NAME.log
 coord()
 {
+    start_coord "$@"
+    wait $coord
+}
+# The same in the background; $coord is the guardian's pid.
+start_coord()
+{
     local name=$1
     shift
     "$bin/cllm-coord" "$root/configs/tiny.ini" --set "run.dir=$work/runs/$name" \
         --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
-        --set run.restart_limit=1000 "$@" >"$work/$name.log" 2>&1
+        --set run.restart_limit=1000 "$@" >"$work/$name.log" 2>&1 &
+    coord=$!
+}
+# until_step NAME STEP: wait until the run has committed that step
+until_step()
+{
+    until grep -qs "\"step\":$2," "$work/runs/$1/journal.jsonl"; do
+        kill -0 $coord 2>/dev/null || return 1
+        sleep 0.01
+    done
+}
+# node_zero: pid of the Node Zero of the run in the background
+node_zero()
+{
+    pgrep -P $coord -x cllm-coord
 }
 
 # What the bits of a finished run are: every file of its last checkpoint, and the journal.

@@ -32,7 +32,7 @@ int cllm_err(int rc, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (rc > CLLM_ECONFIG) {
+    if (rc > CLLM_EREFUSED) {
         append(text, sizeof text, ": ");
         append(text, sizeof text, strerror(-rc));
     }

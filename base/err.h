@@ -17,6 +17,7 @@
 /* Codes beyond errno, for failures that have an exit code of their own (the enum
  * below). */
 enum {
+    CLLM_EREFUSED = -10001,   /* something else must be done first; the text says what */
     CLLM_ECONFIG = -10002,    /* usage or configuration */
     CLLM_EDATA = -10003,      /* a shard or checkpoint is bad */
     CLLM_EBUDGET = -10004,    /* restart budget spent */

@@ -39,7 +39,7 @@ static int lock_generation(struct cllm_node *nz)
             return 0;
         (void)nanosleep(&wait, NULL);
     }
-    rc = cllm_err(-EBUSY, "processes of an earlier start of this run still live");
+    rc = cllm_err(CLLM_EREFUSED, "processes of an earlier start of this run still live");
     cllm_err_hint("fuser -v %s names them", path);
     return rc;
 }

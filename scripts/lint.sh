@@ -43,7 +43,7 @@ cpp_check()
 [ $# -gt 0 ] || mapfile -t sources < <(make -s --no-print-directory list-sources)
 [ $# -eq 0 ] || sources=("$@")
 
-step shellcheck shellcheck -x scripts/*.sh tests/run.sh tests/e2e/*.sh .ci/run
+step shellcheck shellcheck -S warning scripts/*.sh tests/run.sh tests/e2e/*.sh .ci/run
 step style scripts/check-style.sh
 step floor-plan scripts/check-floorplan.sh
 step headers scripts/check-headers.sh

@@ -49,6 +49,8 @@ uint64_t cllm_process_start_ticks(uint64_t pid)
     /* The command name may hold anything; the fields begin after its last ')', with
      * field 3. */
     at = strrchr(text, ')');
+    if (at && (at[1] == '\0' || at[2] == 'Z' || at[2] == 'X'))
+        return 0; /* ended, and only not reaped yet */
     for (int field = 2; at && field < 22; field++)
         at = strchr(at + 1, ' ');
     if (at)

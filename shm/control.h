@@ -100,7 +100,7 @@ void cllm_control_event(struct cllm_control *control, const char *text);
 /* Is the process that Node Zero's state names alive (pid and start time agree)? */
 bool cllm_control_alive(const struct cllm_control *control);
 
-/* Field 22 of /proc/@pid/stat, 0 when there is no such process. */
+/* Field 22 of /proc/@pid/stat; 0 when there is no such process, or it has ended. */
 uint64_t cllm_process_start_ticks(uint64_t pid);
 
 /* Names of the tensor objects: params 0/1, lane buffer i, fold i, ring. */

@@ -33,7 +33,7 @@ static void clean_refuses_a_live_run(void **state)
     before = shm_run_n_left();
     assert_int_equal(cllm_shm_runs_scan(&runs), 0);
     assert_int_equal(cllm_shm_clean_run(cllm_shm_runs_find(&runs, shm_run_id), false),
-                     -EBUSY);
+                     CLLM_EREFUSED);
     assert_non_null(strstr(cllm_err_text(), "it is live"));
     assert_int_equal(shm_run_n_left(), before);
     cllm_shm_runs_fini(&runs);
@@ -87,7 +87,7 @@ static void clean_refuses_while_a_guardian_holds_the_run(void **state)
     shm_run_make_dead(shm_run_id, true, false);
     assert_int_equal(cllm_shm_runs_scan(&runs), 0);
     assert_int_equal(cllm_shm_clean_run(cllm_shm_runs_find(&runs, shm_run_dir), false),
-                     -EBUSY);
+                     CLLM_EREFUSED);
     assert_non_null(strstr(cllm_err_text(), "a coordinator holds"));
     (void)close(fd);
     before = cllm_now_ns(); /* the lock is proof enough: no waiting */
@@ -126,7 +126,7 @@ static void clean_refuses_while_somebody_can_write(void **state)
     assert_int_equal(read(ready[0], &byte, 1), 1);
     assert_int_equal(cllm_shm_runs_scan(&runs), 0);
     assert_int_equal(cllm_shm_clean_run(cllm_shm_runs_find(&runs, shm_run_id), false),
-                     -EBUSY);
+                     CLLM_EREFUSED);
     assert_non_null(strstr(cllm_err_text(), "still has it mapped"));
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED), 0);
@@ -146,7 +146,7 @@ static void half_made_runs_are_told_apart_by_their_maker(void **state)
     shm_run_make(shm_run_id, false); /* this process lives: still being made */
     shm_run_take(&runs, &view);
     assert_int_equal(view.life, CLLM_SHM_STARTING);
-    assert_int_equal(cllm_shm_clean_run(view.run, false), -EBUSY);
+    assert_int_equal(cllm_shm_clean_run(view.run, false), CLLM_EREFUSED);
     shm_run_drop(&runs, &view);
     assert_int_equal(shm_run_teardown(NULL), 0);
 

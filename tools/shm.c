@@ -199,7 +199,7 @@ static int clean_runs(const struct request *request, const struct cllm_shm_runs 
         rc = cllm_shm_clean_run(run, dry_run);
         if (rc == 0) {
             say_cleaned(request, run, cleaned);
-        } else if (rc == -EBUSY && !only) {
+        } else if (rc == CLLM_EREFUSED && !only) {
             (void)fprintf(stderr, PROGRAM ": %s\n", cllm_err_text());
             rc = 0;
         }

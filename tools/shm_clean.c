@@ -131,7 +131,7 @@ bool cllm_shm_clean_allowed(const struct cllm_shm_view *view, bool locked, char 
 
 /*
  * Take the lock of the run directory, so that no coordinator resumes the run while it is
- * removed: *@fd, or -1 where there is no lock file. -EBUSY with text when a coordinator
+ * removed: *@fd, or -1 where there is no lock file. CLLM_EREFUSED with text when a coordinator
  * has it: a dead Node Zero is about to be replaced.
  */
 static int hold_run(const struct cllm_shm_view *view, int *fd)
@@ -146,7 +146,7 @@ static int hold_run(const struct cllm_shm_view *view, int *fd)
     if (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) != 0) {
         (void)close(*fd); /* read only */
         *fd = -1;
-        return cllm_err(-EBUSY, "the memory of run %s stays: a coordinator holds %s",
+        return cllm_err(CLLM_EREFUSED, "the memory of run %s stays: a coordinator holds %s",
                         view->id, path);
     }
     return 0;
@@ -195,7 +195,7 @@ static int judge(const struct cllm_shm_view *view, bool locked)
 
     if (cllm_shm_clean_allowed(view, locked, why, sizeof why))
         return 0;
-    rc = cllm_err(-EBUSY, "the memory of run %s stays: %s", view->id, why);
+    rc = cllm_err(CLLM_EREFUSED, "the memory of run %s stays: %s", view->id, why);
     if (view->life == CLLM_SHM_LIVE || view->life == CLLM_SHM_HUNG)
         cllm_err_hint("kill %" PRIu64 " makes a checkpoint and ends the run", view->pid);
     return rc;

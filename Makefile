@@ -39,9 +39,9 @@ coordinator_SRC := \
 	node_deaths.c node_end.c node_events.c nodezero.c plan.c progress.c saving.c step.c \
 	sweep.c team.c
 tools_SRC       := \
-	facts.c history.c info.c prep.c prep_input.c prep_output.c shm.c shm_clean.c \
-	shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_view.c \
-	trial.c watch.c
+	facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
+	shm_clean.c shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c shm_text.c \
+	shm_view.c trial.c watch.c
 tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_checkpoint.c test_config.c \
 	test_control.c test_dataset.c test_decoder.c test_elementary.c test_err.c \
@@ -57,7 +57,9 @@ tests_bench_SRC := bench_loader.c
 tests_common_SRC := control_temp.c gpt_double.c loader_data.c saver_run.c shm_run.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
-PROGRAMS := cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-info
+PROGRAMS := \
+	cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-generate \
+	cllm-info
 
 cllm-coord_MAIN    := coordinator/main.c
 cllm-coord_FLOORS  := coordinator formats shm model base
@@ -113,10 +115,11 @@ $(error VARIANT=$(VARIANT) is not known: release debug asan tsan coverage)
 endif
 
 # -ffp-contract=off and no -ffast-math: the same arithmetic from every compiler.
-# -fno-math-errno changes no value: it lets a square root be one instruction.
+# -fno-math-errno and -fno-trapping-math change no value: errno and exception flags, which
+# nobody looks at, need not be right, so roots are one instruction and selects vectorise.
 CFLAGS ?=
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(OPT) -g -fno-omit-frame-pointer -fno-common \
-	-ffp-contract=off -fno-math-errno $(WARNINGS) $(CFLAGS)
+	-ffp-contract=off -fno-math-errno -fno-trapping-math $(WARNINGS) $(CFLAGS)
 ALL_LDFLAGS := $(filter -fsanitize=% --coverage,$(OPT)) -Wl,--as-needed $(LDFLAGS)
 
 # The arithmetic is where the time goes.
@@ -222,7 +225,10 @@ format-check: ## fail when clang-format would change something
 lint: ## style, floor plan, headers, lists, shellcheck, cppcheck, clang-tidy
 	@scripts/lint.sh $(SOURCES)
 
-.PHONY: asan docs bench bench-loader
+.PHONY: asan docs bench bench-loader acceptance
+acceptance: build-tests ## the long proof: every worker count, kills, 63 workers, memory
+	@scripts/acceptance.sh
+
 asan: ## build with AddressSanitizer and UBSan and run all tests
 	@$(MAKE) --no-print-directory VARIANT=asan BUILD=build/asan test
 
@@ -230,7 +236,7 @@ docs: $(BUILD)/bin/cllm-coord ## write docs/options.md from base/options.def
 	@$< --options-markdown > docs/options.md.new
 	@mv docs/options.md.new docs/options.md
 
-bench: all ## tokens a second and where the time goes
+bench: all ## tokens a second for 1, 2, ... workers, and what they wait for
 	@scripts/bench.sh
 
 bench-loader: build-tests ## io_uring, pread and mmap on cold random windows

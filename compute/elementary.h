@@ -73,6 +73,25 @@ static inline float cllm_expf(float x)
            cllm_f32_from_bits((n - half + 127) << 23);
 }
 
+/* 1 / (1 + 2^-x) within 4 ulp, 0 below -127.5: the logistic function with a cheaper
+ * exponential inside, since what it is added to hides its last digits. */
+static inline float cllm_logistic2f(float x)
+{
+    float y = -x, r, p;
+    uint32_t n;
+
+    y = 128.0f < y ? 128.0f : y; /* the scale below is then 2^128, infinity */
+    y = -126.0f > y ? -126.0f : y;
+    r = y - cllm_f32_round(y, &n);
+    p = 0.00132647238f;
+    p = p * r + 0.00967151299f;
+    p = p * r + 0.0555073358f;
+    p = p * r + 0.240222424f;
+    p = p * r + 0.693147004f;
+    p = p * r + 1.0f;
+    return 1.0f / (1.0f + p * cllm_f32_from_bits((n + 127) << 23));
+}
+
 /* Natural logarithm within 1 ulp; log(0) = -inf, of negative numbers NaN. x = 2^k m with
  * m in [sqrt(1/2), sqrt(2)). */
 static inline float cllm_logf(float x)

@@ -50,15 +50,14 @@ void cllm_ref_add_columns(float *sum, const float *x, size_t rows, size_t cols)
  * 1/2 (1 + tanh(u)) is the logistic function of 2u, which keeps the relative accuracy of
  * large negative x that 1 + tanh loses. With u = sqrt(2/pi) (x + 0.044715 x^3):
  */
-#define TWO_ROOT        1.59576912f   /* 2 sqrt(2/pi) */
-#define TWO_ROOT_CUBIC  0.0713548163f /* 0.044715 of it */
-#define TWO_ROOT_CUBIC3 0.214064449f  /* its derivative */
+#define GATE_1  2.3022082f   /* 2 sqrt(2/pi) / ln 2 */
+#define GATE_3  0.10294324f  /* 0.044715 of it */
+#define SLOPE_0 1.59576912f  /* 2u' = 2 sqrt(2/pi) ... */
+#define SLOPE_2 0.214064449f /* ... + 3 * 0.044715 of it x^2 */
 
 static inline float gate(float x)
 {
-    float u2 = x * (TWO_ROOT + TWO_ROOT_CUBIC * (x * x));
-
-    return 1.0f / (1.0f + cllm_expf(-u2));
+    return cllm_logistic2f(x * (GATE_1 + GATE_3 * (x * x)));
 }
 
 void cllm_ref_gelu(float *restrict out, const float *restrict x, size_t n)
@@ -74,7 +73,7 @@ void cllm_ref_gelu_backward(float *restrict d, float *restrict out,
     for (size_t i = 0; i < n; i++) {
         float s = gate(x[i]);
         float y = x[i] * s;
-        float slope = TWO_ROOT + TWO_ROOT_CUBIC3 * (x[i] * x[i]);
+        float slope = SLOPE_0 + SLOPE_2 * (x[i] * x[i]);
 
         out[i] = y;
         d[i] *= s + y * (1.0f - s) * slope;

@@ -1,29 +1,55 @@
 /*
- * compute/ref_matmul.c - the matrix product as it stands in the book.
+ * compute/ref_matmul.c - the matrix product as it stands in the book, row by row.
  */
 #include "compute/ref.h"
+
+#include "compute/reduce.h"
+
+/* c (n) += a (k, @step apart) B (k,n). */
+static void add_rows(float *restrict c, const float *restrict a, size_t step,
+                     const float *restrict b, size_t ldb, size_t n, size_t k)
+{
+    for (size_t p = 0; p < k; p++)
+        for (size_t j = 0; j < n; j++)
+            c[j] += a[p * step] * b[p * ldb + j];
+}
+
+/* c (n) += a (k) B^T, B stored (n,k). */
+static void add_dots(float *restrict c, const float *restrict a, const float *restrict b,
+                     size_t ldb, size_t n, size_t k)
+{
+    for (size_t j = 0; j < n; j++)
+        c[j] += cllm_reduce_dot(a, b + j * ldb, k);
+}
+
+/* The same with a's elements @step apart. */
+static void add_strided_dots(float *restrict c, const float *restrict a, size_t step,
+                             const float *restrict b, size_t ldb, size_t n, size_t k)
+{
+    for (size_t j = 0; j < n; j++)
+        for (size_t p = 0; p < k; p++)
+            c[j] += a[p * step] * b[j * ldb + p];
+}
 
 void cllm_ref_matmul(float *c, const float *a, const float *b,
                      const struct cllm_matmul *shape)
 {
-    size_t lda = shape->lda ? shape->lda : (shape->trans_a ? shape->m : shape->k);
-    size_t ldb = shape->ldb ? shape->ldb : (shape->trans_b ? shape->k : shape->n);
-    size_t ldc = shape->ldc ? shape->ldc : shape->n;
-    size_t a_row = shape->trans_a ? 1 : lda, a_col = shape->trans_a ? lda : 1;
-    size_t b_row = shape->trans_b ? 1 : ldb, b_col = shape->trans_b ? ldb : 1;
+    size_t n = shape->n, k = shape->k;
+    size_t lda = shape->lda ? shape->lda : (shape->trans_a ? shape->m : k);
+    size_t ldb = shape->ldb ? shape->ldb : (shape->trans_b ? k : n);
+    size_t ldc = shape->ldc ? shape->ldc : n;
 
     for (size_t i = 0; i < shape->m; i++) {
-        float *row = c + i * ldc; // (n)
+        const float *from = shape->trans_a ? a + i : a + i * lda;
+        float *to = c + i * ldc;
 
-        if (!shape->accumulate)
-            for (size_t j = 0; j < shape->n; j++)
-                row[j] = 0.0f;
-        for (size_t p = 0; p < shape->k; p++) {
-            const float *from = b + p * b_row;
-            float factor = a[i * a_row + p * a_col];
-
-            for (size_t j = 0; j < shape->n; j++)
-                row[j] += factor * from[j * b_col];
-        }
+        for (size_t j = 0; j < n && !shape->accumulate; j++)
+            to[j] = 0.0f;
+        if (!shape->trans_b)
+            add_rows(to, from, shape->trans_a ? lda : 1, b, ldb, n, k);
+        else if (!shape->trans_a)
+            add_dots(to, from, b, ldb, n, k);
+        else
+            add_strided_dots(to, from, lda, b, ldb, n, k);
     }
 }

@@ -63,17 +63,10 @@ static void answer(struct cllm_saver *saver, const struct cllm_assignment *asked
                    uint64_t seq)
 {
     struct cllm_status *status = &saver->control->own->status;
-    struct cllm_report report = {
-        .kind = asked->kind,
-        .generation = asked->generation,
-        .step = asked->step,
-        .lane = asked->lane,
-        .buffer = asked->buffer,
-        .chunk_lo = asked->chunk_lo,
-        .chunk_hi = asked->chunk_hi,
-    };
+    struct cllm_report report;
     uint64_t begin_ns = cllm_now_ns();
 
+    cllm_slot_answer(&report, asked);
     cllm_store_relaxed(&status->work, asked->kind);
     cllm_store_relaxed(&status->step, asked->step);
     report.error = do_work(saver, asked, &report);

@@ -193,6 +193,18 @@ void cllm_slot_sleep(struct cllm_control *control, uint64_t timeout_ns)
         continue;
 }
 
+void cllm_slot_answer(struct cllm_report *report, const struct cllm_assignment *work)
+{
+    memset(report, 0, sizeof *report);
+    report->kind = work->kind;
+    report->generation = work->generation;
+    report->step = work->step;
+    report->lane = work->lane;
+    report->buffer = work->buffer;
+    report->chunk_lo = work->chunk_lo;
+    report->chunk_hi = work->chunk_hi;
+}
+
 void cllm_slot_report(struct cllm_control *control, struct cllm_report *report,
                       uint64_t seq, int eventfd)
 {

@@ -65,6 +65,9 @@ bool cllm_slot_next(const struct cllm_control *control, uint32_t generation, uin
 /* Sleep until the bell rings or @timeout_ns passes. Says nothing about why. */
 void cllm_slot_sleep(struct cllm_control *control, uint64_t timeout_ns);
 
+/* Begin the answer to @work: zeroed, and naming what it answers. */
+void cllm_slot_answer(struct cllm_report *report, const struct cllm_assignment *work);
+
 /* Publish the answer to assignment @seq (sum and seq are filled in here), ring @eventfd.
  */
 void cllm_slot_report(struct cllm_control *control, struct cllm_report *report,

@@ -24,11 +24,11 @@ static double ulps(float got, double exact)
     double unit;
 
     if (isnan(exact))
-        return isnan(got) ? 0 : INFINITY;
+        return isnan(got) ? 0 : HUGE_VAL;
     if (isinf(exact) || fabs(exact) >= 0x1.ffffffp127)
-        return isinf(got) && (got > 0) == (exact > 0) ? 0 : INFINITY;
+        return isinf(got) && (got > 0) == (exact > 0) ? 0 : HUGE_VAL;
     if (!isfinite(got))
-        return fabs(exact) > (double)FLT_MAX ? 1 : INFINITY;
+        return fabs(exact) > (double)FLT_MAX ? 1 : HUGE_VAL;
     (void)frexp(exact, &exponent);
     unit = ldexp(1, exponent - 24 < -149 ? -149 : exponent - 24);
     return fabs((double)got - exact) / unit;
@@ -86,6 +86,20 @@ static void tanh_is_within_2_ulp_of_every_float(void **state)
     assert_true(worst(cllm_tanhf, tanh) <= 2.0);
 }
 
+static double logistic2(double x)
+{
+    return x < -127.5 ? 0 : 1 / (1 + exp2(-x));
+}
+
+/* Where its exponential turns infinite it jumps to 0 from less than any normal float. */
+static void logistic_is_within_4_ulp_of_every_float(void **state)
+{
+    (void)state;
+    assert_true(worst(cllm_logistic2f, logistic2) <= 4.0);
+    for (double x = -127; x < 30; x += 0x1.3p-13)
+        assert_true(ulps(cllm_logistic2f((float)x), logistic2((double)(float)x)) <= 4.0);
+}
+
 static void square_roots_are_rounded_correctly(void **state)
 {
     (void)state;
@@ -137,6 +151,8 @@ static void special_values_come_out_as_the_standard_says(void **state)
     assert_true(isnan(cllm_logf(-1.0f)) && isnan(cllm_logf(-INFINITY)));
     assert_true(isnan(cllm_logf(NAN)));
     assert_true(cllm_tanhf(INFINITY) == 1.0f && cllm_tanhf(-INFINITY) == -1.0f);
+    assert_true(cllm_logistic2f(INFINITY) == 1.0f && cllm_logistic2f(-INFINITY) == 0.0f);
+    assert_true(cllm_logistic2f(0.0f) == 0.5f && isnan(cllm_logistic2f(NAN)));
     assert_true(signbit(cllm_tanhf(-0.0f)) && isnan(cllm_tanhf(NAN)));
     assert_true(cllm_sqrtf(INFINITY) == INFINITY && isnan(cllm_sqrtf(-1.0f)));
 }
@@ -149,6 +165,7 @@ int main(void)
         cmocka_unit_test(log_is_within_1_ulp_of_every_float),
         cmocka_unit_test(log_keeps_its_accuracy_beside_1),
         cmocka_unit_test(tanh_is_within_2_ulp_of_every_float),
+        cmocka_unit_test(logistic_is_within_4_ulp_of_every_float),
         cmocka_unit_test(square_roots_are_rounded_correctly),
         cmocka_unit_test(sine_and_cosine_are_within_2_ulp_of_1),
         cmocka_unit_test(quarter_turns_are_exact),

@@ -50,14 +50,7 @@ static struct cllm_report answer_to(const struct cllm_assignment *work)
 {
     struct cllm_report report;
 
-    memset(&report, 0, sizeof report);
-    report.kind = work->kind;
-    report.generation = work->generation;
-    report.step = work->step;
-    report.lane = work->lane;
-    report.buffer = work->buffer;
-    report.chunk_lo = work->chunk_lo;
-    report.chunk_hi = work->chunk_hi;
+    cllm_slot_answer(&report, work);
     report.loss = 1.5;
     return report;
 }

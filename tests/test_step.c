@@ -60,14 +60,7 @@ static void answer(uint32_t slot, bool finite)
     struct cllm_control child;
     struct cllm_report report;
 
-    memset(&report, 0, sizeof report);
-    report.kind = work->kind;
-    report.generation = work->generation;
-    report.step = work->step;
-    report.lane = work->lane;
-    report.buffer = work->buffer;
-    report.chunk_lo = work->chunk_lo;
-    report.chunk_hi = work->chunk_hi;
+    cllm_slot_answer(&report, work);
     report.flags = finite ? CLLM_REPORT_FINITE : 0;
     report.loss = work->lane + 1;
     report.tokens = 48;

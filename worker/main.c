@@ -1,9 +1,6 @@
 /*
  * worker/main.c - cllm-worker: take an assignment, do it, report; until told to leave.
  */
-#include <stdio.h>
-#include <string.h>
-
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -96,15 +93,7 @@ static void do_work(struct cllm_worker *worker, const struct cllm_assignment *wo
     uint64_t began = cllm_now_ns();
     struct cllm_report report;
 
-    memset(&report, 0, sizeof report);
-    report.kind = work->kind;
-    report.generation = work->generation;
-    report.step = work->step;
-    report.lane = work->lane;
-    report.buffer = work->buffer;
-    report.chunk_lo = work->chunk_lo;
-    report.chunk_hi = work->chunk_hi;
-
+    cllm_slot_answer(&report, work);
     cllm_store_relaxed(&status->step, work->step);
     cllm_store_relaxed(&status->lane, work->lane);
     cllm_store_relaxed(&status->work, work->kind);

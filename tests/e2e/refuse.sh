@@ -21,7 +21,7 @@ $(cat "$work/bad.log")"
     rm -rf "$work/runs/bad"
 }
 
-shard=$(ls "$work"/data/train_*.bin | head -n 1)
+shard=$work/data/train_000.bin
 
 refuses "a missing shard" 2 "nowhere" --set "data.train=$work/nowhere_*.bin"
 head -c 5000 "$shard" >"$work/short.bin"
@@ -54,10 +54,10 @@ kill -INT $coord
 wait $coord
 same "an interrupt ends a run with 75" 75 $?
 
-coord done -n 2 --set train.steps=3 --set train.eval_every=0
-check "a run of three steps ends" test -d "$work/runs/done/checkpoints/step-0000000003"
-before=$(bits done)
-coord done -n 2 --set train.steps=3 --set train.eval_every=0
+coord short -n 2 --set train.steps=3 --set train.eval_every=0
+check "a run of three steps ends" test -d "$work/runs/short/checkpoints/step-0000000003"
+before=$(bits short)
+coord short -n 2 --set train.steps=3 --set train.eval_every=0
 same "a run directory with a run in it is not begun again" 2 $?
-same "and nothing in it has changed" "$before" "$(bits done)"
+same "and nothing in it has changed" "$before" "$(bits short)"
 finish

@@ -1,0 +1,100 @@
+#!/bin/bash
+# The long proof of what the tests show in short: every worker count, ten kills of each role at
+# random moments, 63 workers, and the memory of a 124-million-parameter run against the forecast.
+# `make acceptance`; about fifteen minutes on two cores. ACCEPT="bits kill many memory" picks parts.
+set -u
+. "$(dirname "$0")/../tests/e2e/lib.bash"
+cd "$root" || exit 1
+make_corpus || exit 1
+parts=${ACCEPT:-bits kill many memory}
+
+# Private memory of all processes of the run in the background, and its shared objects, in KiB.
+private_kib()
+{
+    local pid
+    for pid in $coord $(node_zero) $(pgrep -P "$(node_zero)"); do
+        cat "/proc/$pid/smaps_rollup" 2>/dev/null
+    done | awk '/^Pss_(Anon|File):/ { n += $2 } END { print n + 0 }'
+}
+shared_kib()
+{
+    du -ck /dev/shm/cllm-"$(id -u)"-"$1"-* 2>/dev/null | tail -n 1 | cut -f1
+}
+
+coord golden -n 1
+golden=$(bits golden)
+
+if [[ $parts == *bits* ]]; then
+    for workers in 2 3 5 8 12; do
+        coord "w$workers" -n $workers
+        same "tiny, 50 steps: the same SHA-256 with $workers workers" "$golden" "$(bits w$workers)"
+    done
+    start_coord stop -n 2
+    until_step stop 20
+    kill -TERM $coord
+    wait $coord
+    same "stopped at step 20" 75 $?
+    coord stop -n 5 --resume
+    same "resumed with five workers: the same SHA-256" "$golden" "$(bits stop)"
+    setarch -R "$bin/cllm-coord" configs/tiny.ini --set "run.dir=$work/runs/fixed" \
+        --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
+        -n 2 >"$work/fixed.log" 2>&1
+    same "without address randomisation: the same SHA-256" "$golden" "$(bits fixed)"
+fi
+
+if [[ $parts == *kill* ]]; then
+    for role in worker loader saver; do
+        hits=0 right=0
+        for ((i = 0; i < 10; i++)); do
+            start_coord "$role$i" -n 2
+            until pgrep -P "$(node_zero)" -x "cllm-$role" >/dev/null; do sleep 0.005; done
+            sleep "0.$((RANDOM % 7))$((RANDOM % 10))"
+            victim=$(pgrep -P "$(node_zero)" -x "cllm-$role" | shuf -n 1)
+            [ -n "$victim" ] && kill -9 "$victim" 2>/dev/null && hits=$((hits + 1))
+            wait $coord
+            [ "$golden" = "$(bits "$role$i")" ] && right=$((right + 1))
+        done
+        same "$role killed at a random moment in $hits of 10 runs: the same SHA-256 in all" 10 $right
+    done
+fi
+
+if [[ $parts == *many* ]]; then
+    # Lanes bound what computes at once, so the steps are long enough to see all of them come up.
+    start_coord many -n 63 --set train.steps=50
+    sleep 3
+    few=0
+    for pid in $(pgrep -P "$(node_zero)" -x cllm-worker); do
+        n_kib=$(awk '/^Pss_(Anon|File):/ { n += $2 } END { print n }' "/proc/$pid/smaps_rollup" 2>/dev/null)
+        few="$few ${n_kib:-0}"
+    done
+    wait $coord
+    same "63 workers on tiny end" 0 $?
+    same "with the same SHA-256" "$golden" "$(bits many)"
+    echo "# private memory of each further worker, KiB (PSS less shared memory), median:" \
+        "$(tr ' ' '\n' <<<"$few" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }')"
+fi
+
+if [[ $parts == *memory* ]]; then
+    "$bin/cllm-coord" configs/gpt2-124M.ini --dry-run --set "run.dir=$work/runs/gpt2" \
+        --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
+        --set train.batch=12 --set train.eval_batch=12 --set train.steps=5 \
+        --set train.eval_every=0 >"$work/forecast.txt"
+    sed 's/^/# /' "$work/forecast.txt"
+    "$bin/cllm-coord" configs/gpt2-124M.ini --set "run.dir=$work/runs/gpt2" \
+        --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
+        --set train.batch=12 --set train.eval_batch=12 --set train.steps=5 \
+        --set train.eval_every=0 --set run.log_every=1 >"$work/gpt2.log" 2>&1 &
+    coord=$! peak=0
+    id=$(head -n 1 "$work/forecast.txt" | cut -d' ' -f2)
+    while kill -0 $coord 2>/dev/null; do
+        now=$(($(private_kib) + $(shared_kib "$id")))
+        [ $now -gt $peak ] && peak=$now
+        sleep 0.5
+    done
+    wait $coord
+    same "124M parameters at context 1024, five steps" 0 $?
+    sed 's/^/# /' "$work/gpt2.log"
+    forecast=$(awk '$1 == "total" { print $2, $3 }' "$work/forecast.txt")
+    echo "# forecast: $forecast; measured peak: $(awk -v k=$peak 'BEGIN { printf "%.2f GiB", k / 1048576 }')"
+fi
+finish

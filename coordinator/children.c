@@ -72,8 +72,9 @@ CLLM_NORETURN static void become(const char *path, char *const argv[],
         if (how->keep_fd[i] > 0)
             (void)fcntl(how->keep_fd[i], F_SETFD, 0);
     fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0 && (write(fd, oom, strlen(oom)) < 0 || close(fd) < 0))
-        fd = -1; /* lowering it needs privilege; going on is right */
+    if (fd >= 0 && write(fd, oom, strlen(oom)) < 0) {
+        /* Lowering it needs privilege; going on is right. The exec closes fd. */
+    }
     if (how->keep_environment)
         (void)execv(path, argv);
     else

@@ -38,6 +38,8 @@ static void print_memory(const struct cllm_plan *plan)
     print_memory_row("loader, saver, others",
                      plan->loader_bytes + plan->saver_bytes + plan->node_zero_bytes, "");
     print_memory_row("total", plan->total_bytes, "");
+    print_memory_row("and at times up to", cllm_params_bytes(g),
+                     "private, when a save is late and copies its version aside");
 }
 
 static void print_data(const struct cllm_plan *plan)

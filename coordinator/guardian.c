@@ -47,8 +47,8 @@ static int lock_run(const struct cllm_config *config, int *fd)
         ssize_t n = pread(*fd, holder, sizeof holder - 1, 0);
 
         holder[n > 0 ? strcspn(holder, "\n") : 0] = '\0';
-        rc =
-            cllm_err(CLLM_EREFUSED, "another coordinator drives the run in %s", config->run_dir);
+        rc = cllm_err(CLLM_EREFUSED, "another coordinator drives the run in %s",
+                      config->run_dir);
         cllm_err_detail("its pid is %s", holder[0] ? holder : "unknown");
         cllm_err_hint("stop it with kill %s, or choose another [run] dir",
                       holder[0] ? holder : "PID");

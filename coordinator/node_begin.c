@@ -97,7 +97,8 @@ static void open_first(struct cllm_node *nz, const struct cllm_beginning *beginn
 
 int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
 {
-    struct cllm_beginning beginning;
+    /* Until it is known, nothing is ours to remove. */
+    struct cllm_beginning beginning = {.kind = CLLM_BEGIN_ADOPTED};
     int rc = lock_generation(nz);
 
     if (rc == 0)

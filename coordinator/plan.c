@@ -17,7 +17,7 @@
 #include "formats/file.h"
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
-#define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: a buffer a lane up to here */
+#define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
 #define ELEMENTS_UNIT      1024         /* the parameter vector ends on a page */
 
 /* Private memory of a process beyond what it plans: code, libraries, stacks, heap. */

@@ -35,9 +35,9 @@
 
 #define CLLM_MAX_WORKERS       144
 #define CLLM_MAX_LANES         1728 /* 12 * 12 * 12 */
-#define CLLM_GROUP_LANES       12 /* lanes of a fold group; also children of a node at most */
-#define CLLM_MAX_ASSIGN_CHUNKS 64 /* chunks in one FOLD or UPDATE assignment */
-#define CLLM_N_EVENTS          64 /* newest lines of the run kept in shared memory */
+#define CLLM_GROUP_LANES       12   /* lanes of a fold group; most children of a node */
+#define CLLM_MAX_ASSIGN_CHUNKS 64   /* chunks in one FOLD or UPDATE assignment */
+#define CLLM_N_EVENTS          64   /* newest lines of the run kept in shared memory */
 #define CLLM_RUN_ID_BYTES      64
 #define CLLM_PATH_BYTES        1024
 #define CLLM_NONE              UINT32_MAX /* no slot, no lane, no buffer, no fold */

@@ -315,7 +315,8 @@ static void another_builds_layout_is_named(void **state)
     shm_run_take(&runs, &view);
     assert_int_equal(view.life, CLLM_SHM_BAD);
     assert_non_null(strstr(view.reason, "another build"));
-    assert_int_equal(cllm_shm_clean_run(view.run, false), CLLM_EREFUSED); /* it is young */
+    assert_int_equal(cllm_shm_clean_run(view.run, false),
+                     CLLM_EREFUSED); /* it is young */
     shm_run_drop(&runs, &view);
 }
 

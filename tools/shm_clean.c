@@ -131,8 +131,8 @@ bool cllm_shm_clean_allowed(const struct cllm_shm_view *view, bool locked, char 
 
 /*
  * Take the lock of the run directory, so that no coordinator resumes the run while it is
- * removed: *@fd, or -1 where there is no lock file. CLLM_EREFUSED with text when a coordinator
- * has it: a dead Node Zero is about to be replaced.
+ * removed: *@fd, or -1 where there is no lock file. CLLM_EREFUSED with text when a
+ * coordinator has it: a dead Node Zero is about to be replaced.
  */
 static int hold_run(const struct cllm_shm_view *view, int *fd)
 {
@@ -146,8 +146,9 @@ static int hold_run(const struct cllm_shm_view *view, int *fd)
     if (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) != 0) {
         (void)close(*fd); /* read only */
         *fd = -1;
-        return cllm_err(CLLM_EREFUSED, "the memory of run %s stays: a coordinator holds %s",
-                        view->id, path);
+        return cllm_err(CLLM_EREFUSED,
+                        "the memory of run %s stays: a coordinator holds %s", view->id,
+                        path);
     }
     return 0;
 }

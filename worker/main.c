@@ -82,7 +82,7 @@ static void execute(struct cllm_worker *worker, const struct cllm_assignment *wo
         cllm_worker_init_params(worker, work, report);
         break;
     default:
-        CLLM_ASSERT(!"work that is not a worker's");
+        CLLM_ASSERT(false && "work that is not a worker's");
     }
 }
 

@@ -98,6 +98,17 @@ static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control 
         unlink_all(plan->run_id);
         return 0;
     }
+    if (found == CLLM_ATTACH_OK && cllm_control_alive(control)) {
+        cllm_control_detach(control);
+        rc = cllm_err(CLLM_EREFUSED, "run %s is alive in shared memory", plan->run_id);
+        cllm_err_detail("its Node Zero lives, although the lock of %s is free",
+                        plan->run_dir);
+        cllm_err_hint(
+            "was the directory removed or renamed under it? cllm-shm show %s names "
+            "its processes",
+            plan->run_id);
+        return rc;
+    }
     if (found == CLLM_ATTACH_OK)
         usable = cllm_control_newest_record(control, &beginning->record);
     if (usable && !resume) {

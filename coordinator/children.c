@@ -57,13 +57,18 @@ CLLM_NORETURN static void become(const char *path, char *const argv[],
                                  const char *oom)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
-    sigset_t none;
+    sigset_t mask;
     int fd;
 
     for (int s = 1; s < NSIG; s++)
         (void)sigaction(s, &action, NULL);
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)sigemptyset(&mask);
+    if (how->node_zero) {
+        (void)sigaddset(&mask, SIGINT);
+        (void)sigaddset(&mask, SIGTERM);
+        (void)sigaddset(&mask, SIGUSR1);
+    }
+    (void)sigprocmask(SIG_SETMASK, &mask, NULL);
     (void)setpgid(0, 0);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
@@ -75,7 +80,7 @@ CLLM_NORETURN static void become(const char *path, char *const argv[],
     if (fd >= 0 && write(fd, oom, strlen(oom)) < 0) {
         /* Lowering it needs privilege; going on is right. The exec closes fd. */
     }
-    if (how->keep_environment)
+    if (how->node_zero)
         (void)execv(path, argv);
     else
         (void)execve(path, argv, child_environment);
@@ -121,6 +126,20 @@ void cllm_process_signal(const struct cllm_process *process, int signal)
 {
     if (process->pidfd >= 0)
         (void)syscall(SYS_pidfd_send_signal, process->pidfd, signal, NULL, 0);
+}
+
+void cllm_process_reap_orphans(void)
+{
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        continue;
+}
+
+void cllm_process_expect_children(void)
+{
+    const struct sigaction action = {.sa_handler = SIG_DFL};
+
+    /* Inherited SIG_IGN (nohup, some supervisors) would reap them behind our back. */
+    (void)sigaction(SIGCHLD, &action, NULL);
 }
 
 bool cllm_process_ended(const struct cllm_process *process, int timeout_ms)

@@ -33,7 +33,8 @@ struct cllm_spawn {
     int keep_fd[CLLM_SPAWN_FDS]; /* stay open in the child; 0 = none; all others are
                                     CLOEXEC */
     int oom_score;               /* for the kernel's OOM killer; a refusal is ignored */
-    bool keep_environment;       /* Node Zero keeps its user's; others get a fixed one */
+    bool node_zero; /* keeps its user's environment, and stop signals wait until it looks
+                     */
 };
 
 /* Execute @path with @argv (NULL-terminated). Returns 0 or a negative errno with text. */
@@ -45,6 +46,12 @@ void cllm_process_signal(const struct cllm_process *process, int signal);
 
 /* The process has ended (its pidfd is readable): reap it, close the pidfd, say how. */
 void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending);
+
+/* Reap children that are nobody's any more: orphans of a killed Node Zero. */
+void cllm_process_reap_orphans(void);
+
+/* This process reaps its children itself, whatever it inherited. */
+void cllm_process_expect_children(void);
 
 /* Has it ended? Waits up to @timeout_ms for it. */
 bool cllm_process_ended(const struct cllm_process *process, int timeout_ms);

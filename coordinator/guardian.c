@@ -20,43 +20,74 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "coordinator/children.h"
+#include "coordinator/nodezero.h"
 #include "formats/file.h"
 
 #define RESTARTS       5 /* of Node Zero within RESTART_WINDOW */
 #define RESTART_WINDOW (60 * CLLM_NS_PER_S)
 
+#define LOCK_TRIES   100 /* a killed run's processes need a moment to go */
+#define LOCK_WAIT_NS (10 * CLLM_NS_PER_MS)
+
+static int refuse_second(const struct cllm_config *config, int fd)
+{
+    char holder[32] = "";
+    ssize_t n = pread(fd, holder, sizeof holder - 1, 0);
+    int rc;
+
+    holder[n > 0 ? strcspn(holder, "\n") : 0] = '\0';
+    rc = cllm_err(CLLM_EREFUSED, "another coordinator drives the run in %s",
+                  config->run_dir);
+    cllm_err_detail("its pid is %s", holder[0] ? holder : "unknown");
+    cllm_err_hint("stop it with kill %s, or choose another [run] dir",
+                  holder[0] ? holder : "PID");
+    return rc;
+}
+
 /* Exclusive for as long as the guardian or Node Zero, which inherits it, lives. */
 static int lock_run(const struct cllm_config *config, int *fd)
 {
-    char path[CLLM_FILE_PATH_BYTES], holder[32] = "";
+    char path[CLLM_FILE_PATH_BYTES];
     int rc = cllm_file_mkdirs(config->run_dir);
 
     if (rc == 0)
         rc = cllm_file_join(path, config->run_dir, "run.lock");
+    if (rc == 0) {
+        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (*fd < 0)
+            rc = cllm_err(-errno, "cannot open %s", path);
+    }
     if (rc != 0) {
         cllm_err_hint("[run] dir names a directory that this user may write");
         return rc;
     }
-    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (*fd < 0) {
-        rc = cllm_err(-errno, "cannot open %s", path);
-        cllm_err_hint("[run] dir names a directory that this user may write");
-        return rc;
-    }
-    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-        ssize_t n = pread(*fd, holder, sizeof holder - 1, 0);
+    for (uint32_t i = 0; flock(*fd, LOCK_EX | LOCK_NB) != 0; i++) {
+        struct timespec wait = cllm_timespec(LOCK_WAIT_NS);
 
-        holder[n > 0 ? strcspn(holder, "\n") : 0] = '\0';
-        rc = cllm_err(CLLM_EREFUSED, "another coordinator drives the run in %s",
-                      config->run_dir);
-        cllm_err_detail("its pid is %s", holder[0] ? holder : "unknown");
-        cllm_err_hint("stop it with kill %s, or choose another [run] dir",
-                      holder[0] ? holder : "PID");
-        return rc;
+        if (i == LOCK_TRIES)
+            return refuse_second(config, *fd);
+        (void)nanosleep(&wait, NULL);
     }
     if (ftruncate(*fd, 0) != 0 || dprintf(*fd, "%d\n", (int)getpid()) < 0)
         return cllm_err(-errno, "cannot write %s", path);
     return 0;
+}
+
+/*
+ * The configuration as it is now, for this Node Zero and those after it: what is edited
+ * while the run goes on must not change it.
+ */
+static int freeze_config(const struct cllm_config *config,
+                         char path[CLLM_FILE_PATH_BYTES])
+{
+    char *text = cllm_config_text(config);
+    int rc = text ? cllm_file_join(path, config->run_dir, "node-zero.ini")
+                  : cllm_err(-ENOMEM, "cannot keep the configuration");
+
+    if (rc == 0)
+        rc = cllm_file_replace(path, text, strlen(text));
+    free(text);
+    return rc;
 }
 
 static int open_signals(void)
@@ -72,61 +103,69 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-/* argv + --node-zero (+ --resume when @again and not given); heap, the strings are
- * borrowed. */
-static char **node_zero_arguments(char **argv, bool again)
-{
-    size_t n = 0;
-    char **out;
+/* What the guardian knows while it waits. */
+struct watch {
+    int lock_fd, signal_fd;
+    char config_path[CLLM_FILE_PATH_BYTES];
+    char program[1024];
+    bool resume, allow_numerics_change;
+    bool
+        stop; /* somebody asked to stop: successors of a killed Node Zero are asked too */
+};
 
-    while (argv[n])
-        n++;
-    out = calloc(n + 3, sizeof *out);
-    CLLM_ASSERT(out != NULL);
-    memcpy(out, argv, n * sizeof *out);
-    out[n++] = (char *)(uintptr_t) "--node-zero";
-    if (again)
-        out[n] = (char *)(uintptr_t) "--resume";
-    return out;
+static int spawn_node_zero(const struct watch *watch, struct cllm_process *node_zero)
+{
+    const struct cllm_spawn how = {.keep_fd = {watch->lock_fd}, .node_zero = true};
+    char role[32], resume[] = "--resume", allow[] = "--allow-numerics-change";
+    char program[sizeof watch->program], path[sizeof watch->config_path];
+    char *argv[6] = {program, path, role, NULL};
+    uint32_t n = 3;
+
+    (void)snprintf(program, sizeof program, "%s", watch->program);
+    (void)snprintf(path, sizeof path, "%s", watch->config_path);
+    (void)snprintf(role, sizeof role, "--node-zero=%d", watch->lock_fd);
+    if (watch->resume)
+        argv[n++] = resume;
+    if (watch->allow_numerics_change)
+        argv[n++] = allow;
+    return cllm_process_spawn(node_zero, watch->program, argv, &how);
 }
 
 /* Pass signals on until Node Zero has ended. A lost terminal is a request to stop. */
-static void wait_for_end(const struct cllm_process *node_zero, int signal_fd)
+static void wait_for_end(struct watch *watch, const struct cllm_process *node_zero)
 {
     struct pollfd fds[2] = {{.fd = node_zero->pidfd, .events = POLLIN},
-                            {.fd = signal_fd, .events = POLLIN}};
+                            {.fd = watch->signal_fd, .events = POLLIN}};
 
     for (;;) {
         struct signalfd_siginfo info;
+        int signal;
 
         if (poll(fds, 2, -1) < 0)
             continue;
         if (fds[0].revents)
             return;
-        if (fds[1].revents && read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
-            cllm_process_signal(node_zero,
-                                info.ssi_signo == SIGHUP ? SIGTERM : (int)info.ssi_signo);
+        if (!fds[1].revents ||
+            read(watch->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
+            continue;
+        signal = info.ssi_signo == SIGHUP ? SIGTERM : (int)info.ssi_signo;
+        watch->stop |= signal != SIGUSR1;
+        cllm_process_signal(node_zero, signal);
     }
 }
 
-static int run_node_zero(char **argv, int lock_fd, int signal_fd, bool again,
-                         struct cllm_ending *ending)
+static int run_node_zero(struct watch *watch, struct cllm_ending *ending)
 {
-    struct cllm_spawn how = {.keep_fd = {lock_fd}, .keep_environment = true};
     struct cllm_process node_zero = {.pidfd = -1};
-    char **arguments = node_zero_arguments(argv, again);
-    char path[1024];
-    int rc = cllm_binary_directory(path, sizeof path - sizeof "/cllm-coord");
+    int rc = spawn_node_zero(watch, &node_zero);
 
-    if (rc == 0) {
-        (void)strncat(path, "/cllm-coord", sizeof path - strlen(path) - 1);
-        rc = cllm_process_spawn(&node_zero, path, arguments, &how);
-    }
-    free(arguments);
     if (rc != 0)
         return rc;
-    wait_for_end(&node_zero, signal_fd);
+    if (watch->stop)
+        cllm_process_signal(&node_zero, SIGTERM);
+    wait_for_end(watch, &node_zero);
     cllm_process_reap(&node_zero, ending);
+    cllm_process_reap_orphans();
     return 0;
 }
 
@@ -143,41 +182,55 @@ static bool within_budget(uint64_t *restarts, uint32_t *n)
     return recent < RESTARTS;
 }
 
-int cllm_guardian(const struct cllm_config *config, char **argv)
+static int prepare(struct watch *watch, const struct cllm_config *config)
 {
+    int rc = lock_run(config, &watch->lock_fd);
+
+    if (rc == 0)
+        rc = freeze_config(config, watch->config_path);
+    if (rc == 0)
+        rc = cllm_binary_directory(watch->program,
+                                   sizeof watch->program - sizeof "/cllm-coord");
+    if (rc != 0)
+        return rc;
+    (void)strncat(watch->program, "/cllm-coord",
+                  sizeof watch->program - strlen(watch->program) - 1);
+    cllm_process_expect_children();
+    watch->signal_fd = open_signals();
+    if (watch->signal_fd < 0)
+        return cllm_err(-errno, "cannot wait for signals");
+    /* Orphans of a killed Node Zero come here, and not to init. */
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+    return 0;
+}
+
+int cllm_guardian(const struct cllm_config *config, const struct cllm_options *options)
+{
+    struct watch watch = {.lock_fd = -1,
+                          .signal_fd = -1,
+                          .resume = options->resume,
+                          .allow_numerics_change = options->allow_numerics_change};
     uint64_t restarts[RESTARTS];
     uint32_t n_restarts = 0;
     struct cllm_ending ending = {0};
-    int lock_fd = -1, signal_fd;
-    bool again = false;
-    int rc = lock_run(config, &lock_fd);
+    int rc = prepare(&watch, config);
 
-    if (rc != 0)
-        goto fail;
-    signal_fd = open_signals();
-    if (signal_fd < 0) {
-        rc = cllm_err(-errno, "cannot wait for signals");
-        goto fail;
-    }
-    /* Orphans of a killed Node Zero come here, and not to init. */
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    for (;;) {
-        rc = run_node_zero(argv, lock_fd, signal_fd, again, &ending);
-        if (rc != 0)
-            goto fail;
-        if (!ending.by_signal)
+    while (rc == 0) {
+        rc = run_node_zero(&watch, &ending);
+        if (rc == 0 && !ending.by_signal)
             return ending.code;
-        if (!within_budget(restarts, &n_restarts))
+        if (rc != 0 || !within_budget(restarts, &n_restarts))
             break;
         cllm_warn("Node Zero was %s; a new one takes the run over from shared memory",
                   ending.text);
-        again = true;
+        watch.resume = true;
+    }
+    if (rc != 0) {
+        cllm_err_print("cllm-coord");
+        return cllm_exit_code(rc);
     }
     cllm_error("Node Zero was %s, %d times within %" PRIu64
                " s: giving up; --resume goes on",
                ending.text, RESTARTS, RESTART_WINDOW / CLLM_NS_PER_S);
     return CLLM_EXIT_BUDGET;
-fail:
-    cllm_err_print("cllm-coord");
-    return cllm_exit_code(rc);
 }

@@ -10,11 +10,13 @@
 
 #include "base/config.h"
 
+struct cllm_options;
+
 /*
- * Take the lock of the run directory (made if missing), start Node Zero as "@argv
- * --node-zero", pass signals on to it, start it again with --resume when it was killed.
- * Returns the exit code.
+ * Take the lock of the run directory (made if missing), freeze the configuration in its
+ * node-zero.ini, start Node Zero from that, pass signals on to it, start it again with
+ * --resume when it was killed. Returns the exit code.
  */
-int cllm_guardian(const struct cllm_config *config, char **argv);
+int cllm_guardian(const struct cllm_config *config, const struct cllm_options *options);
 
 #endif /* CLLM_COORDINATOR_GUARDIAN_H */

@@ -1,21 +1,23 @@
 /*
- * coordinator/journal.c - journal.jsonl and metrics.jsonl: appended with one write each.
+ * coordinator/journal.c - journal.jsonl and metrics.jsonl: lines appended, never taken
+ * back.
  */
 #include "coordinator/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "formats/file.h"
 
-#define FILE_CAP (1u << 30)
+#define FILE_CAP    (1u << 30)
+#define PENDING_CAP (16u << 20) /* lines of a disk that stays full for days */
 
 /* The step of a line that begins {"step":N, ; false when it does not. */
 static bool line_step(const char *line, uint64_t *step)
@@ -23,117 +25,172 @@ static bool line_step(const char *line, uint64_t *step)
     return sscanf(line, "{\"step\":%" SCNu64 ",", step) == 1;
 }
 
-static void keep_root(struct cllm_journal *journal, const char *line, uint64_t step)
+/* Keep the root of the journal's next line; lines are steps 1, 2, 3 ... */
+static bool keep_root(struct cllm_journal *journal, const char *line, uint64_t step)
 {
     const char *at = strstr(line, "\"root\":\"");
     uint64_t *grown;
 
-    if (!at || (journal->n_expected > 0 &&
-                step != journal->first_expected + journal->n_expected))
-        return;
-    grown = realloc(journal->expected, (journal->n_expected + 1) * sizeof *grown);
+    if (!at || step != journal->n_roots + 1)
+        return false;
+    grown = realloc(journal->root, (journal->n_roots + 1) * sizeof *grown);
     if (!grown)
-        return; /* a check less, nothing wrong */
-    journal->expected = grown;
-    if (journal->n_expected == 0)
-        journal->first_expected = step;
-    grown[journal->n_expected++] = strtoull(at + 8, NULL, 16);
+        return false;
+    journal->root = grown;
+    grown[journal->n_roots++] = strtoull(at + 8, NULL, 16);
+    return true;
 }
 
-/* Cut @path after its last line of a step up to @step; give later lines to @journal if
- * asked. */
-static int open_at(const char *path, uint64_t step, struct cllm_journal *journal, int *fd)
+/*
+ * Open @path and keep its lines up to @last (a torn last line is cut off); give the roots
+ * to
+ * @journal if it is not NULL.
+ */
+static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t last,
+                     struct cllm_journal *journal)
 {
+    char path[CLLM_FILE_PATH_BYTES];
     char *text = NULL, *line, *end;
-    size_t bytes = 0, keep = 0;
-    int rc;
+    size_t keep = 0;
+    int rc = cllm_file_join(path, dir, file->name);
 
-    *fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (*fd < 0)
-        return cllm_err(-errno, "cannot open %s", path);
-    rc = cllm_file_read(path, FILE_CAP, &text, &bytes);
     if (rc != 0)
         return rc;
-    /* A last line without its end was torn by a crash; it is cut with the rest. */
+    file->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (file->fd < 0)
+        return cllm_err(-errno, "cannot open %s", path);
+    rc = cllm_file_read(path, FILE_CAP, &text, NULL);
+    if (rc != 0)
+        return rc;
     for (line = text; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-        uint64_t n;
+        uint64_t step;
 
-        if (!line_step(line, &n))
-            break;
         *end = '\0';
-        if (n <= step)
-            keep = (size_t)(end + 1 - text);
-        else if (journal)
-            keep_root(journal, line, n);
+        if (!line_step(line, &step) || step > last ||
+            (journal && !keep_root(journal, line, step)))
+            break;
+        file->last_step = step;
+        keep = (size_t)(end + 1 - text);
     }
     free(text);
-    if (ftruncate(*fd, (off_t)keep) != 0)
-        return cllm_err(-errno, "cannot cut %s to step %" PRIu64, path, step);
+    if (ftruncate(file->fd, (off_t)keep) != 0)
+        return cllm_err(-errno, "cannot cut %s after step %" PRIu64, path,
+                        file->last_step);
     return 0;
 }
 
-int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step)
+int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step,
+                      bool replay)
 {
-    char path[CLLM_FILE_PATH_BYTES];
+    uint64_t last = replay ? UINT64_MAX : step;
     int rc;
 
-    *journal = (struct cllm_journal){.journal_fd = -1, .metrics_fd = -1};
-    rc = cllm_file_join(path, run_dir, "journal.jsonl");
+    *journal = (struct cllm_journal){.journal = {.fd = -1, .name = "journal.jsonl"},
+                                     .metrics = {.fd = -1, .name = "metrics.jsonl"}};
+    rc = open_file(&journal->journal, run_dir, last, journal);
     if (rc == 0)
-        rc = open_at(path, step, journal, &journal->journal_fd);
-    if (rc == 0)
-        rc = cllm_file_join(path, run_dir, "metrics.jsonl");
-    if (rc == 0)
-        rc = open_at(path, step, NULL, &journal->metrics_fd);
+        rc = open_file(&journal->metrics, run_dir, last, NULL);
     if (rc != 0)
         cllm_journal_close(journal);
     return rc;
 }
 
-void cllm_journal_close(struct cllm_journal *journal)
+static void close_file(struct cllm_journal_file *file)
 {
-    if (journal->journal_fd >= 0)
-        (void)close(journal->journal_fd); /* every line was written with its own check */
-    if (journal->metrics_fd >= 0)
-        (void)close(journal->metrics_fd);
-    free(journal->expected);
-    *journal = (struct cllm_journal){.journal_fd = -1, .metrics_fd = -1};
+    if (file->fd >= 0)
+        (void)close(file->fd); /* every line was written with its own check */
+    free(file->pending);
+    *file = (struct cllm_journal_file){.fd = -1};
 }
 
-static int check_replay(const struct cllm_journal *journal,
-                        const struct cllm_step_record *record)
+void cllm_journal_close(struct cllm_journal *journal)
 {
-    uint64_t index = record->step - journal->first_expected;
+    close_file(&journal->journal);
+    close_file(&journal->metrics);
+    free(journal->root);
+    journal->root = NULL;
+    journal->n_roots = 0;
+}
+
+int cllm_journal_check(const struct cllm_journal *journal,
+                       const struct cllm_step_record *record)
+{
     int rc;
 
-    if (journal->n_expected == 0 || record->step < journal->first_expected ||
-        index >= journal->n_expected || journal->expected[index] == record->root)
+    if (record->step == 0 || record->step > journal->n_roots ||
+        journal->root[record->step - 1] == record->root)
         return 0;
     rc = cllm_err(CLLM_EDATA, "step %" PRIu64 " was done again with other bits",
                   record->step);
     cllm_err_detail("root %016" PRIx64 ", recorded %016" PRIx64, record->root,
-                    journal->expected[index]);
-    cllm_err_hint(
-        "memory, processor or data differ from the first time; the checkpoints before "
-        "this step are intact");
+                    journal->root[record->step - 1]);
+    cllm_err_hint("memory, processor or data differ from the first time; the step is not "
+                  "committed, and what was saved before it is intact");
     return rc;
 }
 
-int cllm_journal_append(struct cllm_journal *journal,
-                        const struct cllm_step_record *record,
-                        const struct cllm_metrics *metrics)
+/* Write what is pending; what is left stays. A line may be cut between two writes, and
+ * goes on where it was cut. */
+static void flush(struct cllm_journal_file *file)
+{
+    while (file->pending_bytes > 0) {
+        ssize_t n = write(file->fd, file->pending, file->pending_bytes);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            if (!file->failing)
+                cllm_warn("cannot write %s: %s; training goes on, lines wait in memory",
+                          file->name, strerror(errno));
+            file->failing = true;
+            return;
+        }
+        file->pending_bytes -= (uint64_t)n;
+        memmove(file->pending, file->pending + n, file->pending_bytes);
+    }
+    if (file->failing)
+        cllm_info("%s can be written again", file->name);
+    file->failing = false;
+}
+
+static void append(struct cllm_journal_file *file, uint64_t step, const char *line, int n)
+{
+    char *grown;
+
+    CLLM_ASSERT(n > 0);
+    if (step <= file->last_step)
+        return;
+    grown = file->pending_bytes + (uint64_t)n > PENDING_CAP
+                ? NULL
+                : realloc(file->pending, file->pending_bytes + (uint64_t)n);
+    if (!grown) {
+        cllm_warn("%s: no room to keep the line of step %" PRIu64, file->name, step);
+        return;
+    }
+    memcpy(grown + file->pending_bytes, line, (size_t)n);
+    file->pending = grown;
+    file->pending_bytes += (uint64_t)n;
+    file->last_step = step;
+    flush(file);
+}
+
+void cllm_journal_append(struct cllm_journal *journal,
+                         const struct cllm_step_record *record,
+                         const struct cllm_metrics *metrics)
 {
     char line[512];
-    int n, rc;
+    int n;
 
+    if (record->step == 0)
+        return;
     n = snprintf(line, sizeof line,
                  "{\"step\":%" PRIu64 ",\"root\":\"%016" PRIx64 "\",\"loss\":\"%a\","
                  "\"grad_norm\":\"%a\",\"tokens\":%" PRIu64 "}\n",
                  record->step, record->root, record->loss, record->grad_norm,
                  record->tokens);
-    rc = cllm_file_write_all(journal->journal_fd, line, (size_t)n, "journal.jsonl");
-    if (rc != 0)
-        return rc;
+    append(&journal->journal, record->step, line, n);
+    if (!metrics)
+        return;
     n = snprintf(line, sizeof line,
                  "{\"step\":%" PRIu64 ",\"loss\":%.6f,\"learning_rate\":%.6g,"
                  "\"grad_norm\":%.6g,\"tokens\":%" PRIu64 ",\"step_s\":%.6f,"
@@ -147,6 +204,5 @@ int cllm_journal_append(struct cllm_journal *journal,
         n += snprintf(line + n, sizeof line - (size_t)n, ",\"valid_loss\":%.6f",
                       record->valid_loss);
     n += snprintf(line + n, sizeof line - (size_t)n, "}\n");
-    rc = cllm_file_write_all(journal->metrics_fd, line, (size_t)n, "metrics.jsonl");
-    return rc != 0 ? rc : check_replay(journal, record);
+    append(&journal->metrics, record->step, line, n);
 }

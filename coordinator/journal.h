@@ -2,20 +2,32 @@
  * coordinator/journal.h - what a run writes about itself, a line for each step.
  *
  * journal.jsonl holds what the bits determine: step, root hash, loss and norm as
- * hexadecimal floats. Two runs of the same bits have the same journal, byte for byte; a
- * step that is replayed after a resume must reproduce its recorded root. metrics.jsonl
- * holds what people plot: loss, rate, tokens/s, waits.
+ * hexadecimal floats. Two runs of the same bits have the same journal, byte for byte.
+ * Lines are never taken back: a step that is done again after a resume must reproduce the
+ * root that stands there. metrics.jsonl holds what people plot: loss, rate, tokens/s,
+ * waits.
+ *
+ * A full disk does not stop training: lines wait in memory until they can be written.
  */
 #ifndef CLLM_COORDINATOR_JOURNAL_H
 #define CLLM_COORDINATOR_JOURNAL_H
 
 #include "shm/layout.h"
 
+/* A file of lines {"step":N,...}, appended to. */
+struct cllm_journal_file {
+    int fd;             /* -1 = none */
+    const char *name;   /* for messages */
+    uint64_t last_step; /* of the newest line, written or pending */
+    char *pending;      /* lines that could not be written yet; heap */
+    uint64_t pending_bytes;
+    bool failing; /* the last write failed; said once */
+};
+
 struct cllm_journal {
-    int journal_fd, metrics_fd;
-    uint64_t n_expected; /* recorded roots of steps after the one the run goes on from */
-    uint64_t first_expected;
-    uint64_t *expected; /* heap */
+    struct cllm_journal_file journal, metrics;
+    uint64_t n_roots; /* lines of the journal that were there */
+    uint64_t *root;   /* of step i + 1; heap */
 };
 
 struct cllm_metrics {
@@ -28,19 +40,28 @@ struct cllm_metrics {
 };
 
 /*
- * Open both files of the run directory for a run that goes on after step @step (0:
- * begins). Lines of later steps are cut off; their roots are kept to be compared when the
- * steps are done again. Returns 0 or a negative code with text.
+ * Open both files of the run directory for a run that goes on after @step (0: begins).
+ * With
+ * @replay, lines of later steps stay and their steps must reproduce them; without, the
+ * run is another one from here and they are cut off. Returns 0 or a negative code with
+ * text.
  */
-int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step);
+int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step,
+                      bool replay);
 void cllm_journal_close(struct cllm_journal *journal);
 
-/*
- * Append the committed step. Returns 0; CLLM_EDATA with text when a replayed step has
- * another root than the first time; a negative errno with text when it cannot be written.
+/* May @record be committed? CLLM_EDATA with text when its step has another root already.
  */
-int cllm_journal_append(struct cllm_journal *journal,
-                        const struct cllm_step_record *record,
-                        const struct cllm_metrics *metrics);
+int cllm_journal_check(const struct cllm_journal *journal,
+                       const struct cllm_step_record *record);
+
+/*
+ * Append the committed step to the journal, and with @metrics (may be NULL) to the
+ * metrics, unless its line is there. Never fails: what cannot be written waits and is
+ * said once.
+ */
+void cllm_journal_append(struct cllm_journal *journal,
+                         const struct cllm_step_record *record,
+                         const struct cllm_metrics *metrics);
 
 #endif /* CLLM_COORDINATOR_JOURNAL_H */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/atomic.h"
 #include "shm/slot.h"
 
 #define POISON_CRASHES 3
@@ -61,19 +62,37 @@ uint32_t cllm_lanes_done_run(const struct cllm_control *control, uint32_t front)
     return l - front;
 }
 
-uint32_t cllm_lanes_free_buffer(const struct cllm_control *control)
+static bool buffer_held(const struct cllm_control *control, uint32_t buffer)
 {
-    for (uint32_t b = 0; b < control->header->geometry.n_buffers; b++) {
-        bool held = false;
+    for (uint32_t l = 0; l < n_lanes(control); l++)
+        if (control->lane[l].buffer == buffer &&
+            (control->lane[l].state == CLLM_LANE_ASSIGNED ||
+             control->lane[l].state == CLLM_LANE_DONE))
+            return true;
+    return false;
+}
 
-        for (uint32_t l = 0; l < n_lanes(control) && !held; l++)
-            held = control->lane[l].buffer == b &&
-                   (control->lane[l].state == CLLM_LANE_ASSIGNED ||
-                    control->lane[l].state == CLLM_LANE_DONE);
-        if (!held)
-            return b;
+/* Does the lane at the front of the fold still need a buffer? */
+static bool front_needs_buffer(const struct cllm_control *control, uint32_t front)
+{
+    return front < n_lanes(control) && (control->lane[front].state == CLLM_LANE_EMPTY ||
+                                        control->lane[front].state == CLLM_LANE_READY);
+}
+
+uint32_t cllm_lanes_free_buffer(const struct cllm_control *control, uint32_t lane)
+{
+    uint32_t front = cllm_load_relaxed(&control->state->folded_lanes);
+    uint32_t found = CLLM_NONE, n = 0;
+
+    for (uint32_t b = control->header->geometry.n_buffers; b-- > 0;) {
+        if (buffer_held(control, b))
+            continue;
+        found = b;
+        n++;
     }
-    return CLLM_NONE;
+    if (n == 1 && lane != front && front_needs_buffer(control, front))
+        return CLLM_NONE;
+    return found;
 }
 
 bool cllm_lanes_assign(struct cllm_control *control, uint32_t slot, uint32_t kind,
@@ -93,7 +112,7 @@ bool cllm_lanes_assign(struct cllm_control *control, uint32_t slot, uint32_t kin
     if (l == n_lanes(control))
         return false;
     if (kind == CLLM_WORK_LANE) {
-        work.buffer = cllm_lanes_free_buffer(control);
+        work.buffer = cllm_lanes_free_buffer(control, l);
         if (work.buffer == CLLM_NONE)
             return false;
     }
@@ -124,14 +143,19 @@ void cllm_lanes_refetch(struct cllm_control *control, uint32_t lane)
     control->lane[lane].buffer = CLLM_NONE;
 }
 
-/* Count a crash against @lane; true when it has become poison. */
+/*
+ * Count a crash against @lane; true when it has become poison: three on two slots, or
+ * twice as many where one worker does all.
+ */
 static bool count_crash(struct cllm_lane *lane, uint32_t slot)
 {
-    bool two_slots = lane->crash_slot != CLLM_NONE && lane->crash_slot != slot;
-
     lane->crashes++;
     lane->crash_slot = slot;
-    return lane->crashes >= POISON_CRASHES && two_slots;
+    lane->crash_slots |= UINT64_C(1) << slot % 64;
+    if (lane->crashes >= 2 * POISON_CRASHES)
+        return true;
+    return lane->crashes >= POISON_CRASHES &&
+           (lane->crash_slots & (lane->crash_slots - 1)) != 0;
 }
 
 uint32_t cllm_lanes_revoke(struct cllm_control *control, uint32_t slot, bool fault,

@@ -25,8 +25,12 @@ uint32_t cllm_lanes_count(const struct cllm_control *control, enum cllm_lane_sta
 /* Lanes from @front in a row in state DONE, at most to the end of @front's group. */
 uint32_t cllm_lanes_done_run(const struct cllm_control *control, uint32_t front);
 
-/* A lane buffer that no lane holds; CLLM_NONE when all are held. */
-uint32_t cllm_lanes_free_buffer(const struct cllm_control *control);
+/*
+ * A lane buffer that no lane holds, for @lane; CLLM_NONE when there is none. The last one
+ * is kept for the lane at the front of the fold while that lane has none: only it frees
+ * others.
+ */
+uint32_t cllm_lanes_free_buffer(const struct cllm_control *control, uint32_t lane);
 
 /*
  * Give the lowest READY lane to @slot: LANE with a free buffer, or EVAL without one.

@@ -4,7 +4,6 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/config.h"
 #include "base/err.h"
@@ -33,7 +32,7 @@ static const struct option longopts[] = {
     {"allow-numerics-change", no_argument, NULL, OPT_ALLOW},
     {"help-options", no_argument, NULL, OPT_HELP_OPTIONS},
     {"options-markdown", no_argument, NULL, OPT_MARKDOWN},
-    {"node-zero", no_argument, NULL, OPT_NODE_ZERO},
+    {"node-zero", required_argument, NULL, OPT_NODE_ZERO},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
@@ -88,7 +87,7 @@ static int apply(struct cllm_config *config, struct cllm_options *options, int o
         options->allow_numerics_change = true;
         return 0;
     case OPT_NODE_ZERO:
-        options->node_zero = true;
+        options->run_lock = (int)strtol(value, NULL, 10);
         return 0;
     default:
         return cllm_err(CLLM_ECONFIG, "bad usage; try 'cllm-coord --help'");
@@ -154,15 +153,10 @@ static int dry_run(const struct cllm_config *config)
 
 int main(int argc, char **argv)
 {
-    struct cllm_options options = {0};
+    struct cllm_options options = {.run_lock = -1};
     struct cllm_config config;
-    char **original = calloc((size_t)argc + 1, sizeof *original);
     int rc;
 
-    if (!original)
-        return CLLM_EXIT_FAILURE;
-    /* getopt_long() moves arguments about; Node Zero gets them as they were. */
-    memcpy(original, argv, (size_t)argc * sizeof *original);
     cllm_log_init("coordinator", CLLM_LOG_INFO);
     cllm_config_init(&config);
     rc = parse(&config, &options, argc, argv);
@@ -171,13 +165,12 @@ int main(int argc, char **argv)
         rc = cllm_exit_code(rc);
     } else if (options.dry_run) {
         rc = dry_run(&config);
-    } else if (options.node_zero) {
+    } else if (options.run_lock >= 0) {
         cllm_log_init("node-zero", CLLM_LOG_INFO);
         rc = cllm_node_zero(&config, &options);
     } else {
-        rc = cllm_guardian(&config, original);
+        rc = cllm_guardian(&config, &options);
     }
     cllm_config_fini(&config);
-    free(original);
     return rc;
 }

@@ -42,8 +42,11 @@ struct cllm_node {
     enum cllm_node_ending ending;
     int exit_code;
     char reason[512]; /* error text that ends the run; "" = none */
-    uint64_t ending_ns;
-    bool save_now; /* SIGUSR1 */
+    uint64_t
+        save_progress; /* the saver's progress word while the run ends, and since when */
+    uint64_t save_progress_ns;
+    uint32_t stops; /* signals that asked to stop */
+    bool save_now;  /* SIGUSR1, a save that failed or was lost */
 
     uint64_t step_began_ns;
     uint64_t wait_data_before,
@@ -59,8 +62,12 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options);
 
 /* ---- nodezero.c ---- */
 
-/* Open the step after the one in nz->step.record. */
-void cllm_node_open_step(struct cllm_node *nz);
+/* nz->step.record is committed: open the step after it, or come to the end. */
+void cllm_node_go_on(struct cllm_node *nz);
+
+/* Is the committed step @record to become a checkpoint, by the configuration alone? */
+bool cllm_node_save_due(const struct cllm_node *nz,
+                        const struct cllm_step_record *record);
 
 /* ---- node_events.c ---- */
 
@@ -92,6 +99,9 @@ void cllm_node_announce(struct cllm_node *nz, enum cllm_log_level level,
 void cllm_node_fail(struct cllm_node *nz, int rc);
 
 uint64_t cllm_node_committed(const struct cllm_node *nz);
+
+/* Stop giving out work; save what is committed, then leave. */
+void cllm_node_end(struct cllm_node *nz);
 
 /* True when there is nothing left to wait for. */
 bool cllm_node_at_end(struct cllm_node *nz);

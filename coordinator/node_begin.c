@@ -76,17 +76,43 @@ static void sign_state(struct cllm_node *nz)
     cllm_store_relaxed(&state->run_state, CLLM_RUN_RUNNING);
 }
 
+/* Checkpoints that were due and not durable yet when the last Node Zero died. */
+static void request_missed_saves(struct cllm_node *nz, uint32_t phase_at_death)
+{
+    uint64_t saved = cllm_load_relaxed(&nz->control.state->saved_step);
+    uint64_t newest = nz->step.record.step;
+
+    for (uint32_t v = 0; v < 2; v++) {
+        struct cllm_step_record record = nz->control.record[v];
+        /* The older version may be half overwritten once the update had begun. */
+        bool intact = record.step == newest || phase_at_death < CLLM_PHASE_UPDATE;
+
+        if (record.sum == cllm_step_record_sum(&record) && record.step > saved &&
+            intact && cllm_node_save_due(nz, &record))
+            cllm_saving_request(&nz->saving, record.step);
+    }
+}
+
 static void open_first(struct cllm_node *nz, const struct cllm_beginning *beginning)
 {
+    struct cllm_state *state = nz->control.state;
+    uint32_t phase_at_death = cllm_load_relaxed(&state->phase);
+
     cllm_step_init(&nz->step, &nz->control, nz->config, nz->team.workers);
     switch (beginning->kind) {
     case CLLM_BEGIN_ADOPTED:
         /* The step that was going on is redone from the version it was computed from. */
         nz->step.record = beginning->record;
-        cllm_store_relaxed(&nz->control.state->committed, beginning->record.step);
-        cllm_node_open_step(nz);
+        cllm_store_relaxed(&state->committed, beginning->record.step);
+        cllm_journal_append(&nz->journal, &beginning->record, NULL);
+        request_missed_saves(nz, phase_at_death);
+        cllm_store_relaxed(&state->phase, CLLM_PHASE_NONE);
+        cllm_node_go_on(nz);
         break;
     case CLLM_BEGIN_CHECKPOINT:
+        /* The loader begins where training does; the checkpoint is durable already. */
+        cllm_store_relaxed(&state->committed, beginning->record.step);
+        cllm_store_relaxed(&state->saved_step, beginning->record.step);
         cllm_step_open_load(&nz->step, &beginning->record);
         break;
     case CLLM_BEGIN_FRESH:
@@ -101,13 +127,17 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     struct cllm_beginning beginning = {.kind = CLLM_BEGIN_ADOPTED};
     int rc = lock_generation(nz);
 
+    /* The lock says that a coordinator lives; no child may hold it longer than we do. */
+    (void)fcntl(options->run_lock, F_SETFD, FD_CLOEXEC);
     if (rc == 0)
         rc = cllm_beginning_find(&beginning, &nz->control, &nz->plan, options->resume,
                                  options->allow_numerics_change);
     if (rc == 0)
         rc = open_log(nz);
     if (rc == 0)
-        rc = cllm_journal_open(&nz->journal, nz->plan.run_dir, beginning.record.step);
+        rc = cllm_journal_open(&nz->journal, nz->plan.run_dir, beginning.record.step,
+                               beginning.kind != CLLM_BEGIN_FRESH &&
+                                   !options->allow_numerics_change);
     if (rc == 0)
         rc = cllm_node_open_events(nz);
     if (rc == 0)

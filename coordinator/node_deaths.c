@@ -26,7 +26,7 @@ static void take_report(struct cllm_node *nz, uint32_t slot,
     int rc = 0;
 
     if (report->kind == CLLM_WORK_SAVE)
-        rc = cllm_saving_take(&nz->saving, report);
+        cllm_saving_take(&nz->saving, report);
     else if (report->flags & CLLM_REPORT_FAILED)
         rc = cllm_err(
             report->error < 0 ? report->error : -EIO, "%s %u could not %s: %.300s",
@@ -119,8 +119,8 @@ static uint32_t give_back(struct cllm_node *nz, uint32_t slot, bool fault,
     uint32_t redone = 0, poisoned;
 
     if (slot == cllm_team_saver(&nz->team)) {
-        if (was_saving)
-            cllm_saving_revoke(&nz->saving, saved_version_intact(nz));
+        if (was_saving && cllm_saving_revoke(&nz->saving, saved_version_intact(nz)))
+            nz->save_now = true;
         cllm_sweep_revoke(&nz->control, slot);
         return 0;
     }

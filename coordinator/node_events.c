@@ -28,6 +28,7 @@ static int watch(struct cllm_node *nz, int fd, uint32_t tag)
 
 int cllm_node_open_events(struct cllm_node *nz)
 {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigset_t set;
     int rc;
 
@@ -37,8 +38,8 @@ int cllm_node_open_events(struct cllm_node *nz)
     (void)sigaddset(&set, SIGUSR1);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     /* In a background process group of its terminal it may still write to it. */
-    (void)signal(SIGTTOU, SIG_IGN);
-    (void)signal(SIGPIPE, SIG_IGN);
+    (void)sigaction(SIGTTOU, &ignore, NULL);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
     nz->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     nz->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     nz->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -59,12 +60,14 @@ static void on_signal(struct cllm_node *nz)
         if (info.ssi_signo == SIGUSR1) {
             cllm_info("%s: checkpoint at the end of this step", name);
             nz->save_now = true;
-        } else if (nz->ending == CLLM_ENDING_NO) {
+        } else if (nz->stops++ == 0) {
             cllm_info(
                 "%s: finishing the step, saving, leaving; once more to leave at once",
                 name);
-            nz->ending = CLLM_ENDING_STEP;
-            nz->exit_code = CLLM_EXIT_STOPPED;
+            if (nz->ending == CLLM_ENDING_NO) {
+                nz->ending = CLLM_ENDING_STEP;
+                nz->exit_code = CLLM_EXIT_STOPPED;
+            }
         } else {
             cllm_info("%s: leaving at once", name);
             nz->ending = CLLM_ENDING_NOW;

@@ -44,7 +44,7 @@ static struct cllm_step_world look_around(const struct cllm_node *nz)
     };
 }
 
-void cllm_node_open_step(struct cllm_node *nz)
+static void open_step(struct cllm_node *nz)
 {
     struct cllm_step_record record = nz->step.record;
 
@@ -74,50 +74,52 @@ static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
     };
 }
 
-/* Is the step that was just committed to become a checkpoint? */
-static bool save_due(struct cllm_node *nz)
+bool cllm_node_save_due(const struct cllm_node *nz, const struct cllm_step_record *record)
 {
-    const struct cllm_step_record *record = &nz->step.record;
     const struct cllm_config *config = nz->config;
-    bool due =
-        nz->save_now || record->step == config->train_steps ||
-        nz->ending == CLLM_ENDING_STEP ||
-        (config->checkpoint_every > 0 && record->step % config->checkpoint_every == 0) ||
-        (config->checkpoint_best && record->valid_step == record->step &&
-         record->best_step == record->step);
 
-    nz->save_now = false;
-    return due;
+    return record->step == config->train_steps ||
+           (config->checkpoint_every > 0 &&
+            record->step % config->checkpoint_every == 0) ||
+           (config->checkpoint_best && record->step > 0 &&
+            record->valid_step == record->step && record->best_step == record->step);
+}
+
+void cllm_node_go_on(struct cllm_node *nz)
+{
+    if (nz->ending == CLLM_ENDING_STEP || nz->step.record.step >= nz->config->train_steps)
+        cllm_node_end(nz);
+    else
+        open_step(nz);
 }
 
 /* A training step is complete: commit, tell, save if due, go on or come to the end. */
 static void commit(struct cllm_node *nz)
 {
-    uint64_t now;
+    const struct cllm_step_record *record = &nz->step.record;
     struct cllm_metrics metrics;
+    uint64_t now;
     int rc;
 
     nz->step.numerics = nz->team.numerics;
-    cllm_step_commit(&nz->step);
-    cllm_slot_ring(&nz->control, cllm_team_loader(&nz->team));
-    now = cllm_now_ns();
-    metrics = measure(nz, now);
-    rc = cllm_journal_append(&nz->journal, &nz->step.record, &metrics);
+    cllm_step_seal(&nz->step);
+    rc = cllm_journal_check(&nz->journal, record);
     if (rc != 0) {
         cllm_node_fail(nz, rc);
         return;
     }
-    cllm_progress_step(&nz->progress, &nz->control, &nz->step.record, &metrics, now);
-    if (save_due(nz))
-        cllm_saving_request(&nz->saving, nz->step.record.step);
-    if (nz->ending == CLLM_ENDING_STEP ||
-        nz->step.record.step == nz->config->train_steps) {
-        nz->ending = CLLM_ENDING_SAVE;
-        nz->ending_ns = now;
-        cllm_store_relaxed(&nz->control.state->run_state, CLLM_RUN_STOPPING);
-        return;
+    cllm_step_commit(&nz->step);
+    cllm_slot_ring(&nz->control, cllm_team_loader(&nz->team));
+    now = cllm_now_ns();
+    metrics = measure(nz, now);
+    cllm_journal_append(&nz->journal, record, &metrics);
+    cllm_progress_step(&nz->progress, &nz->control, record, &metrics, now);
+    if (nz->save_now || nz->ending == CLLM_ENDING_STEP ||
+        cllm_node_save_due(nz, record) || cllm_saving_retry(&nz->saving, now)) {
+        nz->save_now = false;
+        cllm_saving_request(&nz->saving, record->step);
     }
-    cllm_node_open_step(nz);
+    cllm_node_go_on(nz);
 }
 
 /* Version 0 is made, or a checkpoint is loaded and must be what it says. */
@@ -126,7 +128,7 @@ static void commit_beginning(struct cllm_node *nz)
     uint64_t expected = nz->step.record.root, step = nz->step.record.step;
 
     nz->step.numerics = nz->team.numerics;
-    cllm_step_commit(&nz->step);
+    cllm_step_seal(&nz->step);
     if (step > 0 && nz->step.record.root != expected) {
         int rc =
             cllm_err(CLLM_EDATA,
@@ -135,13 +137,13 @@ static void commit_beginning(struct cllm_node *nz)
         cllm_err_detail("root %016" PRIx64 ", recorded %016" PRIx64, nz->step.record.root,
                         expected);
         cllm_node_fail(nz, rc);
-        nz->ending = CLLM_ENDING_NOW;
         return;
     }
-    cllm_store_relaxed(&nz->control.state->saved_step, step);
+    cllm_step_commit(&nz->step);
     cllm_slot_ring(&nz->control, cllm_team_loader(&nz->team));
+    cllm_journal_append(&nz->journal, &nz->step.record, NULL);
     cllm_progress_init(&nz->progress, nz->config, &nz->step.record, cllm_now_ns());
-    cllm_node_open_step(nz);
+    cllm_node_go_on(nz);
 }
 
 static void move_on(struct cllm_node *nz)
@@ -276,7 +278,7 @@ int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *
                            .signal_fd = -1,
                            .lock_fd = -1,
                            .log_fd = -1,
-                           .journal = {.journal_fd = -1, .metrics_fd = -1}};
+                           .journal = {.journal = {.fd = -1}, .metrics = {.fd = -1}}};
     int rc = cllm_plan_init(&nz.plan, config);
 
     if (rc == 0)

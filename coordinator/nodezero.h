@@ -14,7 +14,8 @@ struct cllm_options {
     bool resume;
     bool dry_run;
     bool allow_numerics_change;
-    bool node_zero; /* started by the guardian */
+    int run_lock; /* Node Zero: descriptor of the run's lock, from the guardian; else -1
+                   */
 };
 
 /* Train the run that @config describes to its end. Returns an exit code (base/err.h);

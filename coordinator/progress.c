@@ -135,23 +135,26 @@ void cllm_progress_status(struct cllm_progress *progress,
 }
 
 void cllm_progress_summary(const struct cllm_progress *progress,
-                           const struct cllm_control *control,
-                           const struct cllm_step_record *record, uint32_t workers,
+                           const struct cllm_control *control, uint32_t workers,
                            uint64_t now_ns)
 {
-    uint64_t ns = now_ns - progress->began_ns;
+    double span = seconds(cllm_max_u64(now_ns - progress->began_ns, 1));
     double wait = seconds(cllm_load_relaxed(&control->state->wait_data_ns));
     char took[CLLM_UNITS_BYTES], tokens[CLLM_UNITS_BYTES], rate[CLLM_UNITS_BYTES];
+    struct cllm_step_record record;
+    uint64_t trained;
 
+    if (!cllm_control_newest_record(control, &record) ||
+        record.step < progress->began_step)
+        return;
+    trained = record.tokens - progress->began_tokens;
     cllm_info("%" PRIu64
               " steps in %s: %s tokens, %s tok/s; workers waited for data %.3f s "
               "(%.2f %%), %" PRIu64 " processes died, %" PRIu64 " lanes done again",
-              record->step - progress->began_step, cllm_format_duration(took, ns),
-              cllm_format_count(tokens, record->tokens - progress->began_tokens),
-              cllm_format_count(
-                  rate, (uint64_t)((double)(record->tokens - progress->began_tokens) /
-                                   seconds(ns ? ns : 1))),
-              wait, 100.0 * wait / (seconds(ns ? ns : 1) * workers),
-              cllm_load_relaxed(&control->state->deaths),
+              record.step - progress->began_step,
+              cllm_format_duration(took, now_ns - progress->began_ns),
+              cllm_format_count(tokens, trained),
+              cllm_format_count(rate, (uint64_t)((double)trained / span)), wait,
+              100.0 * wait / (span * workers), cllm_load_relaxed(&control->state->deaths),
               cllm_load_relaxed(&control->state->lanes_redone));
 }

@@ -38,8 +38,7 @@ void cllm_progress_status(struct cllm_progress *progress,
 
 /* The last word: how long, how fast, how much waiting, how many deaths. */
 void cllm_progress_summary(const struct cllm_progress *progress,
-                           const struct cllm_control *control,
-                           const struct cllm_step_record *record, uint32_t workers,
+                           const struct cllm_control *control, uint32_t workers,
                            uint64_t now_ns);
 
 #endif /* CLLM_COORDINATOR_PROGRESS_H */

@@ -13,7 +13,8 @@
 #include "base/units.h"
 #include "shm/slot.h"
 
-#define FAILURES_MAX 3 /* in a row; then a run that wants to end says so */
+#define RETRY_NS        (10 * CLLM_NS_PER_S) /* after a failure; doubles */
+#define RETRY_DOUBLINGS 5
 
 void cllm_saving_init(struct cllm_saving *saving, struct cllm_control *control,
                       uint32_t slot)
@@ -94,12 +95,12 @@ void cllm_saving_hurry_over(struct cllm_saving *saving)
     cllm_store_relaxed(&saving->control->state->hurry_version, 0);
 }
 
-int cllm_saving_take(struct cllm_saving *saving, const struct cllm_report *report)
+void cllm_saving_take(struct cllm_saving *saving, const struct cllm_report *report)
 {
     const struct cllm_status *status = status_of(saving);
     char took[CLLM_UNITS_BYTES], line[240];
     uint64_t step = saving->posted;
-    int rc;
+    uint64_t wait_ns;
 
     saving->posted = 0;
     if (!(report->flags & CLLM_REPORT_FAILED)) {
@@ -110,29 +111,30 @@ int cllm_saving_take(struct cllm_saving *saving, const struct cllm_report *repor
                        cllm_format_duration(took, report->busy_ns));
         cllm_debug("%s", line);
         cllm_control_event(saving->control, line);
-        return 0;
+        return;
     }
     saving->failures++;
-    (void)snprintf(line, sizeof line, "checkpoint of step %" PRIu64 " failed: %.160s",
-                   step, status->last_words);
-    cllm_warn("%s; training goes on, older checkpoints are untouched", line);
-    cllm_control_event(saving->control, line);
-    if (saving->failures < FAILURES_MAX)
-        return 0;
-    rc = cllm_err(-report->error > 0 ? report->error : -1, "cannot save step %" PRIu64,
-                  step);
-    cllm_err_detail("%u attempts in a row failed; the last: %.300s", saving->failures,
-                    status->last_words);
-    cllm_err_hint(
-        "free space where the run directory is; the run stays in shared memory");
-    return rc;
+    (void)snprintf(saving->failure, sizeof saving->failure,
+                   "cannot save step %" PRIu64 ": %.250s", step, status->last_words);
+    cllm_warn("%s; training goes on, older checkpoints are untouched", saving->failure);
+    cllm_control_event(saving->control, saving->failure);
+    wait_ns = RETRY_NS << cllm_min_u64(saving->failures - 1, RETRY_DOUBLINGS);
+    saving->retry_ns = cllm_now_ns() + wait_ns;
 }
 
-void cllm_saving_revoke(struct cllm_saving *saving, bool intact)
+bool cllm_saving_retry(const struct cllm_saving *saving, uint64_t now_ns)
 {
+    return saving->failures > 0 && cllm_saving_idle(saving) && now_ns >= saving->retry_ns;
+}
+
+bool cllm_saving_revoke(struct cllm_saving *saving, bool intact)
+{
+    bool lost = saving->posted != 0 && !intact;
+
     if (saving->posted != 0 && intact)
         saving->due[saving->posted & 1] = saving->posted;
     saving->posted = 0;
+    return lost;
 }
 
 bool cllm_saving_idle(const struct cllm_saving *saving)

@@ -18,7 +18,12 @@ struct cllm_saving {
     uint64_t
         hurry_since;   /* CLOCK_MONOTONIC when an update began to wait; 0 = none waits */
     uint32_t failures; /* in a row */
+    uint64_t retry_ns; /* after a failure: CLOCK_MONOTONIC from when to try again */
+    char failure[320]; /* text of the last one */
 };
+
+/* Failures in a row after which a run that wants to end gives up. */
+#define CLLM_SAVING_FAILURES 3
 
 void cllm_saving_init(struct cllm_saving *saving, struct cllm_control *control,
                       uint32_t slot);
@@ -36,13 +41,17 @@ bool cllm_saving_pins(const struct cllm_saving *saving, uint32_t version);
 void cllm_saving_hurry(struct cllm_saving *saving, uint32_t version);
 void cllm_saving_hurry_over(struct cllm_saving *saving);
 
-/* The saver's report. Returns 0, or a negative code with text when it has failed for
- * good. */
-int cllm_saving_take(struct cllm_saving *saving, const struct cllm_report *report);
+/* The saver's report. A failure is said and tried again later; training goes on. */
+void cllm_saving_take(struct cllm_saving *saving, const struct cllm_report *report);
 
-/* The saver is confirmed dead; @intact: the version it was saving still holds that step.
+/* A save has failed and it is time for another one. */
+bool cllm_saving_retry(const struct cllm_saving *saving, uint64_t now_ns);
+
+/*
+ * The saver is confirmed dead; @intact: the version it was saving still holds that step,
+ * which is due again. Otherwise the next step that is committed should be saved: true.
  */
-void cllm_saving_revoke(struct cllm_saving *saving, bool intact);
+bool cllm_saving_revoke(struct cllm_saving *saving, bool intact);
 
 /* Nothing is due and nothing is being saved. */
 bool cllm_saving_idle(const struct cllm_saving *saving);

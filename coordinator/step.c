@@ -125,7 +125,7 @@ static bool fold_now(const struct cllm_step *step, uint32_t run,
         return true;
     if (ready == 0)
         return world->idle > 0;
-    return cllm_lanes_free_buffer(control) == CLLM_NONE;
+    return cllm_lanes_free_buffer(control, geometry(step)->lanes) == CLLM_NONE;
 }
 
 static void begin_fold(struct cllm_step *step, uint32_t run)
@@ -387,22 +387,28 @@ int cllm_step_take(struct cllm_step *step, const struct cllm_report *report)
     return 0;
 }
 
-void cllm_step_commit(struct cllm_step *step)
+void cllm_step_seal(struct cllm_step *step)
 {
-    struct cllm_control *control = step->control;
     struct cllm_step_record *record = &step->record;
-    struct cllm_step_record *place = &control->record[record->step & 1];
 
-    record->root = cllm_chunk_root(control->chunk, geometry(step)->n_chunks,
+    record->root = cllm_chunk_root(step->control->chunk, geometry(step)->n_chunks,
                                    (uint32_t)(record->step & 1));
     record->numerics = step->numerics;
     record->sum = cllm_step_record_sum(record);
+}
+
+void cllm_step_commit(struct cllm_step *step)
+{
+    const struct cllm_step_record *record = &step->record;
+    struct cllm_step_record *place = &step->control->record[record->step & 1];
+
+    CLLM_ASSERT(record->sum == cllm_step_record_sum(record));
     step->sweep.active = false;
     /* A torn record has a wrong sum; the other one still stands for the step before. */
     place->sum = 0;
     cllm_fence_release();
     *place = *record;
     /* release: pairs with the acquire of the loader and of tools */
-    cllm_store_release(&control->state->committed, record->step);
+    cllm_store_release(&step->control->state->committed, record->step);
     enter(step, CLLM_PHASE_NONE);
 }

@@ -71,9 +71,12 @@ bool cllm_step_plenty(const struct cllm_step *step);
 /* A valid report of @slot. Returns 0, or CLLM_ENONFINITE with text. */
 int cllm_step_take(struct cllm_step *step, const struct cllm_report *report);
 
+/* Seal: step->record is complete, root hash included, and nothing is published yet. */
+void cllm_step_seal(struct cllm_step *step);
+
 /*
- * Seal and commit: root hash, record, committed counter. Release; afterwards step->record
- * is what was committed and another step may be opened.
+ * Commit what was sealed: record, then the committed counter. Release; afterwards another
+ * step may be opened.
  */
 void cllm_step_commit(struct cllm_step *step);
 

@@ -110,6 +110,12 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
     (void)snprintf(fd, sizeof fd, "%d", team->event_fd);
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
     rc = cllm_process_spawn(&team->process[slot], path, argv, &how);
+    if (rc == -EAGAIN || rc == -ENOMEM) {
+        cllm_warn("%s; tried again in a second", cllm_err_text());
+        team->due_ns[slot] = now_ns + CLLM_NS_PER_S;
+        enter(team, slot, CLLM_SLOT_COOLDOWN);
+        return 0;
+    }
     if (rc != 0)
         return rc;
     command->pid = (uint32_t)team->process[slot].pid;

@@ -268,12 +268,12 @@ struct cllm_lane {
     uint32_t generation;
     uint32_t buffer; /* valid in ASSIGNED and DONE */
     uint64_t seq;
-    double loss;         /* sum over tokens; valid in DONE and FOLDED */
-    uint64_t tokens;     /* likewise */
-    uint64_t grad_sum;   /* hash of the lane's gradient */
-    uint32_t crashes;    /* workers that died on it in this step */
-    uint32_t crash_slot; /* last slot that did */
-    uint64_t pad0;
+    double loss;          /* sum over tokens; valid in DONE and FOLDED */
+    uint64_t tokens;      /* likewise */
+    uint64_t grad_sum;    /* hash of the lane's gradient */
+    uint32_t crashes;     /* workers that died on it in this step */
+    uint32_t crash_slot;  /* last slot that did */
+    uint64_t crash_slots; /* all that did: bit slot % 64 */
 };
 static_assert(sizeof(struct cllm_lane) == 64, "a lane is one line");
 

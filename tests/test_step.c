@@ -52,7 +52,7 @@ static int teardown(void **state)
 
 /* Write the report that worker @slot owes for its oldest assignment, as a good worker
  * does. */
-static void answer(uint32_t slot, bool finite)
+static void answer(uint32_t slot, uint32_t flags)
 {
     struct cllm_command *command = &control.slots[slot].command;
     uint64_t seq = command->reported + 1;
@@ -61,7 +61,7 @@ static void answer(uint32_t slot, bool finite)
     struct cllm_report report;
 
     cllm_slot_answer(&report, work);
-    report.flags = finite ? CLLM_REPORT_FINITE : 0;
+    report.flags = flags;
     report.loss = work->lane + 1;
     report.tokens = 48;
     for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++)
@@ -112,7 +112,17 @@ static void check_buffers(void)
         assert_true(holders[b] <= 1);
 }
 
-/* Play until the step is complete; workers answer or die at random. Returns turns taken.
+/* Is the oldest unanswered assignment of @slot one that reads a batch? */
+static bool is_lane(uint32_t slot)
+{
+    const struct cllm_command *command = &control.slots[slot].command;
+    uint32_t kind = command->assignment[(command->reported + 1) & 1].kind;
+
+    return kind == CLLM_WORK_LANE || kind == CLLM_WORK_EVAL;
+}
+
+/* Play until the step is complete; workers answer, find damaged batches, or
+ * die at random. Returns turns taken.
  */
 static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
 {
@@ -138,7 +148,9 @@ static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
                    cllm_step_assign(&step, slot))
                 continue;
             if (cllm_slot_outstanding(&control, slot) > 0 && (dice >> 8) % 3 == 0) {
-                answer(slot, true);
+                bool damaged = is_lane(slot) && (dice >> 24) % 100 < deaths_in_100;
+
+                answer(slot, damaged ? CLLM_REPORT_BAD_BATCH : CLLM_REPORT_FINITE);
                 assert_int_equal(take(slot), 0);
             } else if ((dice >> 16) % 100 < deaths_in_100) {
                 die(slot);
@@ -151,6 +163,7 @@ static void commit_initial(void)
 {
     cllm_step_open_initial(&step);
     (void)play(1, 0);
+    cllm_step_seal(&step);
     cllm_step_commit(&step);
 }
 
@@ -176,6 +189,7 @@ static void a_step_folds_every_lane_and_commits(void **state)
 
         cllm_step_open(&step, &record);
         (void)play(n, 0);
+        cllm_step_seal(&step);
         cllm_step_commit(&step);
         check_step(n);
     }
@@ -192,6 +206,7 @@ static void deaths_change_who_works_and_nothing_else(void **state)
 
         cllm_step_open(&step, &record);
         (void)play(1000 + n, 20);
+        cllm_step_seal(&step);
         cllm_step_commit(&step);
         check_step(n);
     }
@@ -228,7 +243,7 @@ static void the_update_waits_for_the_saver(void **state)
     cllm_step_open(&step, &record);
     while ((outcome = cllm_step_advance(&step, &world)) == CLLM_STEP_GOING) {
         assert_true(cllm_step_assign(&step, 0));
-        answer(0, true);
+        answer(0, CLLM_REPORT_FINITE);
         assert_int_equal(take(0), 0);
     }
     assert_int_equal(outcome, CLLM_STEP_PINNED);
@@ -252,7 +267,7 @@ static void a_gradient_that_is_not_finite_stops_the_run(void **state)
     cllm_step_open(&step, &record);
     (void)cllm_step_advance(&step, &world);
     assert_true(cllm_step_assign(&step, 0));
-    answer(0, false);
+    answer(0, 0);
     assert_int_equal(take(0), CLLM_ENONFINITE);
     assert_non_null(strstr(cllm_err_text(), "step 1, lane 0"));
 }
@@ -292,6 +307,7 @@ static void validation_sums_its_lanes_and_remembers_the_best(void **state)
 
         cllm_step_open(&step, &record);
         (void)play(n, 5);
+        cllm_step_seal(&step);
         cllm_step_commit(&step);
     }
     assert_int_equal(step.record.valid_step, 4);

@@ -1,0 +1,121 @@
+#!/bin/bash
+# Ways for a run to end, and to go on: nothing that is committed is lost, nothing is made up.
+set -u
+. "$(dirname "$0")/lib.bash"
+make_corpus || { not_ok "prepare a corpus"; finish; }
+
+coord golden -n 2
+golden=$(bits golden)
+
+coord golden -n 2 --resume
+same "to resume a finished run is no error" 0 $?
+same "and changes nothing" "$golden" "$(bits golden)"
+
+# One stop signal while the last checkpoint is being written: it is still written.
+start_coord late -n 2 --set checkpoint.every=0 --set checkpoint.best=no
+until_step late 45
+saver=$(pgrep -P "$(node_zero)" -x cllm-saver)
+kill -STOP "$saver"
+until_step late 50
+sleep 0.2
+kill -TERM $coord
+sleep 0.2
+kill -CONT "$saver"
+wait $coord
+same "a stop signal during the last save ends the run as it should" 0 $?
+same "with its checkpoint" "$golden" "$(bits late)"
+
+# Two of them: at once, but what no checkpoint has stays in shared memory.
+start_coord twice -n 2 --set checkpoint.every=0 --set checkpoint.best=no
+until_step twice 45
+kill -STOP "$(pgrep -P "$(node_zero)" -x cllm-saver)"
+until_step twice 50
+sleep 0.2
+kill -TERM $coord
+sleep 0.1
+kill -TERM $coord
+wait $coord
+same "two stop signals end a run at once" 130 $?
+check "and its memory is kept" grep -q "exist in shared memory alone" "$work/twice.log"
+check "for --resume" coord twice -n 2 --resume --set checkpoint.every=0 --set checkpoint.best=no
+same "which writes the checkpoint" "$golden" "$(bits twice)"
+
+# The checkpoint directory cannot be written: training goes on, the end says so.
+start_coord full -n 2
+until_step full 2
+rm -rf "$work/runs/full/checkpoints"
+touch "$work/runs/full/checkpoints"
+wait $coord
+same "a run that cannot save ends with 1" 1 $?
+check "after training to the end" grep -q '"step":50,' "$work/runs/full/journal.jsonl"
+check "and says why" grep -q "cannot save step" "$work/full.log"
+rm "$work/runs/full/checkpoints"
+check "--resume saves what is in memory" coord full -n 2 --resume
+same "with the same bits" "$golden" "$(bits full)"
+
+start_coord early -n 2
+sleep 0.005
+kill -TERM $coord
+wait $coord
+same "a stop signal in the first milliseconds is heard" 75 $?
+check "and the run goes on from there" coord early -n 2 --resume
+same "with the same bits" "$golden" "$(bits early)"
+
+# A replayed step that does not give the recorded root is neither committed nor saved.
+start_coord replay -n 2 --set checkpoint.every=20 --set checkpoint.best=no
+until_step replay 26
+kill -9 $coord "$(node_zero)"
+wait $coord 2>/dev/null
+sleep 0.2
+"$bin/cllm-shm" clean "$work/runs/replay" >/dev/null
+cp "$work/runs/replay/journal.jsonl" "$work/journal.kept"
+sed -i '/"step":25,/s/"root":"[0-9a-f]*"/"root":"0123456789abcdef"/' "$work/runs/replay/journal.jsonl"
+coord replay -n 2 --resume --set checkpoint.every=20 --set checkpoint.best=no
+same "a step that is done again with other bits stops the run with 3" 3 $?
+check "and is not saved" test ! -e "$work/runs/replay/checkpoints/step-0000000025"
+cp "$work/journal.kept" "$work/runs/replay/journal.jsonl"
+check "with the right record it goes on" coord replay -n 2 --resume --set checkpoint.every=20 \
+    --set checkpoint.best=no
+same "to the same bits" "$golden" "$(bits replay)"
+
+# A run that never saved anything is begun again with another configuration.
+start_coord again -n 2 --set checkpoint.every=0 --set checkpoint.best=no --set train.learning_rate=1e-3
+until_step again 5
+kill -9 $coord "$(node_zero)"
+wait $coord 2>/dev/null
+sleep 0.2
+"$bin/cllm-shm" clean "$work/runs/again" >/dev/null
+check "what was never saved may be begun again, otherwise" coord again -n 2
+same "with the bits of its configuration" "$golden" "$(bits again)"
+
+# The directory of a live run is gone: nobody else may take its memory.
+start_coord gone -n 1 --set train.steps=100000
+until_step gone 3
+mv "$work/runs/gone" "$work/runs/elsewhere"
+"$bin/cllm-coord" "$root/configs/tiny.ini" --set "run.dir=$work/runs/gone" --set train.steps=100000 \
+    --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
+    -n 1 --resume >"$work/second.log" 2>&1
+same "the memory of a live run is not taken over" 1 $?
+check "and it is said why" grep -q "is alive in shared memory" "$work/second.log"
+rm -rf "$work/runs/gone"
+mv "$work/runs/elsewhere" "$work/runs/gone"
+kill -TERM $coord
+wait $coord
+same "the live run does not mind" 75 $?
+
+# The configuration is edited while the run goes on, then Node Zero is killed.
+sed "s|^dir = .*|dir = $work/runs/edited|; s|data/tiny|$work/data|" "$root/configs/tiny.ini" >"$work/edited.ini"
+"$bin/cllm-coord" "$work/edited.ini" -n 2 >"$work/edited.log" 2>&1 &
+coord=$!
+until_step edited 5
+sed -i 's/^learning_rate.*/learning_rate = 1e-4/' "$work/edited.ini"
+kill -9 "$(node_zero)"
+wait $coord
+same "an edited configuration does not reach a run that goes on" "$golden" "$(bits edited)"
+
+(
+    trap '' CHLD
+    coord chld -n 2
+)
+same "an inherited SIGCHLD=ignore does no harm" "$golden" "$(bits chld)"
+finish

@@ -81,9 +81,11 @@ static int freeze_config(const struct cllm_config *config,
                          char path[CLLM_FILE_PATH_BYTES])
 {
     char *text = cllm_config_text(config);
-    int rc = text ? cllm_file_join(path, config->run_dir, "node-zero.ini")
-                  : cllm_err(-ENOMEM, "cannot keep the configuration");
+    int rc;
 
+    if (!text)
+        return cllm_err(-ENOMEM, "cannot keep the configuration");
+    rc = cllm_file_join(path, config->run_dir, "node-zero.ini");
     if (rc == 0)
         rc = cllm_file_replace(path, text, strlen(text));
     free(text);
@@ -184,8 +186,13 @@ static bool within_budget(uint64_t *restarts, uint32_t *n)
 
 static int prepare(struct watch *watch, const struct cllm_config *config)
 {
-    int rc = lock_run(config, &watch->lock_fd);
+    int rc;
 
+    /* First of all: from here on a stop is a request, and is passed on. */
+    watch->signal_fd = open_signals();
+    if (watch->signal_fd < 0)
+        return cllm_err(-errno, "cannot wait for signals");
+    rc = lock_run(config, &watch->lock_fd);
     if (rc == 0)
         rc = freeze_config(config, watch->config_path);
     if (rc == 0)
@@ -196,9 +203,6 @@ static int prepare(struct watch *watch, const struct cllm_config *config)
     (void)strncat(watch->program, "/cllm-coord",
                   sizeof watch->program - strlen(watch->program) - 1);
     cllm_process_expect_children();
-    watch->signal_fd = open_signals();
-    if (watch->signal_fd < 0)
-        return cllm_err(-errno, "cannot wait for signals");
     /* Orphans of a killed Node Zero come here, and not to init. */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     return 0;

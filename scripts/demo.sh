@@ -31,5 +31,5 @@ fi
 "$bin/cllm-coord" configs/demo.ini "$@"
 
 say "what the model writes"
-"$bin/cllm-generate" "$run" --prompt "In the beginning" --tokens 400 --temperature 0.7
+"$bin/cllm-generate" "$run" --prompt "In the beginning" --tokens 400 --temperature 0.6
 say "done in $((SECONDS - start)) s; the run lies in $run"

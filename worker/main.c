@@ -45,6 +45,8 @@ static void check_work(const struct cllm_worker *worker,
 {
     const struct cllm_geometry *g = worker->child.geometry;
 
+    CLLM_ASSERT(work->kind >= CLLM_WORK_LANE);
+    CLLM_ASSERT(work->kind <= CLLM_WORK_INIT);
     CLLM_ASSERT(work->version < 2);
     CLLM_ASSERT(work->target < 2);
     CLLM_ASSERT(work->chunk_lo <= work->chunk_hi);
@@ -79,10 +81,8 @@ static void execute(struct cllm_worker *worker, const struct cllm_assignment *wo
         cllm_worker_update(worker, work, report);
         break;
     case CLLM_WORK_INIT:
-        cllm_worker_init_params(worker, work, report);
-        break;
     default:
-        CLLM_ASSERT(false && "work that is not a worker's");
+        cllm_worker_init_params(worker, work, report);
     }
 }
 

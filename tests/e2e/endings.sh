@@ -4,19 +4,22 @@ set -u
 . "$(dirname "$0")/lib.bash"
 make_corpus || { not_ok "prepare a corpus"; finish; }
 
-coord golden -n 2
+# Long enough that what is done to a run meets it before its end.
+long=(-n 2 --set train.steps=300 --set checkpoint.best=no)
+quiet=("${long[@]}" --set checkpoint.every=0)
+coord golden "${long[@]}"
 golden=$(bits golden)
 
-coord golden -n 2 --resume
+coord golden "${long[@]}" --resume
 same "to resume a finished run is no error" 0 $?
 same "and changes nothing" "$golden" "$(bits golden)"
 
 # One stop signal while the last checkpoint is being written: it is still written.
-start_coord late -n 2 --set checkpoint.every=0 --set checkpoint.best=no
-until_step late 45
+start_coord late "${quiet[@]}"
+until_step late 20
 saver=$(pgrep -P "$(node_zero)" -x cllm-saver)
 kill -STOP "$saver"
-until_step late 50
+until_step late 300
 sleep 0.2
 kill -TERM $coord
 sleep 0.2
@@ -26,10 +29,10 @@ same "a stop signal during the last save ends the run as it should" 0 $?
 same "with its checkpoint" "$golden" "$(bits late)"
 
 # Two of them: at once, but what no checkpoint has stays in shared memory.
-start_coord twice -n 2 --set checkpoint.every=0 --set checkpoint.best=no
-until_step twice 45
+start_coord twice "${quiet[@]}"
+until_step twice 20
 kill -STOP "$(pgrep -P "$(node_zero)" -x cllm-saver)"
-until_step twice 50
+until_step twice 300
 sleep 0.2
 kill -TERM $coord
 sleep 0.1
@@ -37,55 +40,55 @@ kill -TERM $coord
 wait $coord
 same "two stop signals end a run at once" 130 $?
 check "and its memory is kept" grep -q "exist in shared memory alone" "$work/twice.log"
-check "for --resume" coord twice -n 2 --resume --set checkpoint.every=0 --set checkpoint.best=no
+check "for --resume" coord twice "${quiet[@]}" --resume
 same "which writes the checkpoint" "$golden" "$(bits twice)"
 
 # The checkpoint directory cannot be written: training goes on, the end says so.
-start_coord full -n 2
+start_coord full "${long[@]}"
 until_step full 2
 rm -rf "$work/runs/full/checkpoints"
 touch "$work/runs/full/checkpoints"
 wait $coord
 same "a run that cannot save ends with 1" 1 $?
-check "after training to the end" grep -q '"step":50,' "$work/runs/full/journal.jsonl"
+check "after training to the end" grep -q '"step":300,' "$work/runs/full/journal.jsonl"
 check "and says why" grep -q "cannot save step" "$work/full.log"
 rm "$work/runs/full/checkpoints"
-check "--resume saves what is in memory" coord full -n 2 --resume
+check "--resume saves what is in memory" coord full "${long[@]}" --resume
 same "with the same bits" "$golden" "$(bits full)"
 
-start_coord early -n 2
-sleep 0.005
+start_coord early "${long[@]}"
+until [ -s "$work/runs/early/node-zero.ini" ]; do sleep 0.001; done
 kill -TERM $coord
 wait $coord
-same "a stop signal in the first milliseconds is heard" 75 $?
-check "and the run goes on from there" coord early -n 2 --resume
+same "a stop signal before Node Zero listens is heard" 75 $?
+check "and the run goes on from there" coord early "${long[@]}" --resume
 same "with the same bits" "$golden" "$(bits early)"
 
 # A replayed step that does not give the recorded root is neither committed nor saved.
-start_coord replay -n 2 --set checkpoint.every=20 --set checkpoint.best=no
-until_step replay 26
+start_coord replay "${long[@]}" --set checkpoint.every=100
+until_step replay 110
 kill -9 $coord "$(node_zero)"
 wait $coord 2>/dev/null
 sleep 0.2
 "$bin/cllm-shm" clean "$work/runs/replay" >/dev/null
 cp "$work/runs/replay/journal.jsonl" "$work/journal.kept"
-sed -i '/"step":25,/s/"root":"[0-9a-f]*"/"root":"0123456789abcdef"/' "$work/runs/replay/journal.jsonl"
-coord replay -n 2 --resume --set checkpoint.every=20 --set checkpoint.best=no
+sed -i '/"step":105,/s/"root":"[0-9a-f]*"/"root":"0123456789abcdef"/' "$work/runs/replay/journal.jsonl"
+coord replay "${long[@]}" --resume --set checkpoint.every=100
 same "a step that is done again with other bits stops the run with 3" 3 $?
-check "and is not saved" test ! -e "$work/runs/replay/checkpoints/step-0000000025"
+check "and is not saved" test ! -e "$work/runs/replay/checkpoints/step-0000000105"
 cp "$work/journal.kept" "$work/runs/replay/journal.jsonl"
-check "with the right record it goes on" coord replay -n 2 --resume --set checkpoint.every=20 \
-    --set checkpoint.best=no
+check "with the right record it goes on" coord replay "${long[@]}" --resume \
+    --set checkpoint.every=100
 same "to the same bits" "$golden" "$(bits replay)"
 
 # A run that never saved anything is begun again with another configuration.
-start_coord again -n 2 --set checkpoint.every=0 --set checkpoint.best=no --set train.learning_rate=1e-3
+start_coord again "${quiet[@]}" --set train.learning_rate=1e-3
 until_step again 5
 kill -9 $coord "$(node_zero)"
 wait $coord 2>/dev/null
 sleep 0.2
 "$bin/cllm-shm" clean "$work/runs/again" >/dev/null
-check "what was never saved may be begun again, otherwise" coord again -n 2
+check "what was never saved may be begun again, otherwise" coord again "${long[@]}"
 same "with the bits of its configuration" "$golden" "$(bits again)"
 
 # The directory of a live run is gone: nobody else may take its memory.
@@ -105,7 +108,7 @@ same "the live run does not mind" 75 $?
 
 # The configuration is edited while the run goes on, then Node Zero is killed.
 sed "s|^dir = .*|dir = $work/runs/edited|; s|data/tiny|$work/data|" "$root/configs/tiny.ini" >"$work/edited.ini"
-"$bin/cllm-coord" "$work/edited.ini" -n 2 >"$work/edited.log" 2>&1 &
+"$bin/cllm-coord" "$work/edited.ini" "${long[@]}" >"$work/edited.log" 2>&1 &
 coord=$!
 until_step edited 5
 sed -i 's/^learning_rate.*/learning_rate = 1e-4/' "$work/edited.ini"
@@ -115,7 +118,7 @@ same "an edited configuration does not reach a run that goes on" "$golden" "$(bi
 
 (
     trap '' CHLD
-    coord chld -n 2
+    coord chld "${long[@]}"
 )
 same "an inherited SIGCHLD=ignore does no harm" "$golden" "$(bits chld)"
 finish

@@ -29,7 +29,7 @@ kill_while()
         same "run $runs whose $role was killed again and again ends" 0 $?
         same "with the same bits" "$golden" "$(bits "$run")"
         same "and a line for each death" $here \
-            "$(grep -c "$role .*killed by SIGKILL" "$work/$run.log")"
+            "$(grep -c "$role .*killed by SIGKILL.*started again" "$work/$run.log")"
         killed=$((killed + here))
     done
     if [ $killed -ge "$times" ]; then

@@ -12,7 +12,7 @@ parts=${ACCEPT:-bits kill many memory}
 private_kib()
 {
     local pid
-    for pid in $coord $(node_zero) $(pgrep -P "$(node_zero)"); do
+    for pid in $coord $(node_zero) $(children worker) $(children loader) $(children saver); do
         cat "/proc/$pid/smaps_rollup" 2>/dev/null
     done | awk '/^Pss_(Anon|File):/ { n += $2 } END { print n + 0 }'
 }
@@ -44,34 +44,39 @@ fi
 
 if [[ $parts == *kill* ]]; then
     for role in worker loader saver; do
-        hits=0 right=0
-        for ((i = 0; i < 10; i++)); do
-            start_coord "$role$i" -n 2
-            until pgrep -P "$(node_zero)" -x "cllm-$role" >/dev/null; do sleep 0.005; done
-            sleep "0.$((RANDOM % 7))$((RANDOM % 10))"
-            victim=$(pgrep -P "$(node_zero)" -x "cllm-$role" | shuf -n 1)
+        hits=0 runs=0 right=0
+        while [ $hits -lt 10 ] && [ $runs -lt 40 ]; do
+            runs=$((runs + 1))
+            start_coord "$role$runs" -n 2
+            until [ -n "$(children "$role")" ]; do sleep 0.005; done
+            sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
+            victim=$(children "$role" | shuf -n 1)
+            # A run that ended before its random moment does not count.
             [ -n "$victim" ] && kill -9 "$victim" 2>/dev/null && hits=$((hits + 1))
             wait $coord
-            [ "$golden" = "$(bits "$role$i")" ] && right=$((right + 1))
+            [ "$golden" = "$(bits "$role$runs")" ] && right=$((right + 1))
+            rm -rf "${work:?}/runs/$role$runs"
         done
-        same "$role killed at a random moment in $hits of 10 runs: the same SHA-256 in all" 10 $right
+        same "$role killed at a random moment in $hits of $runs runs: the same SHA-256 in all" \
+            "10 $runs" "$hits $right"
     done
 fi
 
 if [[ $parts == *many* ]]; then
-    # Lanes bound what computes at once, so the steps are long enough to see all of them come up.
-    start_coord many -n 63 --set train.steps=50
-    sleep 3
-    few=0
-    for pid in $(pgrep -P "$(node_zero)" -x cllm-worker); do
-        n_kib=$(awk '/^Pss_(Anon|File):/ { n += $2 } END { print n }' "/proc/$pid/smaps_rollup" 2>/dev/null)
-        few="$few ${n_kib:-0}"
-    done
-    wait $coord
+    coord many -n 63
     same "63 workers on tiny end" 0 $?
     same "with the same SHA-256" "$golden" "$(bits many)"
-    echo "# private memory of each further worker, KiB (PSS less shared memory), median:" \
-        "$(tr ' ' '\n' <<<"$few" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }')"
+    start_coord lasting -n 63 --set train.steps=100000
+    until_step lasting 3
+    until [ "$(children worker | wc -l)" = 63 ]; do sleep 0.1; done
+    sleep 5
+    median=$(for pid in $(children worker); do
+        awk '/^Pss_(Anon|File):/ { n += $2 } END { print n }' "/proc/$pid/smaps_rollup"
+    done | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)], "KiB, of", NR, "workers" }')
+    echo "# private memory of a worker (PSS less shared memory), median: $median"
+    kill -TERM $coord
+    wait $coord
+    same "and can be stopped" 75 $?
 fi
 
 if [[ $parts == *memory* ]]; then

@@ -17,7 +17,7 @@ same "and changes nothing" "$golden" "$(bits golden)"
 # One stop signal while the last checkpoint is being written: it is still written.
 start_coord late "${quiet[@]}"
 until_step late 20
-saver=$(pgrep -P "$(node_zero)" -x cllm-saver)
+saver=$(children saver)
 kill -STOP "$saver"
 until_step late 300
 sleep 0.2
@@ -31,7 +31,7 @@ same "with its checkpoint" "$golden" "$(bits late)"
 # Two of them: at once, but what no checkpoint has stays in shared memory.
 start_coord twice "${quiet[@]}"
 until_step twice 20
-kill -STOP "$(pgrep -P "$(node_zero)" -x cllm-saver)"
+kill -STOP "$(children saver)"
 until_step twice 300
 sleep 0.2
 kill -TERM $coord

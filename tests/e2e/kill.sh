@@ -20,7 +20,7 @@ kill_while()
         start_coord "$run" -n 2 "${long[@]}"
         until_step "$run" 3
         while kill -0 $coord 2>/dev/null && [ $((killed + here)) -lt "$times" ]; do
-            mapfile -t victims < <(pgrep -P "$(node_zero)" -x "cllm-$role" 2>/dev/null)
+            mapfile -t victims < <(children "$role")
             [ ${#victims[@]} -gt 0 ] &&
                 kill -9 "${victims[RANDOM % ${#victims[@]}]}" 2>/dev/null && here=$((here + 1))
             sleep "0.$((RANDOM % 2))$((RANDOM % 10))"

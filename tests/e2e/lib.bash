@@ -99,6 +99,14 @@ node_zero()
     pgrep -P $coord -x cllm-coord
 }
 
+# children ROLE: pids of that role in the run in the background
+children()
+{
+    local parent
+    parent=$(node_zero)
+    [ -z "$parent" ] || pgrep -P "$parent" -x "cllm-$1"
+}
+
 # What the bits of a finished run are: every file of its last checkpoint, and the journal.
 bits()
 {

@@ -22,12 +22,15 @@ endif
 FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
-	arena.c base.c config.c config_help.c err.c hash.c log.c option.c random.c units.c
-shm_SRC         := child.c chunk.c control.c layout.c objects.c region.c ring.c slot.c
+	arena.c base.c config.c config_help.c err.c hash.c local_socket.c log.c option.c \
+	random.c units.c
+shm_SRC         := \
+	child.c chunk.c control.c crash.c crash_text.c layout.c objects.c region.c ring.c \
+	slot.c
 compute_SRC     := \
 	matmul.c ref.c ref_attention.c ref_elementwise.c ref_matmul.c ref_norm.c \
 	ref_softmax.c ref_vector.c select.c
-model_SRC       := adamw.c decoder.c gpt.c init.c plan.c sample.c schedule.c
+model_SRC       := adamw.c decoder.c gpt.c init.c sample.c schedule.c tensors.c
 formats_SRC     := \
 	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c dataset.c file.c \
 	gpt2_names.c json.c safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c
@@ -35,22 +38,22 @@ loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
 saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
 worker_SRC      := lane.c main.c mapping.c selftest.c update.c
 coordinator_SRC := \
-	beginning.c children.c dryrun.c guardian.c journal.c lanes.c main.c node_begin.c \
-	node_deaths.c node_end.c node_events.c nodezero.c plan.c progress.c saving.c step.c \
-	sweep.c team.c
+	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c journal.c \
+	lanes.c main.c node_begin.c node_control.c node_deaths.c node_end.c node_events.c \
+	nodezero.c plan.c progress.c saving.c step.c sweep.c team.c
 tools_SRC       := \
-	facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
-	shm_clean.c shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c shm_text.c \
-	shm_view.c trial.c watch.c
+	ctl.c facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
+	shm_clean.c shm_crashes.c shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
+	shm_text.c shm_view.c trial.c watch.c
 tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_checkpoint.c test_config.c \
-	test_control.c test_dataset.c test_decoder.c test_elementary.c test_err.c \
-	test_facts.c test_file.c test_fill.c test_gpt.c test_gpt2_names.c test_history.c \
-	test_json.c test_loader.c test_log.c test_matmul.c test_ops.c test_plan.c \
-	test_prep.c test_random.c test_reader.c test_ring.c test_safetensors.c test_sample.c \
-	test_sampler.c test_saver.c test_saver_crash.c test_saver_load.c test_schedule.c \
-	test_sha256.c test_shard.c test_shm_clean.c test_shm_view.c test_slot.c test_step.c \
-	test_units.c test_vector.c
+	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
+	test_elementary.c test_err.c test_facts.c test_file.c test_fill.c test_gpt.c \
+	test_gpt2_names.c test_history.c test_json.c test_loader.c test_local_socket.c \
+	test_log.c test_matmul.c test_ops.c test_prep.c test_random.c \
+	test_reader.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_saver.c \
+	test_saver_crash.c test_saver_load.c test_schedule.c test_sha256.c test_shard.c \
+	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
 # Files that test programs share.
@@ -59,7 +62,7 @@ tests_common_SRC := control_temp.c gpt_double.c loader_data.c saver_run.c shm_ru
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
 	cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-generate \
-	cllm-info
+	cllm-info cllm-ctl
 
 cllm-coord_MAIN    := coordinator/main.c
 cllm-coord_FLOORS  := coordinator formats shm model base
@@ -76,6 +79,9 @@ cllm-saver_LINK    := -ljansson -lcrypto -linih -lxxhash
 cllm-shm_MAIN      := tools/shm.c
 cllm-shm_FLOORS    := tools formats shm model base
 cllm-shm_LINK      := -ljansson -lcrypto -linih -lxxhash -lncursesw -ltinfo -lm
+cllm-ctl_MAIN      := tools/ctl.c
+cllm-ctl_FLOORS    := tools formats shm base
+cllm-ctl_LINK      := -ljansson -lcrypto -linih -lxxhash
 cllm-prep_MAIN     := tools/prep.c
 cllm-prep_FLOORS   := tools formats base
 cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash

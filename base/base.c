@@ -27,8 +27,9 @@ void cllm_assert_failed(const char *cond, const char *file, int line, const char
         size_t len = (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
 
         /* Not stdio: the process may be broken in any way; one write says it. */
-        if (write(STDERR_FILENO, text, len) < 0)
-            text[0] = '\0';
+        if (write(STDERR_FILENO, text, len) < 0) {
+            /* Nobody to tell; the hook may still keep the text. */
+        }
     }
     if (self.hook)
         self.hook(text);

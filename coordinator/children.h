@@ -24,7 +24,9 @@ struct cllm_ending {
     int code;   /* exit code, or signal number */
     bool fault; /* SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS: it may have scribbled
                  */
-    char text[64]; /* "killed by SIGKILL", "exit code 1" */
+    char text[64];   /* "killed by SIGKILL", "exit code 1" */
+    char where[160]; /* from its crash record: what happened and where; "" = unknown */
+    uint32_t crash;  /* RUN/crash/<crash>.txt has more; 0 = no file */
 };
 
 #define CLLM_SPAWN_FDS 3

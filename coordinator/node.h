@@ -5,6 +5,7 @@
  *   nodezero.c     the loop: the step moves on, work is given out
  *   node_begin.c   locks, objects, descriptors, the first step
  *   node_events.c  epoll: pidfds, signals, the eventfd that children ring
+ *   node_control.c what people ask over the control socket
  *   node_deaths.c  reports taken, the dead buried, what they held given back
  *   node_end.c     reasons to stop, the last checkpoint, the last words
  */
@@ -12,6 +13,7 @@
 #define CLLM_COORDINATOR_NODE_H
 
 #include "base/log.h"
+#include "coordinator/control_socket.h"
 #include "coordinator/journal.h"
 #include "coordinator/nodezero.h"
 #include "coordinator/plan.h"
@@ -37,6 +39,7 @@ struct cllm_node {
     struct cllm_saving saving;
     struct cllm_journal journal;
     struct cllm_progress progress;
+    struct cllm_control_socket control_socket;
     int epoll_fd, event_fd, signal_fd, lock_fd, log_fd;
 
     enum cllm_node_ending ending;
@@ -47,6 +50,8 @@ struct cllm_node {
     uint64_t save_progress_ns;
     uint32_t stops; /* signals that asked to stop */
     bool save_now;  /* SIGUSR1, a save that failed or was lost */
+    bool held;      /* paused: a step is committed and the next one is not open */
+    uint64_t held_since_ns;
 
     uint64_t step_began_ns;
     uint64_t wait_data_before,
@@ -76,6 +81,20 @@ int cllm_node_open_events(struct cllm_node *nz);
 /* Sleep until something happens or a turn is over; signals and deaths are dealt with
  * here. */
 void cllm_node_wait(struct cllm_node *nz);
+
+/* ---- node_control.c ---- */
+
+/* A cllm_control_socket_fn; @ctx is the struct cllm_node. */
+json_t *cllm_node_answer(void *ctx, const struct cllm_control_socket_request *request);
+
+/* Want @workers worker slots from now on, 1 <= @workers <= n_worker_slots. */
+void cllm_node_want_workers(struct cllm_node *nz, uint32_t workers);
+
+/* Finish the step, save, leave, exit with 75. */
+void cllm_node_stop(struct cllm_node *nz);
+
+/* Does somebody want the run to be paused? */
+bool cllm_node_pause_wanted(const struct cllm_node *nz);
 
 /* ---- node_deaths.c ---- */
 

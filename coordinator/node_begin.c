@@ -61,6 +61,32 @@ static int open_log(struct cllm_node *nz)
     return cllm_file_replace(path, nz->plan.config_text, strlen(nz->plan.config_text));
 }
 
+/*
+ * What people asked of the last Node Zero holds for the next one of the same guardian.
+ * Who starts the run himself says anew what he wants.
+ */
+static void take_over_wishes(struct cllm_node *nz)
+{
+    struct cllm_state *state = nz->control.state;
+    uint32_t guardian = (uint32_t)getppid();
+    uint64_t ticks = cllm_process_start_ticks(guardian);
+    uint32_t workers = cllm_load_relaxed(&state->workers);
+    bool same = ticks != 0 && state->guardian_pid == guardian &&
+                state->guardian_start_ticks == ticks && workers > 0 &&
+                workers <= nz->control.header->geometry.n_worker_slots;
+
+    if (same) {
+        nz->team.workers = workers;
+        if (cllm_load_relaxed(&state->wishes) & CLLM_WISH_STOP)
+            cllm_node_stop(nz);
+        return;
+    }
+    cllm_store_relaxed(&state->workers, nz->team.workers);
+    cllm_store_relaxed(&state->wishes, 0);
+    state->guardian_pid = guardian;
+    state->guardian_start_ticks = ticks;
+}
+
 /* Who drives the run now; tools judge liveness by it. */
 static void sign_state(struct cllm_node *nz)
 {
@@ -154,10 +180,11 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     cllm_saving_init(&nz->saving, &nz->control, cllm_team_saver(&nz->team));
     cllm_progress_init(&nz->progress, nz->config, &beginning.record, cllm_now_ns());
     sign_state(nz);
+    take_over_wishes(nz);
     open_first(nz, &beginning);
     cllm_info("run %s: %" PRIu64
               " parameters, %u lanes, %u workers; cllm-shm watch %s shows it",
               nz->plan.run_id, nz->plan.geometry.n_params, nz->plan.geometry.lanes,
-              nz->plan.workers, nz->plan.run_id);
+              nz->team.workers, nz->plan.run_id);
     return 0;
 }

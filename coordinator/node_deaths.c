@@ -78,13 +78,14 @@ void cllm_node_harvest(struct cllm_node *nz)
 /* Is the step that was being saved still what its version holds? */
 static bool saved_version_intact(const struct cllm_node *nz)
 {
-    uint64_t saving = nz->saving.posted, computing = nz->step.step;
+    /* By what is committed: between two steps none is being computed. */
+    uint64_t saving = nz->saving.posted, committed = cllm_node_committed(nz);
     uint32_t phase = cllm_load_relaxed(&nz->control.state->phase);
 
-    return computing <= saving + 1 ||
-           (computing == saving + 2 && phase < CLLM_PHASE_UPDATE) ||
-           (computing == saving + 2 && phase == CLLM_PHASE_UPDATE &&
-            !nz->step.sweep.active);
+    return committed <= saving ||
+           (committed == saving + 1 &&
+            (phase < CLLM_PHASE_UPDATE ||
+             (phase == CLLM_PHASE_UPDATE && !nz->step.sweep.active)));
 }
 
 /* "lane 7 of step 121", "chunks 0..3 of the update of step 121", "nothing" */
@@ -104,6 +105,8 @@ static void describe_work(const struct cllm_node *nz, uint32_t slot, char *out,
         (void)snprintf(out, bytes, "%s %u of step %" PRIu64,
                        work->kind == CLLM_WORK_LANE ? "lane" : "validation lane",
                        work->lane, work->step);
+    else if (work->kind == CLLM_WORK_EXIT)
+        (void)snprintf(out, bytes, "leaving");
     else if (work->kind == CLLM_WORK_SAVE)
         (void)snprintf(out, bytes, "saving step %" PRIu64, work->step);
     else
@@ -145,7 +148,7 @@ void cllm_node_bury(struct cllm_node *nz, uint32_t slot)
 {
     struct cllm_command *command = &nz->control.slots[slot].command;
     struct cllm_ending how;
-    char doing[96], line[240];
+    char doing[96], file[32] = "", line[512];
     uint32_t pid = command->pid, redone;
     bool was_saving;
     int rc;
@@ -155,9 +158,18 @@ void cllm_node_bury(struct cllm_node *nz, uint32_t slot)
     was_saving = nz->saving.posted != 0 && slot == cllm_team_saver(&nz->team);
     rc = cllm_team_bury(&nz->team, slot, cllm_now_ns(), &how);
     redone = give_back(nz, slot, how.fault, was_saving);
-    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s at %s%s; started again",
+    if (cllm_team_left(&nz->team, slot, &how)) {
+        cllm_debug("worker %u (pid %u) has left", slot, pid);
+        return;
+    }
+    if (how.crash != 0)
+        (void)snprintf(file, sizeof file, " (crash/%u.txt)", how.crash);
+    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s at %s%s%s%s%s; %s",
                    cllm_role_name(command->role), slot, pid, how.text, doing,
-                   redone > 0 ? ", which goes to another worker" : "");
+                   redone > 0 ? ", which goes to another worker" : "",
+                   how.where[0] != '\0' ? ": " : "", how.where, file,
+                   cllm_team_wanted(&nz->team, slot) ? "started again"
+                                                     : "not wanted any more");
     cllm_node_announce(nz, CLLM_LOG_WARN, line);
     if (rc != 0)
         cllm_node_fail(nz, rc);

@@ -16,6 +16,7 @@
 #define TURN_NS      (50 * CLLM_NS_PER_MS) /* a turn at least so often */
 #define EVENT_SIGNAL UINT32_MAX
 #define EVENT_BELL   (UINT32_MAX - 1)
+#define EVENT_SOCKET (UINT32_MAX - 2)
 
 static int watch(struct cllm_node *nz, int fd, uint32_t tag)
 {
@@ -24,6 +25,16 @@ static int watch(struct cllm_node *nz, int fd, uint32_t tag)
     if (epoll_ctl(nz->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         return cllm_err(-errno, "cannot watch descriptor %d", fd);
     return 0;
+}
+
+/* A file system without sockets is no reason not to train. */
+static int open_control_socket(struct cllm_node *nz)
+{
+    if (cllm_control_socket_open(&nz->control_socket, nz->plan.run_dir) != 0) {
+        cllm_warn("%s; cllm-ctl cannot steer this run, signals can", cllm_err_text());
+        return 0;
+    }
+    return watch(nz, nz->control_socket.epoll_fd, EVENT_SOCKET);
 }
 
 int cllm_node_open_events(struct cllm_node *nz)
@@ -46,7 +57,9 @@ int cllm_node_open_events(struct cllm_node *nz)
     if (nz->epoll_fd < 0 || nz->event_fd < 0 || nz->signal_fd < 0)
         return cllm_err(-errno, "cannot open the event loop");
     rc = watch(nz, nz->signal_fd, EVENT_SIGNAL);
-    return rc != 0 ? rc : watch(nz, nz->event_fd, EVENT_BELL);
+    if (rc == 0)
+        rc = watch(nz, nz->event_fd, EVENT_BELL);
+    return rc != 0 ? rc : open_control_socket(nz);
 }
 
 static void on_signal(struct cllm_node *nz)
@@ -64,10 +77,7 @@ static void on_signal(struct cllm_node *nz)
             cllm_info(
                 "%s: finishing the step, saving, leaving; once more to leave at once",
                 name);
-            if (nz->ending == CLLM_ENDING_NO) {
-                nz->ending = CLLM_ENDING_STEP;
-                nz->exit_code = CLLM_EXIT_STOPPED;
-            }
+            cllm_node_stop(nz);
         } else {
             cllm_info("%s: leaving at once", name);
             nz->ending = CLLM_ENDING_NOW;
@@ -93,10 +103,12 @@ void cllm_node_wait(struct cllm_node *nz)
     for (int i = 0; i < n; i++) {
         if (event[i].data.u32 == EVENT_SIGNAL)
             on_signal(nz);
-        else if (event[i].data.u32 != EVENT_BELL)
+        else if (event[i].data.u32 == EVENT_BELL)
+            (void)!read(nz->event_fd, &rings, sizeof rings); /* or rung by nobody */
+        else if (event[i].data.u32 != EVENT_SOCKET)
             cllm_node_bury(nz, event[i].data.u32);
-        else if (read(nz->event_fd, &rings, sizeof rings) < 0)
-            continue; /* rung by nobody after all */
     }
+    /* In every turn: its clients have deadlines. */
+    cllm_control_socket_tend(&nz->control_socket, cllm_now_ns(), cllm_node_answer, nz);
     cllm_store_relaxed(&nz->control.state->heartbeat_ns, cllm_now_ns());
 }

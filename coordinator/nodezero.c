@@ -85,10 +85,46 @@ bool cllm_node_save_due(const struct cllm_node *nz, const struct cllm_step_recor
             record->valid_step == record->step && record->best_step == record->step);
 }
 
+/* Stay between two steps; the lane table is that of a step that has not begun. */
+static void hold(struct cllm_node *nz)
+{
+    nz->held = true;
+    nz->held_since_ns = cllm_now_ns();
+    cllm_lanes_open(&nz->control);
+    cllm_store_relaxed(&nz->control.state->folded_lanes, 0);
+    cllm_store_relaxed(&nz->control.state->run_state, CLLM_RUN_PAUSED);
+    cllm_node_announce(nz, CLLM_LOG_INFO, "paused; cllm-ctl resume goes on");
+}
+
+/* While the run is paused: checkpoints that are asked for, and whether to go on. */
+static void tend_hold(struct cllm_node *nz)
+{
+    uint64_t step = nz->step.record.step, now = cllm_now_ns();
+
+    if (!nz->held || nz->ending >= CLLM_ENDING_SAVE)
+        return;
+    if (nz->save_now || cllm_saving_retry(&nz->saving, now)) {
+        nz->save_now = false;
+        if (step > cllm_load_relaxed(&nz->control.state->saved_step) &&
+            nz->saving.posted != step)
+            cllm_saving_request(&nz->saving, step);
+    }
+    if (cllm_node_pause_wanted(nz) && nz->ending == CLLM_ENDING_NO)
+        return;
+    nz->held = false;
+    /* A pause is not slow training. */
+    nz->progress.began_ns += now - nz->held_since_ns;
+    nz->progress.line_ns += now - nz->held_since_ns;
+    cllm_store_relaxed(&nz->control.state->run_state, CLLM_RUN_RUNNING);
+    cllm_node_go_on(nz);
+}
+
 void cllm_node_go_on(struct cllm_node *nz)
 {
     if (nz->ending == CLLM_ENDING_STEP || nz->step.record.step >= nz->config->train_steps)
         cllm_node_end(nz);
+    else if (cllm_node_pause_wanted(nz))
+        hold(nz);
     else
         open_step(nz);
 }
@@ -230,7 +266,7 @@ static void give_work(struct cllm_node *nz)
         (void)give_round(nz, true);
         for (uint32_t slot = 0; slot < nz->team.workers; slot++)
             if (cllm_team_ready(&nz->team, slot))
-                account_data_wait(nz, slot, false, now);
+                account_data_wait(nz, slot, nz->held, now);
         if (cllm_team_ready(&nz->team, saver) &&
             cllm_slot_outstanding(&nz->control, saver) == 0)
             (void)cllm_step_assign(&nz->step, saver);
@@ -262,6 +298,7 @@ static void loop(struct cllm_node *nz)
             cllm_node_fail(nz, rc);
         cllm_node_harvest(nz);
         check_loader(nz);
+        tend_hold(nz);
         move_on(nz);
         give_work(nz);
         cllm_progress_status(&nz->progress, &nz->control, nz->team.workers,
@@ -281,16 +318,19 @@ int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *
                            .journal = {.journal = {.fd = -1}, .metrics = {.fd = -1}}};
     int rc = cllm_plan_init(&nz.plan, config);
 
+    cllm_control_socket_init(&nz.control_socket);
     if (rc == 0)
         rc = cllm_node_begin(&nz, options);
     if (rc == 0) {
         loop(&nz);
+        cllm_control_socket_close(&nz.control_socket);
         cllm_node_finish(&nz);
         rc = nz.exit_code;
     } else {
         cllm_err_print("cllm-coord");
         rc = cllm_exit_code(rc);
     }
+    cllm_control_socket_close(&nz.control_socket);
     cllm_journal_close(&nz.journal);
     cllm_log_set_file(-1);
     cllm_control_detach(&nz.control);

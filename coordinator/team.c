@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "coordinator/crashes.h"
 #include "shm/slot.h"
 
 #define HELLO_NS     (60 * CLLM_NS_PER_S)  /* a starting process says hello within this */
@@ -22,6 +23,7 @@
 #define COOLDOWN_MAX (5 * CLLM_NS_PER_S)
 #define SHORT_LIFE_NS \
     (2 * CLLM_NS_PER_S) /* an end sooner than this lengthens the cool-down */
+#define LEAVE_NS   (5 * CLLM_NS_PER_S) /* one too many leaves within this */
 #define OOM_WORKER 600
 #define OOM_OTHER  300
 
@@ -121,6 +123,7 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
     command->pid = (uint32_t)team->process[slot].pid;
     command->start_ticks = cllm_process_start_ticks(command->pid);
     team->started_ns[slot] = now_ns;
+    team->dismissed[slot] = false;
     if (epoll_ctl(team->epoll_fd, EPOLL_CTL_ADD, team->process[slot].pidfd, &event) != 0)
         return cllm_err(-errno, "cannot watch %s", path);
     enter(team, slot, CLLM_SLOT_STARTING);
@@ -178,6 +181,22 @@ static int greet(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
     return 0;
 }
 
+/* Nobody is wanted in @slot: what its process holds it finishes, then it leaves. */
+static void thin_out(struct cllm_team *team, uint32_t slot)
+{
+    const struct cllm_assignment leave = {
+        .kind = CLLM_WORK_EXIT, .lane = CLLM_NONE, .buffer = CLLM_NONE};
+
+    if (command_of(team, slot)->state == CLLM_SLOT_COOLDOWN) {
+        enter(team, slot, CLLM_SLOT_EMPTY);
+    } else if (cllm_team_ready(team, slot) &&
+               cllm_slot_outstanding(team->control, slot) == 0) {
+        (void)cllm_slot_post(team->control, slot, &leave);
+        team->dismissed[slot] = true;
+        enter(team, slot, CLLM_SLOT_KILLING);
+    }
+}
+
 int cllm_team_tend(struct cllm_team *team, uint64_t now_ns)
 {
     int rc = 0;
@@ -191,6 +210,11 @@ int cllm_team_tend(struct cllm_team *team, uint64_t now_ns)
             rc = start(team, slot, now_ns);
         else if (state == CLLM_SLOT_STARTING)
             rc = greet(team, slot, now_ns);
+        else if (state == CLLM_SLOT_KILLING && team->dismissed[slot] &&
+                 now_ns - command_of(team, slot)->since_ns > LEAVE_NS)
+            cllm_process_signal(&team->process[slot], SIGKILL);
+        else if (!cllm_team_wanted(team, slot))
+            thin_out(team, slot);
     }
     return rc;
 }
@@ -227,14 +251,25 @@ static int check_budget(struct cllm_team *team, uint64_t now_ns)
     return rc;
 }
 
-static void write_obituary(struct cllm_team *team, uint32_t slot, const char *how)
+static void write_obituary(struct cllm_team *team, uint32_t slot,
+                           const struct cllm_ending *ending)
 {
     struct cllm_command *command = command_of(team, slot);
     const char *words = team->control->slots[slot].own.status.last_words;
     size_t n = strnlen(words, sizeof team->control->slots[slot].own.status.last_words);
 
+    if (ending->where[0] != '\0') {
+        words = ending->where;
+        n = strlen(words);
+    }
     (void)snprintf(command->obituary, sizeof command->obituary, "pid %u, %s%s%.*s",
-                   command->pid, how, n > 0 ? ": " : "", (int)n, words);
+                   command->pid, ending->text, n > 0 ? ": " : "", (int)n, words);
+}
+
+bool cllm_team_left(const struct cllm_team *team, uint32_t slot,
+                    const struct cllm_ending *ending)
+{
+    return team->dismissed[slot] && !ending->by_signal && ending->code == 0;
 }
 
 int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
@@ -245,10 +280,11 @@ int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
 
     (void)epoll_ctl(team->epoll_fd, EPOLL_CTL_DEL, team->process[slot].pidfd, NULL);
     cllm_process_reap(&team->process[slot], ending);
-    write_obituary(team, slot, ending->text);
+    cllm_crashes_keep(team->control, slot, team->binaries, ending);
+    write_obituary(team, slot, ending);
     command->pid = 0;
     command->posted = command->reported; /* what was unanswered is void */
-    if (team->leaving) {
+    if (team->leaving || cllm_team_left(team, slot, ending)) {
         enter(team, slot, CLLM_SLOT_EMPTY);
         return 0;
     }

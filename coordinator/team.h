@@ -27,6 +27,7 @@ struct cllm_team {
     uint64_t started_ns[CLLM_MAX_WORKERS + 2];
     uint64_t due_ns[CLLM_MAX_WORKERS + 2]; /* COOLDOWN: when to start again */
     uint32_t streak[CLLM_MAX_WORKERS + 2]; /* short lives in a row */
+    bool dismissed[CLLM_MAX_WORKERS + 2];  /* one too many: asked to leave */
 
     uint64_t n_deaths;
     uint64_t death_ns[CLLM_TEAM_DEATHS];
@@ -47,7 +48,8 @@ bool cllm_team_wanted(const struct cllm_team *team, uint32_t slot);
 bool cllm_team_ready(const struct cllm_team *team, uint32_t slot);
 
 /*
- * Start who is wanted and due, greet who has said hello, end who does not say it.
+ * Start who is wanted and due, greet who has said hello, end who does not say it. Who is
+ * not wanted (any more) finishes what he holds, is asked to leave, and is not replaced.
  * Returns 0 or a negative code with text that ends the run.
  */
 int cllm_team_tend(struct cllm_team *team, uint64_t now_ns);
@@ -61,6 +63,10 @@ uint64_t cllm_team_next_due(const struct cllm_team *team);
  */
 int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
                    struct cllm_ending *ending);
+
+/* Did the process of @slot that ended like this leave because it was one too many? */
+bool cllm_team_left(const struct cllm_team *team, uint32_t slot,
+                    const struct cllm_ending *ending);
 
 /* End @slot's process now; it will be buried and started again. */
 void cllm_team_kill(struct cllm_team *team, uint32_t slot);

@@ -74,7 +74,7 @@ struct cllm_gpt_plan {
     uint64_t n_params;   /* without padding */
 };
 
-/* ---- model/plan.c ---- */
+/* ---- model/tensors.c ---- */
 
 /* Check @config, lay out the vector. Returns 0; CLLM_ECONFIG or -ENOMEM with text. */
 int cllm_gpt_plan_init(struct cllm_gpt_plan *plan, const struct cllm_gpt_config *config);

@@ -80,15 +80,11 @@ if [[ $parts == *many* ]]; then
 fi
 
 if [[ $parts == *memory* ]]; then
-    "$bin/cllm-coord" configs/gpt2-124M.ini --dry-run --set "run.dir=$work/runs/gpt2" \
-        --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
-        --set train.batch=12 --set train.eval_batch=12 --set train.steps=5 \
-        --set train.eval_every=0 >"$work/forecast.txt"
+    large=(--set "run.dir=$work/runs/gpt2" --set "data.train=$work/data/train_*.bin"
+        --set data.valid= --set train.batch=12 --set train.steps=5 --set run.log_every=1)
+    "$bin/cllm-coord" configs/gpt2-124M.ini "${large[@]}" --dry-run >"$work/forecast.txt"
     sed 's/^/# /' "$work/forecast.txt"
-    "$bin/cllm-coord" configs/gpt2-124M.ini --set "run.dir=$work/runs/gpt2" \
-        --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
-        --set train.batch=12 --set train.eval_batch=12 --set train.steps=5 \
-        --set train.eval_every=0 --set run.log_every=1 >"$work/gpt2.log" 2>&1 &
+    "$bin/cllm-coord" configs/gpt2-124M.ini "${large[@]}" >"$work/gpt2.log" 2>&1 &
     coord=$! peak=0
     id=$(head -n 1 "$work/forecast.txt" | cut -d' ' -f2)
     while kill -0 $coord 2>/dev/null; do

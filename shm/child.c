@@ -17,6 +17,7 @@
 #include "base/atomic.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "shm/crash.h"
 #include "shm/slot.h"
 
 static struct {
@@ -28,6 +29,12 @@ static void leave_last_words(const char *text)
 {
     if (self.child && self.child->control.own)
         cllm_slot_last_words(&self.child->control, text);
+}
+
+static void on_assert(const char *text)
+{
+    leave_last_words(text);
+    cllm_crash_note_assert(text);
 }
 
 static void usage(enum cllm_role role)
@@ -140,7 +147,8 @@ int cllm_child_init(struct cllm_child *child, enum cllm_role role, int argc, cha
     rc = attach(child, role);
     if (rc != 0)
         return rc;
-    cllm_assert_set_hook(leave_last_words);
+    cllm_assert_set_hook(on_assert);
+    cllm_crash_init(&child->control, role, child->generation);
     return cllm_config_parse(&child->config, child->control.config,
                              "configuration of the run");
 }
@@ -164,6 +172,7 @@ int cllm_child_fail(struct cllm_child *child, int rc)
 
 void cllm_child_fini(struct cllm_child *child)
 {
+    cllm_crash_fini();
     cllm_control_detach(&child->control);
     cllm_config_fini(&child->config);
     self.child = NULL;

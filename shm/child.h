@@ -6,7 +6,7 @@
  * The child checks that its parent still lives (PR_SET_PDEATHSIG was set before the exec
  * and kills it when Node Zero dies), maps control, checks that it is the role and
  * generation that slot N expects, reads the configuration text, and installs the
- * last-words hook.
+ * last-words hook and the handlers of fault signals (shm/crash.h).
  */
 #ifndef CLLM_SHM_CHILD_H
 #define CLLM_SHM_CHILD_H

@@ -305,14 +305,21 @@ enum cllm_attach cllm_control_attach(struct cllm_control *control, const char *r
     off = control->header->slots_off + slot * sizeof(struct cllm_slot) +
           offsetof(struct cllm_slot, own);
     rc = cllm_region_open_window(&control->window, control->region.name, off,
-                                 2 * CLLM_PAGE);
+                                 sizeof(struct cllm_slot) -
+                                     offsetof(struct cllm_slot, own));
     if (rc != 0) {
         cllm_control_detach(control);
         return CLLM_ATTACH_ERROR;
     }
     control->slot = slot;
     control->own = (struct cllm_own *)(void *)control->window.base;
-    control->bell = (struct cllm_bell *)(void *)(control->window.base + CLLM_PAGE);
+    control->crash =
+        (struct cllm_crash_record *)(void *)(control->window.base +
+                                             offsetof(struct cllm_slot, crash) -
+                                             offsetof(struct cllm_slot, own));
+    control->bell = (struct cllm_bell *)(void *)(control->window.base +
+                                                 offsetof(struct cllm_slot, bell) -
+                                                 offsetof(struct cllm_slot, own));
     return CLLM_ATTACH_OK;
 }
 

@@ -2,8 +2,8 @@
  * shm/control.h - the control object of a run: made by Node Zero, mapped by everybody.
  *
  * Node Zero maps it writable. A child maps it read-only and, besides, a writable window
- * of its own page and its bell. Tools map it read-only. Nobody but Node Zero maps nothing
- * else.
+ * of its own pages and its bell. Tools map it read-only. Nobody but Node Zero maps
+ * nothing else.
  */
 #ifndef CLLM_SHM_CONTROL_H
 #define CLLM_SHM_CONTROL_H
@@ -13,7 +13,7 @@
 
 struct cllm_control {
     struct cllm_region region;
-    struct cllm_region window; /* child: own page and bell of its slot */
+    struct cllm_region window; /* child: own pages and bell of its slot */
     uint32_t slot;             /* child: its slot; else CLLM_NONE */
 
     /* into the region; const where this process must not write (Node Zero casts by
@@ -30,6 +30,7 @@ struct cllm_control {
 
     /* into the window */
     struct cllm_own *own;
+    struct cllm_crash_record *crash;
     struct cllm_bell *bell;
 };
 

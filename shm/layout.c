@@ -14,9 +14,8 @@ static const char *const role_name[] = {
 static_assert(CLLM_LEN(role_name) == CLLM_ROLE_LAST, "name every role");
 
 static const char *const run_state_name[] = {
-    [CLLM_RUN_STARTING] = "starting",
-    [CLLM_RUN_RUNNING] = "running",
-    [CLLM_RUN_STOPPING] = "stopping",
+    [CLLM_RUN_STARTING] = "starting", [CLLM_RUN_RUNNING] = "running",
+    [CLLM_RUN_PAUSED] = "paused",     [CLLM_RUN_STOPPING] = "stopping",
     [CLLM_RUN_ENDED] = "ended",
 };
 static_assert(CLLM_LEN(run_state_name) == CLLM_RUN_LAST, "name every run state");
@@ -117,6 +116,7 @@ static const uint64_t fingerprint[] = {
     SIZE(cllm_header), AT(cllm_header, run_id), AT(cllm_header, creator_pid),
     AT(cllm_header, geometry), AT(cllm_header, state_off), AT(cllm_header, ready),
     SIZE(cllm_state), AT(cllm_state, heartbeat_ns), AT(cllm_state, hurry_version),
+    AT(cllm_state, workers), AT(cllm_state, guardian_start_ticks),
     SIZE(cllm_step_record), AT(cllm_step_record, loss), AT(cllm_step_record, numerics),
     SIZE(cllm_lane), AT(cllm_lane, loss), SIZE(cllm_chunk), AT(cllm_chunk, sum),
     SIZE(cllm_event), SIZE(cllm_assignment), AT(cllm_assignment, buffers),
@@ -125,8 +125,11 @@ static const uint64_t fingerprint[] = {
     SIZE(cllm_command), AT(cllm_command, obituary), AT(cllm_command, assignment),
     SIZE(cllm_status), AT(cllm_status, progress), AT(cllm_status, filled),
     AT(cllm_status, saving_step), AT(cllm_status, last_words), SIZE(cllm_own),
-    AT(cllm_own, report), SIZE(cllm_bell), SIZE(cllm_slot), AT(cllm_slot, own),
-    AT(cllm_slot, bell), SIZE(cllm_ring_slot), AT(cllm_ring_slot, ready),
+    AT(cllm_own, report), SIZE(cllm_crash_record), AT(cllm_crash_record, region),
+    AT(cllm_crash_record, frame), AT(cllm_crash_record, module),
+    AT(cllm_crash_record, words), AT(cllm_slot, crash), SIZE(cllm_bell),
+    SIZE(cllm_slot), AT(cllm_slot, own), AT(cllm_slot, bell), SIZE(cllm_ring_slot),
+    AT(cllm_ring_slot, ready),
 };
 /* clang-format on */
 

@@ -16,8 +16,8 @@
  *   header | state | step records | lanes | chunks | events | slots | config text |
  * manifest
  *
- * and for each slot four pages: command (Node Zero writes), report (that process writes,
- * two pages), doorbell (a semaphore).
+ * and for each slot four pages: command (Node Zero writes), own and crash record (that
+ * process writes), doorbell (a semaphore).
  */
 #ifndef CLLM_SHM_LAYOUT_H
 #define CLLM_SHM_LAYOUT_H
@@ -38,9 +38,15 @@
 #define CLLM_GROUP_LANES       12   /* lanes of a fold group; most children of a node */
 #define CLLM_MAX_ASSIGN_CHUNKS 64   /* chunks in one FOLD or UPDATE assignment */
 #define CLLM_N_EVENTS          64   /* newest lines of the run kept in shared memory */
+#define CLLM_CRASH_FRAMES      32   /* return addresses in a crash record */
+#define CLLM_CRASH_MODULES     16   /* program and libraries in a crash record */
+#define CLLM_CRASH_REGISTERS   18   /* r8 to r15, rdi ... rip, flags: as in ucontext_t */
+#define CLLM_CRASH_NAME_BYTES  32
 #define CLLM_RUN_ID_BYTES      64
 #define CLLM_PATH_BYTES        1024
 #define CLLM_NONE              UINT32_MAX /* no slot, no lane, no buffer, no fold */
+
+#define CLLM_CONTROL_SOCKET_NAME "control.sock" /* in the run directory */
 
 /* ---- roles and states ---- */
 
@@ -56,6 +62,7 @@ enum cllm_role {
 enum cllm_run_state {
     CLLM_RUN_STARTING = 0, /* objects exist, children are coming up */
     CLLM_RUN_RUNNING,
+    CLLM_RUN_PAUSED,   /* between two steps, because people want it so */
     CLLM_RUN_STOPPING, /* last checkpoint, children leave */
     CLLM_RUN_ENDED,
     CLLM_RUN_LAST
@@ -128,6 +135,12 @@ enum {
         1u << 1, /* the ring slot's tag or hash was wrong; nothing computed */
     CLLM_REPORT_FAILED = 1u << 2,  /* could not be done; slot's last words say why */
     CLLM_REPORT_BAD_SUM = 1u << 3, /* input bytes did not match their recorded hash */
+};
+
+/* What people asked of a run over its control socket and that lasts. */
+enum {
+    CLLM_WISH_PAUSE = 1u << 0,
+    CLLM_WISH_STOP = 1u << 1,
 };
 
 const char *cllm_role_name(uint32_t role);
@@ -231,7 +244,14 @@ struct cllm_state {
     _Atomic uint32_t folded_lanes; /* of the present step: lanes [0, n) are in the fold */
     _Atomic uint32_t
         hurry_version; /* version + 1 that the saver should let go of; 0 = none */
-    uint64_t pad1[4];
+
+    /* Outlive a Node Zero, for the next one of the same guardian. */
+    _Atomic uint32_t workers; /* wanted now: worker slots [0, workers) */
+    _Atomic uint32_t wishes;  /* CLLM_WISH_* */
+    uint32_t guardian_pid;
+    uint32_t pad1;
+    uint64_t guardian_start_ticks;
+    uint64_t pad2[1];
 };
 static_assert(sizeof(struct cllm_state) <= CLLM_PAGE, "the state is one page");
 
@@ -414,20 +434,73 @@ struct cllm_own {
 };
 static_assert(sizeof(struct cllm_own) <= CLLM_PAGE, "a slot's own part is one page");
 
+/* What a faulting instruction wanted of its address. */
+enum cllm_crash_access {
+    CLLM_ACCESS_UNKNOWN = 0,
+    CLLM_ACCESS_READ,
+    CLLM_ACCESS_WRITE,
+    CLLM_ACCESS_JUMP,
+    CLLM_ACCESS_LAST
+};
+
+/* The program or a library: file address = address - base, for addresses in [begin, end).
+ */
+struct cllm_crash_module {
+    uint64_t base, begin, end;
+    char name[CLLM_CRASH_NAME_BYTES]; /* without its directory */
+};
+
+/*
+ * What the slot's process saw when a fault signal ended it; filled by its handler, sum
+ * last. Stays until the next crash in this slot: generation says whose it is. Untrusted.
+ */
+struct cllm_crash_record {
+    uint32_t role, slot, generation, pid;
+    int32_t signo, code;             /* si_code */
+    uint32_t sender_pid, sender_uid; /* code <= 0: who sent the signal */
+    uint64_t address;                /* of the fault; 0 when sent */
+    uint64_t ip, sp;                 /* instruction and stack pointer */
+    uint32_t access;                 /* enum cllm_crash_access */
+    uint32_t region_writable;        /* opened for writing, if not mapped so just now */
+    char region[CLLM_CRASH_NAME_BYTES]; /* that address lies in; "" = none */
+    uint64_t region_off;                /* of address in it */
+    uint32_t work, lane;                /* as the status said: enum cllm_work */
+    uint64_t step;
+    uint64_t seq;     /* of the assignment that was being done; 0 = none */
+    uint64_t time_ns; /* CLOCK_MONOTONIC */
+    uint64_t reg[CLLM_CRASH_REGISTERS];
+    uint32_t n_frames, n_modules;
+    uint64_t frame[CLLM_CRASH_FRAMES]; /* ip, return addresses; assert: its own */
+    struct cllm_crash_module module[CLLM_CRASH_MODULES]; /* [0] = the program */
+    uint8_t build_id[20]; /* of the program; zeros = none */
+    uint32_t pad0;
+    char words[256]; /* text of the assert that failed; "" = none */
+    uint64_t sum;    /* hash of all bytes above, seeded with the generation */
+};
+static_assert(sizeof(struct cllm_crash_record) == 144 + 8 * CLLM_CRASH_REGISTERS +
+                                                      8 * CLLM_CRASH_FRAMES +
+                                                      56 * CLLM_CRASH_MODULES + 288,
+              "no hidden padding in a crash record");
+static_assert(sizeof(struct cllm_crash_record) <= CLLM_PAGE,
+              "a crash record is one page");
+
 /* A place to sleep; written by both sides, never the truth. */
 struct cllm_bell {
     sem_t semaphore;
 };
 
 struct cllm_slot {
-    alignas(CLLM_PAGE) struct cllm_command command; /* Node Zero */
-    alignas(CLLM_PAGE) struct cllm_own own;         /* the slot's process */
-    alignas(CLLM_PAGE) struct cllm_bell bell;       /* both */
+    alignas(CLLM_PAGE) struct cllm_command command;    /* Node Zero */
+    alignas(CLLM_PAGE) struct cllm_own own;            /* the slot's process */
+    alignas(CLLM_PAGE) struct cllm_crash_record crash; /* likewise */
+    alignas(CLLM_PAGE) struct cllm_bell bell;          /* both */
 };
-static_assert(sizeof(struct cllm_slot) == 3 * CLLM_PAGE, "a slot is three pages");
+static_assert(sizeof(struct cllm_slot) == 4 * CLLM_PAGE, "a slot is four pages");
 static_assert(offsetof(struct cllm_slot, own) == CLLM_PAGE,
               "the own page follows the command");
-static_assert(offsetof(struct cllm_slot, bell) == 2 * CLLM_PAGE,
+static_assert(offsetof(struct cllm_slot, crash) == 2 * CLLM_PAGE,
+              "the crash record follows the own page");
+static_assert(offsetof(struct cllm_slot, bell) == 3 * CLLM_PAGE,
               "the bell is the last page");
 
 /* ---- ring object: the loader writes ---- */

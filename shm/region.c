@@ -56,6 +56,52 @@ static int allocate(int fd, size_t bytes)
     return -error;
 }
 
+/* ---- names of addresses ---- */
+
+static struct {
+    struct cllm_region_note note[512];
+    uint32_t n_notes;
+} self;
+
+void cllm_region_note(const char *name, const void *base, size_t bytes, bool writable)
+{
+    struct cllm_region_note *note = &self.note[self.n_notes];
+
+    if (self.n_notes == CLLM_LEN(self.note))
+        return;
+    *note = (struct cllm_region_note){.base = base, .bytes = bytes, .writable = writable};
+    (void)snprintf(note->name, sizeof note->name, "%s", name);
+    self.n_notes++;
+}
+
+void cllm_region_forget(const void *base)
+{
+    for (uint32_t i = 0; i < self.n_notes; i++) {
+        if (self.note[i].base != base)
+            continue;
+        self.note[i] = self.note[--self.n_notes];
+        return;
+    }
+}
+
+const struct cllm_region_note *cllm_region_find(uint64_t address)
+{
+    for (uint32_t i = 0; i < self.n_notes; i++)
+        if (address - (uint64_t)(uintptr_t)self.note[i].base < self.note[i].bytes)
+            return &self.note[i];
+    return NULL;
+}
+
+/* "params0" of "/cllm-<uid>-<run id>-params0" */
+static const char *part_of(const char *name)
+{
+    const char *dash = strrchr(name, '-');
+
+    return dash ? dash + 1 : name;
+}
+
+/* ---- objects ---- */
+
 static int map(struct cllm_region *region, const char *name, int fd, size_t off,
                size_t bytes, int protection)
 {
@@ -92,6 +138,7 @@ int cllm_region_create(struct cllm_region *region, const char *name, size_t byte
         rc = map(region, name, fd, 0, size, PROT_READ | PROT_WRITE);
         if (rc != 0)
             goto unlink_name;
+        cllm_region_note(part_of(name), region->base, size, true);
     }
     (void)close(fd); /* the mapping keeps the object */
     return 0;
@@ -145,6 +192,8 @@ int cllm_region_open(struct cllm_region *region, const char *name, size_t min_by
     rc = check_object(fd, name, min_bytes, &bytes);
     if (rc == 0)
         rc = map(region, name, fd, 0, bytes, protection);
+    if (rc == 0)
+        cllm_region_note(part_of(name), region->base, bytes, mode != CLLM_REGION_READ);
     (void)close(fd); /* the mapping keeps the object */
     return rc;
 }
@@ -162,6 +211,8 @@ int cllm_region_open_window(struct cllm_region *region, const char *name, size_t
     rc = check_object(fd, name, off + bytes, &size);
     if (rc == 0)
         rc = map(region, name, fd, off, bytes, PROT_READ | PROT_WRITE);
+    if (rc == 0)
+        cllm_region_note("own", region->base, bytes, true);
     (void)close(fd); /* the mapping keeps the object */
     return rc;
 }
@@ -181,8 +232,10 @@ void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
 
 void cllm_region_close(struct cllm_region *region)
 {
-    if (region->base)
+    if (region->base) {
+        cllm_region_forget(region->base);
         (void)munmap(region->base, region->bytes);
+    }
     *region = (struct cllm_region){0};
 }
 

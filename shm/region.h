@@ -59,6 +59,24 @@ void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
 void cllm_region_close(struct cllm_region *region); /* unmap; safe on a zeroed struct */
 int cllm_region_unlink(const char *name); /* 0 also when there is no such name */
 
+/*
+ * Addresses of this process that have a name, for whoever must say what an address is:
+ * every mapped region is noted under its part of the run ("params0"; a window is "own"),
+ * and others may note what they allocate. What does not fit into the table stays
+ * nameless.
+ */
+struct cllm_region_note {
+    const uint8_t *base;
+    size_t bytes;
+    bool writable; /* can be made writable by this process */
+    char name[24];
+};
+void cllm_region_note(const char *name, const void *base, size_t bytes, bool writable);
+void cllm_region_forget(const void *base);
+
+/* The note that @address lies in, or NULL. Async-signal-safe. */
+const struct cllm_region_note *cllm_region_find(uint64_t address);
+
 /* Bytes that may still be allocated in /dev/shm; 0 when it cannot be told. */
 uint64_t cllm_region_space(void);
 

@@ -10,11 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "tools/shm_clean.h"
+#include "tools/shm_crashes.h"
 #include "tools/shm_json.h"
 #include "tools/shm_ring.h"
 #include "tools/shm_runs.h"
@@ -157,6 +159,30 @@ static int show_ring(const struct request *request, const struct cllm_shm_runs *
     return rc;
 }
 
+/*
+ * A run that is named by its directory may have ended: its files are still there. What is
+ * in shared memory comes first.
+ */
+static int show_crashes(const struct request *request, const struct cllm_shm_runs *runs)
+{
+    const struct cllm_shm_run *run = cllm_shm_runs_find(runs, request->run);
+    struct cllm_shm_crashes crashes;
+    struct stat st;
+    int rc;
+
+    if (!run && (!request->run || stat(request->run, &st) != 0 || !S_ISDIR(st.st_mode)))
+        return CLLM_EDATA;
+    rc = cllm_shm_crashes_take(&crashes, run ? run->id : NULL, request->run);
+    if (rc != 0)
+        return rc;
+    if (request->given & GIVEN_JSON)
+        rc = cllm_shm_json_print(cllm_shm_crashes_json(&crashes));
+    else
+        cllm_shm_crashes_text(stdout, &crashes);
+    cllm_shm_crashes_fini(&crashes);
+    return rc;
+}
+
 /* One run that was cleaned, or would be: what went away. */
 static void say_cleaned(const struct request *request, const struct cllm_shm_run *run,
                         json_t *cleaned)
@@ -224,6 +250,8 @@ static const struct command commands[] = {
     {"lanes", "[RUN]", "every lane; with --chunks every chunk", GIVEN_JSON | GIVEN_CHUNKS,
      show_lanes},
     {"ring", "[RUN]", "every batch in the ring, verified", GIVEN_JSON, show_ring},
+    {"crashes", "[RUN]", "processes that crashed, and where; RUN may have ended",
+     GIVEN_JSON, show_crashes},
     {"clean", "[RUN]", "remove the memory of dead runs, never of a live one",
      GIVEN_JSON | GIVEN_DRY_RUN, clean_runs},
 };
@@ -234,7 +262,7 @@ static void print_help(void)
                  "Show what stands in the shared memory of training runs, whether they "
                  "are live, hung\nor dead. Nothing is written to it.\n\n");
     for (size_t i = 0; i < CLLM_LEN(commands); i++)
-        (void)printf("  %-6s %-6s %s\n", commands[i].name, commands[i].arguments,
+        (void)printf("  %-8s %-6s %s\n", commands[i].name, commands[i].arguments,
                      commands[i].help);
     (void)printf(
         "\nRUN is a run id, the beginning of one, or the run directory; it may be "
@@ -332,7 +360,8 @@ int main(int argc, char **argv)
         return rc - 1;
     n_left = argc - optind;
     if (n_left == 0)
-        return usage("say what to show: list, show, watch, lanes, ring or clean", "");
+        return usage("say what to show: list, show, watch, lanes, ring, crashes or clean",
+                     "");
     command = find_command(argv[optind]);
     if (!command)
         return usage("no such command: ", argv[optind]);

@@ -252,7 +252,8 @@ static void show_progress(FILE *out, const struct cllm_shm_view *view)
 
     (void)fprintf(out, "\nprogress     step %" PRIu64 " of %" PRIu64 "  %s %.0f %%", step,
                   steps, cllm_shm_text_bar(bar, 20, share), 100.0 * share);
-    if (view->life == CLLM_SHM_LIVE)
+    if (view->life == CLLM_SHM_LIVE &&
+        cllm_load_relaxed(&state->run_state) != CLLM_RUN_PAUSED)
         (void)fprintf(out, "  %s tokens/s  ETA %s", count_of(units, view->tokens_per_s),
                       cllm_format_duration(more, cllm_load_relaxed(&state->eta_ns)));
     (void)fprintf(out, "\n  loss       %s, validation %s", loss_text(a, view->loss),

@@ -63,6 +63,7 @@ static int plan_arena(struct cllm_worker *worker)
 
     if (rc != 0)
         return rc;
+    cllm_region_note("arena", worker->arena.base, worker->arena.bytes, true);
     rc = cllm_gpt_init(&worker->gpt, &worker->plan, worker->ops, g->sequences, g->context,
                        true, &worker->arena);
     if (rc != 0)
@@ -103,6 +104,7 @@ void cllm_worker_unmap(struct cllm_worker *worker)
 {
     const struct cllm_geometry *g = worker->child.geometry;
 
+    cllm_region_forget(worker->arena.base);
     cllm_arena_fini(&worker->arena);
     cllm_ring_close(&worker->ring);
     for (uint32_t i = 0; worker->buffer && i < g->n_buffers; i++)

@@ -1,5 +1,6 @@
 /*
- * tests/test_plan.c - the layout of the parameter vector, and the weights it begins with.
+ * tests/test_tensors.c - the layout of the parameter vector, and the weights it begins
+ * with.
  */
 #include "model/gpt.h"
 

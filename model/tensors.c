@@ -1,5 +1,5 @@
 /*
- * model/plan.c - where every tensor lies in the parameter vector.
+ * model/tensors.c - where every tensor lies in the parameter vector.
  *
  * Pure arithmetic on five numbers: every process plans for itself and gets the same.
  */

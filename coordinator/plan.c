@@ -20,11 +20,12 @@
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
 #define ELEMENTS_UNIT      1024         /* the parameter vector ends on a page */
 
-/* Private memory of a process beyond what it plans: code, libraries, stacks, heap. */
-#define WORKER_BASE_BYTES    (28u << 20)
-#define LOADER_BASE_BYTES    (8u << 20)
-#define SAVER_BASE_BYTES     (8u << 20)
-#define NODE_ZERO_BASE_BYTES (12u << 20)
+/* Private memory of a process beyond what it plans: its share of code and libraries,
+ * stacks, heap; measured as PSS. */
+#define WORKER_BASE_BYTES    (8u << 20)
+#define LOADER_BASE_BYTES    (2u << 20)
+#define SAVER_BASE_BYTES     (4u << 20)
+#define NODE_ZERO_BASE_BYTES (3u << 20) /* and its guardian */
 
 static uint32_t count_cores(void)
 {

@@ -18,7 +18,9 @@
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
-#define ELEMENTS_UNIT      1024         /* the parameter vector ends on a page */
+#define CHECKED_TOKENS \
+    (UINT64_C(64) << 20)   /* looked at before training; the loader checks all */
+#define ELEMENTS_UNIT 1024 /* the parameter vector ends on a page */
 
 /* Private memory of a process beyond what it plans: its share of code and libraries,
  * stacks, heap; measured as PSS. */
@@ -224,7 +226,10 @@ static int plan_dataset(struct cllm_plan *plan, const struct cllm_config_list *l
         cllm_err_add("[data] %s", section);
         return rc;
     }
-    rc = cllm_dataset_hash(&dataset, &hash);
+    rc = cllm_dataset_check_tokens(&dataset, plan->geometry.vocab,
+                                   CHECKED_TOKENS / dataset.n_shards + 1);
+    if (rc == 0)
+        rc = cllm_dataset_hash(&dataset, &hash);
     text = cllm_dataset_manifest(&dataset, NULL);
     if (rc == 0 && !text)
         rc = cllm_err(-ENOMEM, "cannot keep the list of shards");

@@ -30,6 +30,14 @@ coord few -n 2 --set run.lane_buffers=3
 same "the same bits with three lane buffers" "$golden" "$(bits few)"
 coord pread -n 2 --set loader.method=pread
 same "the same bits through pread" "$golden" "$(bits pread)"
+for option in run.lanes=24 run.lanes=5 train.micro_batch=1; do
+    extra=(--set "$option" --set train.steps=12 --set train.batch=120 --set train.eval_batch=120)
+    coord one -n 1 "${extra[@]}"
+    coord four -n 4 "${extra[@]}"
+    same "with $option the same bits with one and with four workers" "$(bits one)" "$(bits four)"
+    rm -rf "$work/runs/one" "$work/runs/four"
+done
+
 coord other -n 2 --set train.seed=2
 if [ "$golden" != "$(bits other)" ]; then
     ok "another seed gives other bits"

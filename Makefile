@@ -260,7 +260,7 @@ clean: ## remove build/
 	rm -rf build
 
 clean-shm: $(BUILD)/bin/cllm-shm ## remove shared memory that dead runs left behind
-	@$< clean
+	@$< clean --all
 
 # For scripts: the sources that the lists name, one a line.
 .PHONY: list-sources list-tests

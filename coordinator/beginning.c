@@ -14,6 +14,7 @@
 #include "base/atomic.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "formats/checkpoint.h"
 
 /* ---- shared memory that is there already ---- */
@@ -214,11 +215,56 @@ static int look_on_disk(struct cllm_beginning *beginning, const struct cllm_plan
 
 /* ---- all together ---- */
 
+/* Memory that can be had without swapping, from /proc/meminfo; UINT64_MAX when unknown.
+ */
+static uint64_t memory_available(void)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    uint64_t kib = 0;
+    bool found = false;
+    char line[128];
+
+    if (!file)
+        return UINT64_MAX;
+    while (!found && fgets(line, sizeof line, file))
+        found = sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1;
+    (void)fclose(file); /* read only */
+    return found ? kib * 1024 : UINT64_MAX;
+}
+
+/*
+ * Does the run fit? Asked before the first object is made: a machine that runs out of
+ * memory while it is allocated ends processes at random.
+ */
+static int check_memory(const struct cllm_plan *plan)
+{
+    uint64_t shm = cllm_region_space(), memory = memory_available();
+    char need[CLLM_UNITS_BYTES], have[CLLM_UNITS_BYTES];
+    int rc;
+
+    if (shm != 0 && plan->shared_bytes > shm)
+        rc = cllm_err(
+            CLLM_EREFUSED, "the run needs %s of shared memory, %s are free in /dev/shm",
+            cllm_format_bytes(need, plan->shared_bytes), cllm_format_bytes(have, shm));
+    else if (plan->total_bytes > memory)
+        rc = cllm_err(CLLM_EREFUSED, "the run needs %s of memory, %s are available",
+                      cllm_format_bytes(need, plan->total_bytes),
+                      cllm_format_bytes(have, memory));
+    else
+        return 0;
+    cllm_err_hint(
+        "--dry-run shows what takes how much; lower [run] workers or lane_buffers; "
+        "cllm-shm list shows runs that hold memory");
+    return rc;
+}
+
 static int make_objects(struct cllm_control *control, const struct cllm_plan *plan)
 {
     struct cllm_control_plan what = cllm_plan_control(plan);
-    int rc = cllm_control_create(control, &what);
+    int rc = check_memory(plan);
 
+    if (rc == 0)
+        rc = cllm_control_create(control, &what);
     if (rc != 0)
         return rc;
     rc = cllm_objects_create(plan->run_id, &plan->geometry);
@@ -245,6 +291,6 @@ int cllm_beginning_find(struct cllm_beginning *beginning, struct cllm_control *c
     if (found < 0)
         return found;
     if (found == 0 && resume)
-        cllm_info("nothing to resume in %s: the run begins", plan->run_dir);
+        cllm_warn("nothing to resume in %s: the run begins", plan->run_dir);
     return make_objects(control, plan);
 }

@@ -105,6 +105,16 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
+/* What the guardian says stands in the run's log as well. A log that cannot be opened is
+ * Node Zero's to report. */
+static void open_log(const struct cllm_config *config)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+
+    if (cllm_file_join(path, config->run_dir, "log.txt") == 0)
+        cllm_log_set_file(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+}
+
 /* What the guardian knows while it waits. */
 struct watch {
     int lock_fd, signal_fd;
@@ -202,6 +212,7 @@ static int prepare(struct watch *watch, const struct cllm_config *config)
         return rc;
     (void)strncat(watch->program, "/cllm-coord",
                   sizeof watch->program - strlen(watch->program) - 1);
+    open_log(config);
     cllm_process_expect_children();
     /* Orphans of a killed Node Zero come here, and not to init. */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/config.h"
 #include "base/err.h"
@@ -139,9 +140,12 @@ static int parse(struct cllm_config *config, struct cllm_options *options, int a
 
 static int dry_run(const struct cllm_config *config)
 {
+    bool was_there = access(config->run_dir, F_OK) == 0;
     struct cllm_plan plan;
     int rc = cllm_plan_init(&plan, config);
 
+    if (!was_there)
+        (void)rmdir(config->run_dir); /* only the plan has made it */
     if (rc == 0) {
         cllm_plan_print(&plan, config);
         cllm_plan_fini(&plan);

@@ -32,7 +32,8 @@ enum {
     GIVEN_ONCE = 1u << 1,
     GIVEN_CHUNKS = 1u << 2,
     GIVEN_DRY_RUN = 1u << 3,
-    GIVEN_JSON = 1u << 4
+    GIVEN_JSON = 1u << 4,
+    GIVEN_ALL = 1u << 5
 };
 
 struct request {
@@ -213,6 +214,12 @@ static int clean_runs(const struct request *request, const struct cllm_shm_runs 
     const struct cllm_shm_run *only = NULL;
     int rc = 0;
 
+    if (!request->run && !(request->given & GIVEN_ALL) && runs->n_runs > 1) {
+        rc = cllm_err(CLLM_EREFUSED, "%u runs are in shared memory", runs->n_runs);
+        cllm_err_hint(
+            "cllm-shm clean RUN for one of them, cllm-shm clean --all for all that "
+            "are dead; cllm-shm list names them");
+    }
     if (request->run) {
         only = cllm_shm_runs_find(runs, request->run);
         rc = only ? 0 : CLLM_EDATA;
@@ -253,7 +260,7 @@ static const struct command commands[] = {
     {"crashes", "[RUN]", "processes that crashed, and where; RUN may have ended",
      GIVEN_JSON, show_crashes},
     {"clean", "[RUN]", "remove the memory of dead runs, never of a live one",
-     GIVEN_JSON | GIVEN_DRY_RUN, clean_runs},
+     GIVEN_JSON | GIVEN_DRY_RUN | GIVEN_ALL, clean_runs},
 };
 
 static void print_help(void)
@@ -272,6 +279,7 @@ static void print_help(void)
         "      --once           watch: one picture, as show\n"
         "      --chunks         lanes: the chunks too\n"
         "      --dry-run        clean: only say what would be removed\n"
+        "      --all            clean: every dead run, where there is more than one\n"
         "      --help           this text\n"
         "      --version        version\n\n"
         "Exit code: 0 done; 1 the run cannot be read, or must not be removed; 2 "
@@ -301,10 +309,15 @@ static bool read_interval(struct request *request, const char *text)
 static int read_options(struct request *request, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'},    {"interval", required_argument, NULL, 'i'},
-        {"once", no_argument, NULL, 'o'},    {"chunks", no_argument, NULL, 'c'},
-        {"dry-run", no_argument, NULL, 'n'}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0},
+        {"json", no_argument, NULL, 'j'},
+        {"interval", required_argument, NULL, 'i'},
+        {"once", no_argument, NULL, 'o'},
+        {"chunks", no_argument, NULL, 'c'},
+        {"dry-run", no_argument, NULL, 'n'},
+        {"all", no_argument, NULL, 'a'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
     };
     int c;
 
@@ -326,6 +339,9 @@ static int read_options(struct request *request, int argc, char **argv)
             break;
         case 'n':
             request->given |= GIVEN_DRY_RUN;
+            break;
+        case 'a':
+            request->given |= GIVEN_ALL;
             break;
         case 'h':
             print_help();

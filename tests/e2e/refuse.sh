@@ -35,7 +35,7 @@ refuses "a context longer than a shard" 3 "context|window" --set model.context=6
 refuses "a batch that lanes do not divide" 2 "nearest: 24 or 36" --set train.batch=30
 refuses "an unwritable run directory" 1 "run directory|cannot make|Not a directory" \
     --set "run.dir=/proc/cllm"
-refuses "more shared memory than there is" 1 "/dev/shm" --set model.width=8192 \
+refuses "more shared memory than there is" 1 "the run needs .* of shared memory, .* are free" --set model.width=8192 \
     --set model.layers=64 --set run.lane_buffers=12
 
 start_coord first -n 1 --set train.steps=100000 --set train.warmup=1

@@ -237,6 +237,22 @@ static void count_workers(struct cllm_shm_view *view)
                            view->slot[i].command.state != CLLM_SLOT_EMPTY;
 }
 
+/* Wall times lie between 1970 and now, whatever a damaged object says: what is computed
+ * with them later must not overflow. */
+static void clamp_times(struct cllm_shm_view *view)
+{
+    int64_t now = view->taken_unix_ns, now_s = now / 1000000000;
+
+    for (uint32_t i = 0; i < view->n_events; i++) {
+        int64_t *at = &view->event[i].unix_ns;
+
+        *at = *at < 0 ? 0 : *at > now ? now : *at;
+    }
+    if (view->header.created_unix_s < 0 || view->header.created_unix_s > now_s)
+        view->header.created_unix_s = now_s;
+    view->heartbeat_age_ns = cllm_min_u64(view->heartbeat_age_ns, (uint64_t)now);
+}
+
 static void derive_times(struct cllm_shm_view *view)
 {
     uint64_t started = cllm_load_relaxed(&view->state.started_ns);
@@ -297,6 +313,7 @@ static int take_control(struct cllm_shm_view *view, const struct cllm_control *c
     check_records(view);
     count_states(view);
     count_workers(view);
+    clamp_times(view);
     derive_times(view);
     for (uint32_t i = 0; i < view->n_slots; i++) {
         clean_field(view->slot[i].command.obituary,

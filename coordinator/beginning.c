@@ -5,13 +5,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/atomic.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/units.h"

@@ -8,7 +8,6 @@
 
 #include "base/atomic.h"
 #include "base/clock.h"
-#include "base/err.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "shm/slot.h"

@@ -7,7 +7,8 @@
  * when the machine refuses something. So every method passes the same checks.
  *
  * Reads land in memory of this process alone. A direct read can still land when its
- * process is gone; in private memory it then hits nothing (PROTOCOL section 5).
+ * process is gone; in private memory it then hits nothing
+ * (docs/decisions/0006).
  *
  * Life of a read: submit -> (queued by the method) -> wait gives it back -> release.
  */

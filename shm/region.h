@@ -2,8 +2,8 @@
  * shm/region.h - one POSIX shared-memory object: create, open, protect, unlink.
  *
  * The only file that calls shm_open() or maps MAP_SHARED. A role that may not write an
- * object opens it read-only, so that even mprotect() cannot make it writable (PROTOCOL
- * section 2).
+ * object opens it read-only, so that even mprotect() cannot make it writable
+ * (shm/README.md, Objects).
  */
 #ifndef CLLM_SHM_REGION_H
 #define CLLM_SHM_REGION_H

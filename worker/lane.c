@@ -6,12 +6,10 @@
 
 #include <xmmintrin.h>
 
-#include "base/atomic.h"
 #include "base/hash.h"
 #include "worker/worker.h"
 
-/* Default rounding, all exceptions masked, denormals kept: part of the bits (PROTOCOL
- * I5). */
+/* Default rounding, all exceptions masked, denormals kept: part of the bits. */
 #define MXCSR_DEFAULT 0x1f80u
 #define MXCSR_FLAGS   0x3fu /* sticky exception flags, not a mode */
 

@@ -4,10 +4,6 @@
  * A wrong CPU feature mask, library, rounding mode or environment shows here, in the hash
  * of a tiny training step, and not in the weights of a run.
  */
-#include <errno.h>
-#include <string.h>
-
-#include "base/err.h"
 #include "base/hash.h"
 #include "base/random.h"
 #include "model/adamw.h"

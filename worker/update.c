@@ -7,7 +7,6 @@
  */
 #include <string.h>
 
-#include "base/atomic.h"
 #include "base/hash.h"
 #include "model/adamw.h"
 #include "shm/chunk.h"

@@ -10,7 +10,7 @@ set -eu
 
 packages="gcc make pkg-config libc6-dev
     libdnnl-dev liburing-dev libinih-dev libjansson-dev libxxhash-dev libssl-dev
-    libncurses-dev libcmocka-dev bible-kjv"
+    libncurses-dev libcmocka-dev bible-kjv procps python3-minimal"
 check_tools="clang clang-format clang-tidy cppcheck shellcheck"
 
 case "${1:-}" in

@@ -10,9 +10,8 @@
 #include "coordinator/node.h"
 
 #define DISMISS_MS 5000
-#define LAST_SAVE_NS                                                   \
-    (120 * CLLM_NS_PER_S) /* the last save may stand still for so long \
-                           */
+/* The last save may stand still for so long. */
+#define LAST_SAVE_NS (120 * CLLM_NS_PER_S)
 
 void cllm_node_announce(struct cllm_node *nz, enum cllm_log_level level, const char *text)
 {

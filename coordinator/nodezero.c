@@ -217,10 +217,9 @@ static void move_on(struct cllm_node *nz)
 
 /* An idle worker with nothing to do because batches are missing waits for data: count it.
  */
-static void account_data_wait(struct cllm_node *nz, uint32_t slot, bool got_work,
-                              uint64_t now)
+static void account_data_wait(struct cllm_node *nz, uint32_t slot, uint64_t now)
 {
-    bool starved = !got_work && cllm_slot_outstanding(&nz->control, slot) == 0 &&
+    bool starved = !nz->held && cllm_slot_outstanding(&nz->control, slot) == 0 &&
                    cllm_lanes_count(&nz->control, CLLM_LANE_EMPTY) > 0 &&
                    cllm_lanes_count(&nz->control, CLLM_LANE_READY) == 0;
     uint64_t *since = &nz->data_wait_since[slot];
@@ -235,10 +234,9 @@ static void account_data_wait(struct cllm_node *nz, uint32_t slot, bool got_work
 
 /* One round over the workers, beginning with another one each step, so that all lanes
  * meet all workers. @ahead: also those that have one assignment already. */
-static bool give_round(struct cllm_node *nz, bool ahead)
+static void give_round(struct cllm_node *nz, bool ahead)
 {
     uint32_t n = nz->team.workers;
-    bool any = false;
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t slot = (uint32_t)((nz->step.step + i) % n);
@@ -248,12 +246,11 @@ static bool give_round(struct cllm_node *nz, bool ahead)
             continue;
         if (ahead && !cllm_step_plenty(&nz->step))
             break;
-        any |= cllm_step_assign(&nz->step, slot);
+        (void)cllm_step_assign(&nz->step, slot); /* false: nothing for it now */
         nz->control.slots[slot].command.state =
             cllm_slot_outstanding(&nz->control, slot) > 0 ? CLLM_SLOT_BUSY
                                                           : CLLM_SLOT_IDLE;
     }
-    return any;
 }
 
 static void give_work(struct cllm_node *nz)
@@ -262,11 +259,11 @@ static void give_work(struct cllm_node *nz)
     uint64_t now = cllm_now_ns();
 
     if (nz->ending < CLLM_ENDING_SAVE) {
-        (void)give_round(nz, false);
-        (void)give_round(nz, true);
+        give_round(nz, false);
+        give_round(nz, true);
         for (uint32_t slot = 0; slot < nz->team.workers; slot++)
             if (cllm_team_ready(&nz->team, slot))
-                account_data_wait(nz, slot, nz->held, now);
+                account_data_wait(nz, slot, now);
         if (cllm_team_ready(&nz->team, saver) &&
             cllm_slot_outstanding(&nz->control, saver) == 0)
             (void)cllm_step_assign(&nz->step, saver);

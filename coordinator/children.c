@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 
 /* What a child sees of the environment: nothing that could change a kernel path. */
@@ -126,6 +127,59 @@ void cllm_process_signal(const struct cllm_process *process, int signal)
 {
     if (process->pidfd >= 0)
         (void)syscall(SYS_pidfd_send_signal, process->pidfd, signal, NULL, 0);
+}
+
+bool cllm_process_stopped(struct cllm_process *process)
+{
+    siginfo_t info = {0};
+
+    /* Several changes may wait: the last one counts. */
+    while (process->pid != 0 &&
+           waitid(P_PID, (id_t)process->pid, &info, WSTOPPED | WCONTINUED | WNOHANG) ==
+               0 &&
+           info.si_pid != 0) {
+        process->stopped = info.si_code == CLD_STOPPED;
+        info.si_pid = 0;
+    }
+    return process->stopped;
+}
+
+/* The text of /proc/PID/@file; false when it cannot be read. */
+static bool read_proc(pid_t pid, const char *file, char *text, size_t bytes)
+{
+    char path[64];
+    ssize_t n = -1;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, text, bytes - 1);
+        (void)close(fd);
+    }
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+bool cllm_process_usage(const struct cllm_process *process, struct cllm_usage *usage)
+{
+    unsigned long long user, system;
+    const char *after, *tracer;
+    char text[4096];
+
+    if (process->pid == 0 || !read_proc(process->pid, "stat", text, sizeof text))
+        return false;
+    after = strrchr(text, ')'); /* the name before it may hold anything */
+    if (!after ||
+        sscanf(after + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
+               &usage->state, &user, &system) != 3)
+        return false;
+    usage->cpu_ns = (user + system) * (CLLM_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
+    if (!read_proc(process->pid, "status", text, sizeof text))
+        return false;
+    tracer = strstr(text, "TracerPid:");
+    usage->traced = tracer && strtol(tracer + sizeof "TracerPid:" - 1, NULL, 10) != 0;
+    return true;
 }
 
 void cllm_process_reap_orphans(void)

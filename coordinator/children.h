@@ -14,8 +14,16 @@
 #include "base/base.h"
 
 struct cllm_process {
-    pid_t pid; /* 0 = none */
-    int pidfd; /* readable when it has ended; -1 = none */
+    pid_t pid;    /* 0 = none */
+    int pidfd;    /* readable when it has ended; -1 = none */
+    bool stopped; /* by a signal, as cllm_process_stopped() last saw it */
+};
+
+/* What the kernel knows of a living process. */
+struct cllm_usage {
+    char state;      /* of /proc/PID/stat: R S D T t Z ... */
+    uint64_t cpu_ns; /* processor time used so far */
+    bool traced;     /* a debugger holds it */
 };
 
 /* How a process ended. */
@@ -45,6 +53,15 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
 
 /* Send @signal; a process that has ended already is not an error. */
 void cllm_process_signal(const struct cllm_process *process, int signal);
+
+/*
+ * Is it stopped (SIGSTOP and its kind)? Takes the news that the kernel keeps for the
+ * parent; SIGCHLD tells when there is some. Never reaps.
+ */
+bool cllm_process_stopped(struct cllm_process *process);
+
+/* Returns false when /proc does not tell; the caller then judges nobody. */
+bool cllm_process_usage(const struct cllm_process *process, struct cllm_usage *usage);
 
 /* The process has ended (its pidfd is readable): reap it, close the pidfd, say how. */
 void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending);

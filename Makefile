@@ -22,11 +22,11 @@ endif
 FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
-	arena.c base.c config.c config_help.c err.c hash.c local_socket.c log.c option.c \
+	arena.c base.c config.c config_help.c err.c fault.c hash.c local_socket.c log.c option.c \
 	random.c units.c
 shm_SRC         := \
-	child.c chunk.c control.c crash.c crash_text.c layout.c objects.c region.c ring.c \
-	slot.c
+	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
+	region.c ring.c sandbox.c slot.c
 compute_SRC     := \
 	matmul.c ref.c ref_attention.c ref_elementwise.c ref_matmul.c ref_norm.c \
 	ref_softmax.c ref_vector.c select.c
@@ -38,26 +38,52 @@ loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
 saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
 worker_SRC      := lane.c main.c mapping.c selftest.c update.c
 coordinator_SRC := \
-	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c journal.c \
-	lanes.c main.c node_begin.c node_control.c node_deaths.c node_end.c node_events.c \
-	nodezero.c plan.c progress.c saving.c step.c sweep.c team.c
+	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c \
+	heartbeat.c journal.c lanes.c logout.c main.c node_begin.c node_control.c \
+	node_deaths.c node_end.c node_events.c node_watch.c nodezero.c plan.c progress.c \
+	saving.c step.c sweep.c team.c
 tools_SRC       := \
-	ctl.c facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
+	ctl.c ctl_answer.c facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
 	shm_clean.c shm_crashes.c shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_view.c trial.c watch.c
 tests_SRC       := \
-	test_adamw.c test_arena.c test_attention.c test_checkpoint.c test_config.c \
+	test_adamw.c test_arena.c test_attention.c test_checkpoint.c test_checkpoint_json.c test_config.c \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
-	test_elementary.c test_err.c test_facts.c test_file.c test_fill.c test_gpt.c \
-	test_gpt2_names.c test_history.c test_json.c test_loader.c test_local_socket.c \
-	test_log.c test_matmul.c test_ops.c test_prep.c test_random.c \
-	test_reader.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_saver.c \
+	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
+	test_gpt2_names.c test_heartbeat.c test_history.c test_json.c test_loader.c test_local_socket.c \
+	test_log.c test_logout.c test_matmul.c test_ops.c test_prep.c test_random.c \
+	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
+# The crash tests: built like tests, called by scripts of tests/e2e.
+tests_points_SRC := crash/points.c
+# The chaos driver, from several files.
+tests_chaos_SRC := \
+	chaos.c chaos_battle.c chaos_check.c chaos_mttr.c chaos_options.c chaos_plan.c \
+	chaos_result.c chaos_run.c chaos_shot.c chaos_soak.c chaos_stops.c chaos_takeover.c \
+	chaos_view.c nano.c run_copy.c
+# A step under ptrace, an instruction at a time.
+tests_stepping_SRC := \
+	nano.c run_copy.c step_boundary.c step_code.c step_recovery.c step_symbols.c \
+	step_trace.c step_walk.c step_watch.c stepping.c
+# The simulator of the protocol; tests/crash/sim.mk builds it.
+tests_sim_SRC := \
+	sim.c sim_check.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c sim_memory.c \
+	sim_roles.c sim_run.c sim_sched.c sim_trace.c
+# What a power cut, a failing disk and rotten bytes leave; tests/crash/disk.mk builds them.
+tests_disk_SRC := corrupt.c faults.c states.c
+tests_disk_common_SRC := disk_log.c disk_state.c saver_rig.c tally.c whole.c
+tests_corrupt_SRC := corrupt_checkpoint.c corrupt_control.c corrupt_shard.c
 # Files that test programs share.
 tests_common_SRC := control_temp.c gpt_double.c loader_data.c saver_run.c shm_run.c
+
+# Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
+tests_fuzz_SRC := \
+	fuzz.c fuzz_answer.c fuzz_checkpoint.c fuzz_config.c fuzz_control.c fuzz_crash.c \
+	fuzz_dataset.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_report.c \
+	fuzz_safetensors.c fuzz_segment.c fuzz_shard.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
@@ -69,13 +95,13 @@ cllm-coord_FLOORS  := coordinator formats shm model base
 cllm-coord_LINK    := -ljansson -lcrypto -linih -lxxhash
 cllm-worker_MAIN   := worker/main.c
 cllm-worker_FLOORS := worker model compute shm base
-cllm-worker_LINK   := -ldnnl -linih -lxxhash -lm
+cllm-worker_LINK   := -ldnnl -linih -lxxhash -lseccomp -lm
 cllm-loader_MAIN   := loader/main.c
 cllm-loader_FLOORS := loader formats shm base
-cllm-loader_LINK   := -luring -ljansson -lcrypto -linih -lxxhash
+cllm-loader_LINK   := -luring -ljansson -lcrypto -linih -lxxhash -lseccomp
 cllm-saver_MAIN    := saver/main.c
 cllm-saver_FLOORS  := saver formats shm base
-cllm-saver_LINK    := -ljansson -lcrypto -linih -lxxhash
+cllm-saver_LINK    := -ljansson -lcrypto -linih -lxxhash -lseccomp
 cllm-shm_MAIN      := tools/shm.c
 cllm-shm_FLOORS    := tools formats shm model base
 cllm-shm_LINK      := -ljansson -lcrypto -linih -lxxhash -lncursesw -ltinfo -lm
@@ -94,7 +120,7 @@ cllm-info_LINK     := -ldnnl -ljansson -lcrypto -linih -lxxhash -lm
 
 # Tests may use everything.
 tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
-tests_LINK   := -lcmocka -ldnnl -luring -ljansson -lcrypto -linih -lxxhash -lncursesw -ltinfo -lm
+tests_LINK   := -lcmocka -ldnnl -luring -ljansson -lcrypto -linih -lxxhash -lseccomp -lncursesw -ltinfo -lm
 
 # ---- how it is built --------------------------------------------------------------------
 
@@ -114,10 +140,12 @@ OPT_release  := -O2
 OPT_debug    := -Og
 OPT_asan     := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 OPT_tsan     := -O1 -fsanitize=thread
-OPT_coverage := -O0 --coverage
+OPT_coverage := -O0 --coverage -DCLLM_OWN_SYSCALLS
+OPT_fuzz     := -O1 -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined
 OPT := $(OPT_$(VARIANT))
 ifeq ($(OPT),)
-$(error VARIANT=$(VARIANT) is not known: release debug asan tsan coverage)
+$(error VARIANT=$(VARIANT) is not known: release debug asan tsan coverage fuzz)
 endif
 
 # -ffp-contract=off and no -ffast-math: the same arithmetic from every compiler.
@@ -142,9 +170,16 @@ endif
 MAINS    := $(foreach p,$(PROGRAMS),$($(p)_MAIN))
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 TESTS    := $(tests_SRC:%.c=$(BUILD)/tests/%)
-BENCHES  := $(tests_bench_SRC:%.c=$(BUILD)/tests/%)
+BENCHES  := $(tests_bench_SRC:%.c=$(BUILD)/tests/%) $(tests_points_SRC:%.c=$(BUILD)/tests/%)
 SOURCES  := $(foreach f,$(FOLDERS),$(addprefix $(f)/,$($(f)_SRC))) \
-	$(addprefix tests/,$(tests_bench_SRC) $(tests_common_SRC) $(tests_SRC))
+	$(addprefix tests/,$(tests_bench_SRC) $(tests_points_SRC) $(tests_common_SRC) $(tests_SRC)) \
+	$(addprefix tests/crash/,$(tests_chaos_SRC) $(tests_sim_SRC)) \
+	$(addprefix tests/crash/,$(filter-out $(tests_chaos_SRC),$(tests_stepping_SRC))) \
+	$(addprefix tests/crash/,$(tests_disk_SRC) $(tests_disk_common_SRC) $(tests_corrupt_SRC)) \
+	$(addprefix tests/fuzz/,entry.c $(tests_fuzz_SRC) seeds.c)
+FUZZ_TARGETS := $(patsubst fuzz_%.c,%,$(filter fuzz_%.c,$(tests_fuzz_SRC)))
+FUZZ_OBJECTS := $(tests_fuzz_SRC:%.c=$(BUILD)/obj/tests/fuzz/%.o)
+FUZZERS  := $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/obj/%.o)
 lib = $(1:%=$(BUILD)/lib/lib%.a)
 
@@ -183,7 +218,39 @@ $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 $(TESTS) $(BENCHES): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o \
 		$(tests_common_SRC:%.c=$(BUILD)/obj/tests/%.o) $(call lib,$(tests_FLOORS))
 	@mkdir -p $(@D)
-	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(tests_LINK)
+	$(call quiet,LINK,$@)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LDFLAGS) \
+		$(tests_LINK)
+
+$(BUILD)/tests/test_fuzz_corpus: $(FUZZ_OBJECTS)
+
+# VARIANT=fuzz, CC=clang: one libFuzzer program for each target, of what it needs alone.
+$(call lib,fuzz): $(FUZZ_OBJECTS) $(tests_common_SRC:%.c=$(BUILD)/obj/tests/%.o)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call quiet,AR,$@)$(AR) rcs $@ $^
+$(BUILD)/obj/tests/fuzz/entry_%.o: tests/fuzz/entry.c Makefile $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call quiet,CC,$< $*)$(CC) $(ALL_CFLAGS) -DCLLM_FUZZ_TARGET=$* -c -o $@ $<
+$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/entry_%.o \
+		$(call lib,fuzz $(tests_FLOORS))
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -fsanitize=fuzzer $(tests_LINK)
+$(BUILD)/bin/fuzz-seeds: $(BUILD)/obj/tests/fuzz/seeds.o $(call lib,formats base)
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash
+
+$(BUILD)/tests/crash/chaos: $(tests_chaos_SRC:%.c=$(BUILD)/obj/tests/crash/%.o) \
+		$(call lib,coordinator formats shm model base)
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash -lm
+
+$(BUILD)/tests/crash/stepping: $(tests_stepping_SRC:%.c=$(BUILD)/obj/tests/crash/%.o) \
+		$(call lib,coordinator formats shm model base)
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash -lm
+
+include tests/crash/sim.mk
+include tests/crash/disk.mk
 
 # A library archive without members is normal for a folder that has only its main file.
 .SECONDARY: $(OBJECTS)
@@ -203,7 +270,7 @@ help: ## this list
 deps:
 	@scripts/install-deps.sh
 
-build-tests: $(BINARIES) $(TESTS) $(BENCHES)
+build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(DISKS)
 
 # With every core, unless make was told how many.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -214,6 +281,13 @@ test: deps ## install what is missing, build, run all tests
 
 test-fast: build-tests ## unit tests only; T=ring picks one
 	@tests/run.sh --unit $(BUILD) $(T)
+
+.PHONY: test-crash campaign
+test-crash: build-tests ## the crash tests in their deep form, about an hour; T=chaos-kill picks one
+	@scripts/test-crash.sh $(BUILD) $(T)
+
+campaign: build-tests ## random kills for as long as they are left to go on
+	@scripts/campaign.sh $(BUILD)
 
 demo: deps ## train a small model on the King James Bible and let it write
 	@scripts/demo.sh
@@ -237,6 +311,14 @@ acceptance: build-tests ## the long proof: every worker count, kills, 63 workers
 
 asan: ## build with AddressSanitizer and UBSan and run all tests
 	@$(MAKE) --no-print-directory VARIANT=asan BUILD=build/asan test
+
+FUZZ_BUILD ?= build/fuzz
+.PHONY: fuzz build-fuzz
+build-fuzz: $(FUZZERS) $(BUILD)/bin/fuzz-seeds
+
+fuzz: ## fuzz every parser, FUZZ_SECONDS=60 (or FUZZ_RUNS=) each; T=config picks one
+	@$(MAKE) --no-print-directory VARIANT=fuzz BUILD=$(FUZZ_BUILD) CC=clang build-fuzz
+	@tests/fuzz/run.sh $(FUZZ_BUILD) $(if $(T),$(T),$(FUZZ_TARGETS))
 
 docs: $(BUILD)/bin/cllm-coord ## write docs/options.md from base/options.def
 	@$< --options-markdown > docs/options.md.new

@@ -16,8 +16,10 @@
 #define CLLM_CONFIG_LIST_MAX   64
 #define CLLM_CONFIG_AUTO       0 /* value of an OPT_AUTO option left to the program */
 
+enum cllm_config_policy { CLLM_POLICY_STOP = 0, CLLM_POLICY_SKIP };
 enum cllm_config_method { CLLM_METHOD_AUTO = 0, CLLM_METHOD_URING, CLLM_METHOD_PREAD };
 enum cllm_config_direct { CLLM_DIRECT_AUTO = 0, CLLM_DIRECT_YES, CLLM_DIRECT_NO };
+enum cllm_config_sandbox { CLLM_SANDBOX_AUTO = 0, CLLM_SANDBOX_OFF };
 
 struct cllm_config_list {
     uint32_t n;

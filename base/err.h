@@ -33,6 +33,7 @@ enum {
     CLLM_EXIT_BUDGET = 4,
     CLLM_EXIT_NONFINITE = 5,
     CLLM_EXIT_STOPPED = 75,     /* stopped after a checkpoint: run again with --resume */
+    CLLM_EXIT_RELOAD = 76, /* Node Zero to its guardian: begin again from a checkpoint */
     CLLM_EXIT_INTERRUPTED = 130 /* second interrupt */
 };
 

@@ -15,6 +15,7 @@ enum cllm_random_stream {
     CLLM_RANDOM_SHUFFLE,   /* epoch permutations: index = epoch */
     CLLM_RANDOM_SAMPLE,    /* text generation: index = token position */
     CLLM_RANDOM_SELF_TEST, /* the tiny lane a starting worker proves itself with */
+    CLLM_RANDOM_AUDIT,     /* lanes computed twice: index = step * lanes + lane */
     CLLM_RANDOM_TEST       /* tests */
 };
 

@@ -13,7 +13,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "coordinator/logout.h"
 #include "formats/checkpoint.h"
+#include "shm/chunk.h"
 
 /* ---- shared memory that is there already ---- */
 
@@ -44,17 +46,25 @@ static int adopt(struct cllm_beginning *beginning, struct cllm_control *control,
 
     if (rc != 0)
         return rc;
-    if (plan->workers > control->header->geometry.n_worker_slots) {
-        rc = cllm_err(CLLM_ECONFIG,
-                      "%u workers, but the run in shared memory has room for %u",
-                      plan->workers, control->header->geometry.n_worker_slots);
+    if (plan->workers + plan->spares > control->header->geometry.n_worker_slots) {
+        rc = cllm_err(
+            CLLM_ECONFIG, "%u workers, but the run in shared memory has room for %u",
+            plan->workers + plan->spares, control->header->geometry.n_worker_slots);
         cllm_err_hint("-n %u, or less", control->header->geometry.n_worker_slots);
         return rc;
     }
     beginning->kind = CLLM_BEGIN_ADOPTED;
     cllm_info("found step %" PRIu64 " of run %s in shared memory: going on from there",
               beginning->record.step, plan->run_id);
-    return cllm_control_clear_slots(control);
+    return 0;
+}
+
+/* Does the chunk table say of the newest version what its record says? */
+static bool root_intact(const struct cllm_control *control,
+                        const struct cllm_step_record *record)
+{
+    return cllm_chunk_root(control->chunk, control->header->geometry.n_chunks,
+                           (uint32_t)(record->step & 1)) == record->root;
 }
 
 /* Remove every object of the run by name, also when its header cannot be read. */
@@ -110,6 +120,12 @@ static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control 
     }
     if (found == CLLM_ATTACH_OK)
         usable = cllm_control_newest_record(control, &beginning->record);
+    if (usable && !root_intact(control, &beginning->record)) {
+        cllm_warn("shared memory of run %s is damaged: the chunk table does not have the "
+                  "root of step %" PRIu64,
+                  plan->run_id, beginning->record.step);
+        usable = false;
+    }
     if (usable && !resume) {
         uint64_t step = beginning->record.step;
 
@@ -230,6 +246,22 @@ static uint64_t memory_available(void)
     return found ? kib * 1024 : UINT64_MAX;
 }
 
+/* /dev/shm is too small, memory is not: the guardian holds the objects. */
+static bool do_without_names(const struct cllm_plan *plan, uint64_t shm)
+{
+    char need[CLLM_UNITS_BYTES], have[CLLM_UNITS_BYTES];
+
+    if (!cllm_region_avoid_names())
+        return false;
+    cllm_warn(
+        "/dev/shm has %s free and the run needs %s: it lives in memory that the "
+        "guardian holds (memfd) and that ends with it; after that the newest "
+        "checkpoint counts. mount -o remount,size=... /dev/shm (docker: --shm-size) "
+        "makes it outlive that",
+        cllm_format_bytes(have, shm), cllm_format_bytes(need, plan->shared_bytes));
+    return true;
+}
+
 /*
  * Does the run fit? Asked before the first object is made: a machine that runs out of
  * memory while it is allocated ends processes at random.
@@ -240,7 +272,10 @@ static int check_memory(const struct cllm_plan *plan)
     char need[CLLM_UNITS_BYTES], have[CLLM_UNITS_BYTES];
     int rc;
 
-    if (shm != 0 && plan->shared_bytes > shm)
+    if (plan->shared_bytes > shm && plan->total_bytes <= memory &&
+        do_without_names(plan, shm))
+        return 0;
+    if (plan->shared_bytes > shm)
         rc = cllm_err(
             CLLM_EREFUSED, "the run needs %s of shared memory, %s are free in /dev/shm",
             cllm_format_bytes(need, plan->shared_bytes), cllm_format_bytes(have, shm));
@@ -272,6 +307,8 @@ static int make_objects(struct cllm_control *control, const struct cllm_plan *pl
         return rc;
     }
     cllm_control_publish(control);
+    if (!control->region.nameless)
+        cllm_logout_warn();
     return 0;
 }
 

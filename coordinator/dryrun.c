@@ -33,8 +33,10 @@ static void print_memory(const struct cllm_plan *plan)
     print_memory_row("ring", plan->ring_bytes, text);
     (void)printf("  memory, private\n");
     (void)snprintf(text, sizeof text, "%u x %s: activations, code and libraries",
-                   plan->workers, cllm_format_bytes(each, plan->worker_bytes));
-    print_memory_row("workers", plan->workers * plan->worker_bytes, text);
+                   plan->workers + plan->spares,
+                   cllm_format_bytes(each, plan->worker_bytes));
+    print_memory_row("workers", (plan->workers + plan->spares) * plan->worker_bytes,
+                     text);
     print_memory_row("loader, saver, others",
                      plan->loader_bytes + plan->saver_bytes + plan->node_zero_bytes, "");
     print_memory_row("total", plan->total_bytes, "");

@@ -18,13 +18,15 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "coordinator/children.h"
+#include "coordinator/heartbeat.h"
 #include "coordinator/nodezero.h"
 #include "formats/file.h"
+#include "shm/keeper.h"
 
-#define RESTARTS       5 /* of Node Zero within RESTART_WINDOW */
-#define RESTART_WINDOW (60 * CLLM_NS_PER_S)
+#define RESTARTS_KEPT 1024 /* newest ends of Node Zero that the budget looks at */
 
 #define LOCK_TRIES   100 /* a killed run's processes need a moment to go */
 #define LOCK_WAIT_NS (10 * CLLM_NS_PER_MS)
@@ -101,6 +103,7 @@ static int open_signals(void)
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGUSR1);
     (void)sigaddset(&set, SIGHUP);
+    (void)sigaddset(&set, SIGCHLD); /* Node Zero was stopped */
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
@@ -121,77 +124,121 @@ struct watch {
     char config_path[CLLM_FILE_PATH_BYTES];
     char program[1024];
     bool resume, allow_numerics_change;
+    bool suspect; /* a Node Zero was ended by a fault signal: those after it distrust what
+                     it left */
     bool
         stop; /* somebody asked to stop: successors of a killed Node Zero are asked too */
+    struct cllm_heartbeat_watch heartbeat;
+    struct cllm_keeper keeper;
+    char why[96]; /* this Node Zero was ended by the guardian, because; "" = it was not */
 };
 
-static int spawn_node_zero(const struct watch *watch, struct cllm_process *node_zero)
+static int spawn_node_zero(const struct watch *watch, struct cllm_process *node_zero,
+                           int keeper_fd)
 {
-    const struct cllm_spawn how = {.keep_fd = {watch->lock_fd}, .node_zero = true};
-    char role[32], resume[] = "--resume", allow[] = "--allow-numerics-change";
+    const struct cllm_spawn how = {
+        .keep_fd = {watch->lock_fd, watch->heartbeat.fd, keeper_fd}, .node_zero = true};
+    char role[32], heartbeat[32], keeper[32];
+    char resume[] = "--resume", allow[] = "--allow-numerics-change";
+    char suspect[] = "--suspect";
     char program[sizeof watch->program], path[sizeof watch->config_path];
-    char *argv[6] = {program, path, role, NULL};
-    uint32_t n = 3;
+    char *argv[9] = {program, path, role, heartbeat, keeper, NULL};
+    uint32_t n = 5;
 
     (void)snprintf(program, sizeof program, "%s", watch->program);
     (void)snprintf(path, sizeof path, "%s", watch->config_path);
     (void)snprintf(role, sizeof role, "--node-zero=%d", watch->lock_fd);
+    (void)snprintf(heartbeat, sizeof heartbeat, "--heartbeat=%d", watch->heartbeat.fd);
+    (void)snprintf(keeper, sizeof keeper, "--keeper=%d", keeper_fd);
     if (watch->resume)
         argv[n++] = resume;
     if (watch->allow_numerics_change)
         argv[n++] = allow;
+    if (watch->suspect)
+        argv[n++] = suspect;
     return cllm_process_spawn(node_zero, watch->program, argv, &how);
 }
 
-/* Pass signals on until Node Zero has ended. A lost terminal is a request to stop. */
-static void wait_for_end(struct watch *watch, const struct cllm_process *node_zero)
+/* A lost terminal is a request to stop. */
+static void pass_signal_on(struct watch *watch, const struct cllm_process *node_zero)
 {
-    struct pollfd fds[2] = {{.fd = node_zero->pidfd, .events = POLLIN},
-                            {.fd = watch->signal_fd, .events = POLLIN}};
+    struct signalfd_siginfo info;
+    int signal;
+
+    if (read(watch->signal_fd, &info, sizeof info) != (ssize_t)sizeof info ||
+        info.ssi_signo == SIGCHLD)
+        return;
+    signal = info.ssi_signo == SIGHUP ? SIGTERM : (int)info.ssi_signo;
+    watch->stop |= signal != SIGUSR1;
+    cllm_process_signal(node_zero, signal);
+}
+
+/* Pass signals on and look after Node Zero until it has ended. */
+static void wait_for_end(struct watch *watch, struct cllm_process *node_zero)
+{
+    struct pollfd fds[3] = {{.fd = node_zero->pidfd, .events = POLLIN},
+                            {.fd = watch->signal_fd, .events = POLLIN},
+                            {.events = POLLIN}};
 
     for (;;) {
-        struct signalfd_siginfo info;
-        int signal;
-
-        if (poll(fds, 2, -1) < 0)
+        fds[2].fd = watch->keeper.socket;
+        if (poll(fds, CLLM_LEN(fds), (int)(CLLM_HEARTBEAT_LOOK_NS / CLLM_NS_PER_MS)) < 0)
             continue;
         if (fds[0].revents)
             return;
-        if (!fds[1].revents ||
-            read(watch->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
-            continue;
-        signal = info.ssi_signo == SIGHUP ? SIGTERM : (int)info.ssi_signo;
-        watch->stop |= signal != SIGUSR1;
-        cllm_process_signal(node_zero, signal);
+        if (fds[1].revents)
+            pass_signal_on(watch, node_zero);
+        if (fds[2].revents)
+            cllm_keeper_serve(&watch->keeper);
+        if (watch->why[0] == '\0' &&
+            cllm_heartbeat_watch_look(&watch->heartbeat, node_zero, watch->why,
+                                      sizeof watch->why))
+            cllm_process_signal(node_zero, SIGKILL);
     }
 }
 
 static int run_node_zero(struct watch *watch, struct cllm_ending *ending)
 {
     struct cllm_process node_zero = {.pidfd = -1};
-    int rc = spawn_node_zero(watch, &node_zero);
+    int keeper_fd = -1;
+    int rc = cllm_keeper_renew(&watch->keeper, &keeper_fd);
 
     if (rc != 0)
         return rc;
+    cllm_heartbeat_watch_renew(&watch->heartbeat);
+    watch->why[0] = '\0';
+    rc = spawn_node_zero(watch, &node_zero, keeper_fd);
+    (void)close(keeper_fd);
+    if (rc != 0)
+        return rc;
+    cllm_fault(CLLM_FAULT_guardian_spawned);
     if (watch->stop)
         cllm_process_signal(&node_zero, SIGTERM);
     wait_for_end(watch, &node_zero);
+    cllm_fault(CLLM_FAULT_guardian_watched);
     cllm_process_reap(&node_zero, ending);
+    cllm_fault(CLLM_FAULT_guardian_reaped);
     cllm_process_reap_orphans();
+    watch->suspect |= ending->fault;
     return 0;
 }
 
-/* Node Zero was killed: may it be started once more? */
-static bool within_budget(uint64_t *restarts, uint32_t *n)
-{
-    uint64_t now = cllm_now_ns();
-    uint32_t recent = 0;
+/* When the newest Node Zeros ended. */
+struct budget {
+    uint64_t n, ended_ns[RESTARTS_KEPT];
+};
 
-    restarts[*n % RESTARTS] = now;
-    (*n)++;
-    for (uint32_t i = 0; i < cllm_min_u64(*n, RESTARTS); i++)
-        recent += now - restarts[i] < RESTART_WINDOW;
-    return recent < RESTARTS;
+/* Node Zero was killed: may it be started once more? The limit is that of its children.
+ */
+static bool within_budget(const struct cllm_config *config, struct budget *budget)
+{
+    uint64_t now = cllm_now_ns(), recent = 0;
+    uint64_t window_ns = (uint64_t)(config->run_restart_window * 1e9);
+
+    budget->ended_ns[budget->n++ % RESTARTS_KEPT] = now;
+    for (uint64_t i = 0; i < cllm_min_u64(budget->n, RESTARTS_KEPT); i++)
+        recent += now - budget->ended_ns[i] < window_ns;
+    return recent <= config->run_restart_limit;
 }
 
 static int prepare(struct watch *watch, const struct cllm_config *config)
@@ -204,7 +251,11 @@ static int prepare(struct watch *watch, const struct cllm_config *config)
         return cllm_err(-errno, "cannot wait for signals");
     rc = lock_run(config, &watch->lock_fd);
     if (rc == 0)
+        rc = cllm_heartbeat_watch_init(&watch->heartbeat);
+    cllm_fault(CLLM_FAULT_guardian_locked);
+    if (rc == 0)
         rc = freeze_config(config, watch->config_path);
+    cllm_fault(CLLM_FAULT_guardian_frozen);
     if (rc == 0)
         rc = cllm_binary_directory(watch->program,
                                    sizeof watch->program - sizeof "/cllm-coord");
@@ -219,33 +270,53 @@ static int prepare(struct watch *watch, const struct cllm_config *config)
     return 0;
 }
 
+static void tell(const struct watch *watch, const struct cllm_ending *ending)
+{
+    static const char then[] = "a new one takes the run over from shared memory";
+
+    if (watch->why[0] != '\0')
+        cllm_warn("Node Zero stopped answering (%s): ended; %s", watch->why, then);
+    else
+        cllm_warn("Node Zero was %s; %s", ending->text, then);
+}
+
 int cllm_guardian(const struct cllm_config *config, const struct cllm_options *options)
 {
     struct watch watch = {.lock_fd = -1,
                           .signal_fd = -1,
                           .resume = options->resume,
                           .allow_numerics_change = options->allow_numerics_change};
-    uint64_t restarts[RESTARTS];
-    uint32_t n_restarts = 0;
+    struct budget budget = {0};
     struct cllm_ending ending = {0};
-    int rc = prepare(&watch, config);
+    bool reload;
+    int rc;
 
+    cllm_keeper_init(&watch.keeper);
+    rc = prepare(&watch, config);
     while (rc == 0) {
         rc = run_node_zero(&watch, &ending);
-        if (rc == 0 && !ending.by_signal)
+        reload = rc == 0 && !ending.by_signal && ending.code == CLLM_EXIT_RELOAD;
+        if (rc == 0 && !ending.by_signal && !reload)
             return ending.code;
-        if (rc != 0 || !within_budget(restarts, &n_restarts))
+        if (rc != 0 || !within_budget(config, &budget))
             break;
-        cllm_warn("Node Zero was %s; a new one takes the run over from shared memory",
-                  ending.text);
+        if (reload)
+            cllm_warn(
+                "shared memory cannot be trusted and was removed; a new Node Zero goes "
+                "on from the newest checkpoint");
+        else
+            tell(&watch, &ending);
         watch.resume = true;
+        /* What is armed stays armed in shared memory; it is not armed anew. */
+        (void)unsetenv(CLLM_FAULT_ENVIRONMENT);
     }
     if (rc != 0) {
         cllm_err_print("cllm-coord");
         return cllm_exit_code(rc);
     }
-    cllm_error("Node Zero was %s, %d times within %" PRIu64
-               " s: giving up; --resume goes on",
-               ending.text, RESTARTS, RESTART_WINDOW / CLLM_NS_PER_S);
+    cllm_error(
+        "Node Zero ended too often (now: %s), more than [run] restart_limit = %" PRIu64
+        " times within %g s: giving up; --resume goes on",
+        ending.text, config->run_restart_limit, config->run_restart_window);
     return CLLM_EXIT_BUDGET;
 }

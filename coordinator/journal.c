@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "formats/file.h"
 
@@ -56,6 +58,9 @@ static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t l
 
     if (rc != 0)
         return rc;
+    rc = cllm_fault_error(CLLM_FAULT_journal_open);
+    if (rc != 0)
+        return cllm_err(rc, "cannot open %s", path);
     file->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (file->fd < 0)
         return cllm_err(-errno, "cannot open %s", path);
@@ -73,9 +78,11 @@ static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t l
         keep = (size_t)(end + 1 - text);
     }
     free(text);
-    if (ftruncate(file->fd, (off_t)keep) != 0)
-        return cllm_err(-errno, "cannot cut %s after step %" PRIu64, path,
-                        file->last_step);
+    rc = cllm_fault_error(CLLM_FAULT_journal_cut);
+    if (rc == 0 && ftruncate(file->fd, (off_t)keep) != 0)
+        rc = -errno;
+    if (rc != 0)
+        return cllm_err(rc, "cannot cut %s after step %" PRIu64, path, file->last_step);
     return 0;
 }
 
@@ -136,14 +143,18 @@ int cllm_journal_check(const struct cllm_journal *journal,
 static void flush(struct cllm_journal_file *file)
 {
     while (file->pending_bytes > 0) {
-        ssize_t n = write(file->fd, file->pending, file->pending_bytes);
+        size_t part = file->pending_bytes;
+        int rc = cllm_fault_io(CLLM_FAULT_journal_write, &part);
+        ssize_t n = rc == 0 ? write(file->fd, file->pending, part) : -1;
 
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && rc == 0)
+            rc = -errno;
+        if (rc == -EINTR)
             continue;
         if (n <= 0) {
             if (!file->failing)
                 cllm_warn("cannot write %s: %s; training goes on, lines wait in memory",
-                          file->name, strerror(errno));
+                          file->name, strerror(-rc));
             file->failing = true;
             return;
         }
@@ -176,32 +187,51 @@ static void append(struct cllm_journal_file *file, uint64_t step, const char *li
     flush(file);
 }
 
+/* JSON has no NaN: null. */
+static const char *number(char out[32], int digits, double value)
+{
+    if (!isfinite(value))
+        return "null";
+    (void)snprintf(out, 32, "%.*f", digits, value);
+    return out;
+}
+
+/* What a line says of a step that changed no parameter. */
+static const char *skip_text(uint32_t skipped)
+{
+    if (skipped == CLLM_SKIP_NO)
+        return "";
+    return skipped == CLLM_SKIP_POISON ? ",\"skipped\":\"poison\""
+                                       : ",\"skipped\":\"nonfinite\"";
+}
+
 void cllm_journal_append(struct cllm_journal *journal,
                          const struct cllm_step_record *record,
                          const struct cllm_metrics *metrics)
 {
-    char line[512];
+    char line[512], loss[32], norm[32];
     int n;
 
     if (record->step == 0)
         return;
     n = snprintf(line, sizeof line,
                  "{\"step\":%" PRIu64 ",\"root\":\"%016" PRIx64 "\",\"loss\":\"%a\","
-                 "\"grad_norm\":\"%a\",\"tokens\":%" PRIu64 "}\n",
+                 "\"grad_norm\":\"%a\",\"tokens\":%" PRIu64 "%s}\n",
                  record->step, record->root, record->loss, record->grad_norm,
-                 record->tokens);
+                 record->tokens, skip_text(record->skipped));
     append(&journal->journal, record->step, line, n);
+    cllm_fault(CLLM_FAULT_journal_written);
     if (!metrics)
         return;
     n = snprintf(line, sizeof line,
-                 "{\"step\":%" PRIu64 ",\"loss\":%.6f,\"learning_rate\":%.6g,"
-                 "\"grad_norm\":%.6g,\"tokens\":%" PRIu64 ",\"step_s\":%.6f,"
+                 "{\"step\":%" PRIu64 ",\"loss\":%s,\"learning_rate\":%.6g,"
+                 "\"grad_norm\":%s,\"tokens\":%" PRIu64 ",\"step_s\":%.6f,"
                  "\"tokens_per_s\":%.1f,\"wait_data_s\":%.6f,\"wait_saver_s\":%.6f,"
                  "\"workers\":%u",
-                 record->step, record->loss, (double)record->learning_rate,
-                 record->grad_norm, record->tokens, metrics->step_s,
-                 metrics->tokens_per_s, metrics->wait_data_s, metrics->wait_saver_s,
-                 metrics->workers);
+                 record->step, number(loss, 6, record->loss),
+                 (double)record->learning_rate, number(norm, 6, record->grad_norm),
+                 record->tokens, metrics->step_s, metrics->tokens_per_s,
+                 metrics->wait_data_s, metrics->wait_saver_s, metrics->workers);
     if (metrics->evaluated)
         n += snprintf(line + n, sizeof line - (size_t)n, ",\"valid_loss\":%.6f",
                       record->valid_loss);

@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "coordinator/guardian.h"
 #include "coordinator/nodezero.h"
@@ -21,6 +22,9 @@ enum {
     OPT_MARKDOWN,
     OPT_ALLOW,
     OPT_NODE_ZERO,
+    OPT_HEARTBEAT,
+    OPT_KEEPER,
+    OPT_SUSPECT,
     OPT_HELP,
     OPT_VERSION
 };
@@ -34,6 +38,9 @@ static const struct option longopts[] = {
     {"help-options", no_argument, NULL, OPT_HELP_OPTIONS},
     {"options-markdown", no_argument, NULL, OPT_MARKDOWN},
     {"node-zero", required_argument, NULL, OPT_NODE_ZERO},
+    {"heartbeat", required_argument, NULL, OPT_HEARTBEAT},
+    {"keeper", required_argument, NULL, OPT_KEEPER},
+    {"suspect", no_argument, NULL, OPT_SUSPECT},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
@@ -89,6 +96,15 @@ static int apply(struct cllm_config *config, struct cllm_options *options, int o
         return 0;
     case OPT_NODE_ZERO:
         options->run_lock = (int)strtol(value, NULL, 10);
+        return 0;
+    case OPT_HEARTBEAT:
+        options->heartbeat = (int)strtol(value, NULL, 10);
+        return 0;
+    case OPT_KEEPER:
+        options->keeper = (int)strtol(value, NULL, 10);
+        return 0;
+    case OPT_SUSPECT:
+        options->suspect = true;
         return 0;
     default:
         return cllm_err(CLLM_ECONFIG, "bad usage; try 'cllm-coord --help'");
@@ -157,14 +173,17 @@ static int dry_run(const struct cllm_config *config)
 
 int main(int argc, char **argv)
 {
-    struct cllm_options options = {.run_lock = -1};
+    struct cllm_options options = {.run_lock = -1, .heartbeat = -1, .keeper = -1};
     struct cllm_config config;
     int rc;
 
     cllm_log_init("coordinator", CLLM_LOG_INFO);
     cllm_config_init(&config);
     rc = parse(&config, &options, argc, argv);
-    if (rc != 0) {
+    if (rc == 0)
+        rc = cllm_fault_arm_environment(options.run_lock >= 0 ? CLLM_FAULT_NODE_ZERO
+                                                              : CLLM_FAULT_GUARDIAN);
+    if (rc < 0) {
         cllm_err_print("cllm-coord");
         rc = cllm_exit_code(rc);
     } else if (options.dry_run) {

@@ -7,6 +7,7 @@
  *   node_events.c  epoll: pidfds, signals, the eventfd that children ring
  *   node_control.c what people ask over the control socket
  *   node_deaths.c  reports taken, the dead buried, what they held given back
+ *   node_watch.c   who is stopped, who hangs
  *   node_end.c     reasons to stop, the last checkpoint, the last words
  */
 #ifndef CLLM_COORDINATOR_NODE_H
@@ -14,6 +15,7 @@
 
 #include "base/log.h"
 #include "coordinator/control_socket.h"
+#include "coordinator/heartbeat.h"
 #include "coordinator/journal.h"
 #include "coordinator/nodezero.h"
 #include "coordinator/plan.h"
@@ -40,6 +42,7 @@ struct cllm_node {
     struct cllm_journal journal;
     struct cllm_progress progress;
     struct cllm_control_socket control_socket;
+    struct cllm_heartbeat heartbeat;
     int epoll_fd, event_fd, signal_fd, lock_fd, log_fd;
 
     enum cllm_node_ending ending;
@@ -55,7 +58,10 @@ struct cllm_node {
 
     uint64_t step_began_ns;
     uint64_t wait_data_before,
-        wait_saver_before; /* counters at the beginning of the step */
+        wait_saver_before;    /* counters at the beginning of the step */
+    uint64_t watched_ns;      /* when everybody was last looked at */
+    struct cllm_pace pace[3]; /* of lanes, validation lanes, chunks */
+    bool damaged;             /* shared memory holds nothing worth keeping */
     uint64_t
         data_wait_since[CLLM_MAX_WORKERS]; /* 0 = that worker does not wait for data */
 };
@@ -69,6 +75,9 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options);
 
 /* nz->step.record is committed: open the step after it, or come to the end. */
 void cllm_node_go_on(struct cllm_node *nz);
+
+/* The step is open: what is measured over it begins. */
+void cllm_node_step_begins(struct cllm_node *nz);
 
 /* Is the committed step @record to become a checkpoint, by the configuration alone? */
 bool cllm_node_save_due(const struct cllm_node *nz,
@@ -105,8 +114,17 @@ void cllm_node_harvest(struct cllm_node *nz);
  */
 void cllm_node_bury(struct cllm_node *nz, uint32_t slot);
 
+/* "lane 7 of step 121", "chunks 0..3 of the update of step 121", "idle" */
+void cllm_node_describe_work(const struct cllm_node *nz, uint32_t slot, char *out,
+                             size_t bytes);
+
 /* What the process of @slot says of itself. */
 const struct cllm_status *cllm_node_status(const struct cllm_node *nz, uint32_t slot);
+
+/* ---- node_watch.c ---- */
+
+/* Give up who does not go on, end who will not, every turn. */
+void cllm_node_watch(struct cllm_node *nz);
 
 /* ---- node_end.c ---- */
 
@@ -116,6 +134,10 @@ void cllm_node_announce(struct cllm_node *nz, enum cllm_log_level level,
 
 /* The error text says why the run must end; what is committed is saved first. */
 void cllm_node_fail(struct cllm_node *nz, int rc);
+
+/* Nothing in shared memory can be trusted (error text says why): leave at once, remove
+ * it; the guardian begins again from the newest checkpoint. */
+void cllm_node_give_up_memory(struct cllm_node *nz);
 
 uint64_t cllm_node_committed(const struct cllm_node *nz);
 

@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "coordinator/beginning.h"
 #include "coordinator/node.h"
 #include "formats/file.h"
@@ -103,38 +104,62 @@ static void sign_state(struct cllm_node *nz)
 }
 
 /* Checkpoints that were due and not durable yet when the last Node Zero died. */
-static void request_missed_saves(struct cllm_node *nz, uint32_t phase_at_death)
+static void request_missed_saves(struct cllm_node *nz)
 {
     uint64_t saved = cllm_load_relaxed(&nz->control.state->saved_step);
-    uint64_t newest = nz->step.record.step;
 
     for (uint32_t v = 0; v < 2; v++) {
         struct cllm_step_record record = nz->control.record[v];
-        /* The older version may be half overwritten once the update had begun. */
-        bool intact = record.step == newest || phase_at_death < CLLM_PHASE_UPDATE;
 
-        if (record.sum == cllm_step_record_sum(&record) && record.step > saved &&
-            intact && cllm_node_save_due(nz, &record))
+        if (cllm_control_holds(&nz->control, record.step) && record.step > saved &&
+            (record.step & 1) == v && cllm_node_save_due(nz, &record))
             cllm_saving_request(&nz->saving, record.step);
     }
 }
 
-static void open_first(struct cllm_node *nz, const struct cllm_beginning *beginning)
+/*
+ * Go on where the last Node Zero was: every process of it is dead. Twice, or cut off in
+ * the middle and then once more, it comes to the same.
+ */
+static int go_on_from_memory(struct cllm_node *nz, const struct cllm_beginning *beginning,
+                             bool suspect)
+{
+    const struct cllm_step_record *record = &beginning->record;
+    struct cllm_state *state = nz->control.state;
+    bool last = record->step >= nz->config->train_steps;
+    uint32_t kept = 0;
+    int rc;
+
+    nz->step.record = *record;
+    cllm_store_relaxed(&state->committed, record->step);
+    cllm_journal_append(&nz->journal, record, NULL);
+    request_missed_saves(nz);
+    if (!last && !cllm_node_pause_wanted(nz) && nz->ending == CLLM_ENDING_NO) {
+        kept = cllm_step_adopt(&nz->step, record, suspect);
+        cllm_node_step_begins(nz);
+    }
+    rc = cllm_control_clear_slots(&nz->control);
+    if (rc != 0)
+        return rc;
+    if (kept > 0)
+        cllm_info("%u of %u lanes of step %" PRIu64 " were computed already", kept,
+                  nz->control.header->geometry.lanes, nz->step.step);
+    if (last || cllm_node_pause_wanted(nz) || nz->ending != CLLM_ENDING_NO) {
+        cllm_store_relaxed(&state->phase, CLLM_PHASE_NONE);
+        cllm_node_go_on(nz);
+    }
+    return 0;
+}
+
+static int open_first(struct cllm_node *nz, const struct cllm_beginning *beginning,
+                      bool suspect)
 {
     struct cllm_state *state = nz->control.state;
-    uint32_t phase_at_death = cllm_load_relaxed(&state->phase);
 
     cllm_step_init(&nz->step, &nz->control, nz->config, nz->team.workers);
     switch (beginning->kind) {
     case CLLM_BEGIN_ADOPTED:
-        /* The step that was going on is redone from the version it was computed from. */
-        nz->step.record = beginning->record;
-        cllm_store_relaxed(&state->committed, beginning->record.step);
-        cllm_journal_append(&nz->journal, &beginning->record, NULL);
-        request_missed_saves(nz, phase_at_death);
-        cllm_store_relaxed(&state->phase, CLLM_PHASE_NONE);
-        cllm_node_go_on(nz);
-        break;
+        return go_on_from_memory(nz, beginning, suspect);
     case CLLM_BEGIN_CHECKPOINT:
         /* The loader begins where training does; the checkpoint is durable already. */
         cllm_store_relaxed(&state->committed, beginning->record.step);
@@ -145,6 +170,7 @@ static void open_first(struct cllm_node *nz, const struct cllm_beginning *beginn
     default:
         cllm_step_open_initial(&nz->step);
     }
+    return 0;
 }
 
 int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
@@ -158,12 +184,14 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     if (rc == 0)
         rc = cllm_beginning_find(&beginning, &nz->control, &nz->plan, options->resume,
                                  options->allow_numerics_change);
+    cllm_fault(CLLM_FAULT_node_found);
     if (rc == 0)
         rc = open_log(nz);
     if (rc == 0)
         rc = cllm_journal_open(&nz->journal, nz->plan.run_dir, beginning.record.step,
                                beginning.kind != CLLM_BEGIN_FRESH &&
                                    !options->allow_numerics_change);
+    cllm_fault(CLLM_FAULT_node_journal);
     if (rc == 0)
         rc = cllm_node_open_events(nz);
     if (rc == 0)
@@ -180,11 +208,17 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     cllm_saving_init(&nz->saving, &nz->control, cllm_team_saver(&nz->team));
     cllm_progress_init(&nz->progress, nz->config, &beginning.record, cllm_now_ns());
     sign_state(nz);
+    cllm_fault(CLLM_FAULT_node_signed);
     take_over_wishes(nz);
-    open_first(nz, &beginning);
+    rc = open_first(nz, &beginning, options->suspect || options->allow_numerics_change);
+    if (rc != 0)
+        return rc;
+    cllm_fault(CLLM_FAULT_node_begun);
     cllm_info("run %s: %" PRIu64
               " parameters, %u lanes, %u workers; cllm-shm watch %s shows it",
               nz->plan.run_id, nz->plan.geometry.n_params, nz->plan.geometry.lanes,
               nz->team.workers, nz->plan.run_id);
+    if (cllm_fault_any())
+        cllm_warn("fault points are armed (" CLLM_FAULT_ENVIRONMENT "): a test");
     return 0;
 }

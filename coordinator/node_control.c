@@ -31,9 +31,6 @@ void cllm_node_stop(struct cllm_node *nz)
 
 void cllm_node_want_workers(struct cllm_node *nz, uint32_t workers)
 {
-    /* Whoever is one too many does not wait for data. */
-    for (uint32_t slot = workers; slot < nz->team.workers; slot++)
-        nz->data_wait_since[slot] = 0;
     nz->team.workers = workers;
     nz->step.workers = workers;
     cllm_store_relaxed(&nz->control.state->workers, workers);
@@ -116,10 +113,10 @@ static json_t *answer_workers(struct cllm_node *nz, uint64_t workers)
     uint32_t before = nz->team.workers;
     char text[160];
 
-    if (workers < 1 || workers > g->n_worker_slots)
+    if (workers < 1 || workers + nz->team.spares > g->n_worker_slots)
         return cllm_control_socket_refuse(true,
                                           "this run takes 1 to %u workers, not %" PRIu64,
-                                          g->n_worker_slots, workers);
+                                          g->n_worker_slots - nz->team.spares, workers);
     if (workers == before)
         return done("that many workers are wanted already");
     cllm_node_want_workers(nz, (uint32_t)workers);

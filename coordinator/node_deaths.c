@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "coordinator/lanes.h"
 #include "coordinator/node.h"
 #include "shm/slot.h"
@@ -20,25 +21,95 @@ const struct cllm_status *cllm_node_status(const struct cllm_node *nz, uint32_t 
     return &nz->control.slots[slot].own.status;
 }
 
-static void take_report(struct cllm_node *nz, uint32_t slot,
-                        const struct cllm_report *report)
+/* What a report came to that is more than the step's own business. */
+static void act_on(struct cllm_node *nz, uint32_t slot, const struct cllm_report *report,
+                   const struct cllm_step_news *news)
 {
-    int rc = 0;
+    char line[240];
 
-    if (report->kind == CLLM_WORK_SAVE)
-        cllm_saving_take(&nz->saving, report);
-    else if (report->flags & CLLM_REPORT_FAILED)
-        rc = cllm_err(
-            report->error < 0 ? report->error : -EIO, "%s %u could not %s: %.300s",
-            cllm_role_name(nz->control.slots[slot].command.role), slot,
-            cllm_work_name(report->kind), cllm_node_status(nz, slot)->last_words);
-    else if (report->kind != CLLM_WORK_EXIT)
-        rc = cllm_step_take(&nz->step, report);
-    if (report->flags & CLLM_REPORT_BAD_BATCH) {
+    if (news->late && report->kind == CLLM_WORK_LANE)
+        (void)atomic_fetch_add_explicit(&nz->control.state->lanes_late, 1,
+                                        memory_order_relaxed);
+    if (news->refetch) {
         cllm_warn("worker %u found lane %u's batch damaged in the ring: the loader "
                   "starts again",
                   slot, report->lane);
         cllm_team_kill(&nz->team, cllm_team_loader(&nz->team));
+    }
+    if (news->confirm != CLLM_NONE && !(report->flags & CLLM_REPORT_FINITE)) {
+        (void)snprintf(line, sizeof line,
+                       "worker %u found lane %u of step %" PRIu64
+                       " not finite: another one computes it again",
+                       slot, report->lane, report->step);
+        cllm_node_announce(nz, CLLM_LOG_WARN, line);
+    }
+    if (news->skipping != CLLM_SKIP_NO) {
+        (void)snprintf(line, sizeof line,
+                       "step %" PRIu64 " is left out: lane %u is not finite, and two "
+                       "workers agree",
+                       report->step, report->lane);
+        cllm_node_announce(nz, CLLM_LOG_WARN, line);
+    }
+    if (news->redo) {
+        (void)snprintf(line, sizeof line,
+                       "lane %u of step %" PRIu64 " has two results: the step is done "
+                       "again, and a third one decides",
+                       report->lane, report->step);
+        cllm_node_announce(nz, CLLM_LOG_WARN, line);
+    }
+}
+
+/* Workers that were outvoted are not asked again: their processor or memory errs. */
+static void retire_odd(struct cllm_node *nz, const struct cllm_step_news *news)
+{
+    for (uint32_t i = 0; i < CLLM_LEN(news->odd); i++) {
+        uint32_t slot = news->odd[i];
+        char line[240];
+        int rc;
+
+        if (slot == CLLM_NONE)
+            continue;
+        (void)snprintf(line, sizeof line,
+                       "worker %u found other bits for lane %u of step %" PRIu64
+                       " than two others: it is retired; suspect its processor or memory",
+                       slot, news->lane, nz->step.step);
+        cllm_node_announce(nz, CLLM_LOG_ERROR, line);
+        if (cllm_team_retire(&nz->team, slot))
+            continue;
+        rc = cllm_err(-EIO, "the last worker's results cannot be trusted");
+        cllm_err_hint("test this machine's memory; --resume goes on elsewhere");
+        cllm_node_fail(nz, rc);
+    }
+}
+
+static void keep_pace(struct cllm_node *nz, const struct cllm_report *report)
+{
+    uint32_t kind = report->kind == CLLM_WORK_LANE   ? 0
+                    : report->kind == CLLM_WORK_EVAL ? 1
+                                                     : 2;
+
+    cllm_pace_take(&nz->pace[kind], report->busy_ns);
+}
+
+static void take_report(struct cllm_node *nz, uint32_t slot,
+                        const struct cllm_assignment *asked,
+                        const struct cllm_report *report)
+{
+    struct cllm_step_news news;
+    int rc = 0;
+
+    if (report->kind == CLLM_WORK_SAVE) {
+        cllm_saving_take(&nz->saving, report);
+    } else if (report->flags & CLLM_REPORT_FAILED) {
+        rc = cllm_err(
+            report->error < 0 ? report->error : -EIO, "%s %u could not %s: %.300s",
+            cllm_role_name(nz->control.slots[slot].command.role), slot,
+            cllm_work_name(report->kind), cllm_node_status(nz, slot)->last_words);
+    } else if (report->kind != CLLM_WORK_EXIT) {
+        keep_pace(nz, report);
+        rc = cllm_step_take(&nz->step, slot, asked, report, &news);
+        act_on(nz, slot, report, &news);
+        retire_odd(nz, &news);
     }
     if (rc != 0)
         cllm_node_fail(nz, rc);
@@ -53,7 +124,7 @@ static bool harvest(struct cllm_node *nz, uint32_t slot)
 
     while ((result = cllm_slot_harvest(&nz->control, slot, &report, &asked)) ==
            CLLM_HARVEST_REPORT)
-        take_report(nz, slot, &report);
+        take_report(nz, slot, &asked, &report);
     return result != CLLM_HARVEST_BAD;
 }
 
@@ -61,36 +132,25 @@ void cllm_node_harvest(struct cllm_node *nz)
 {
     for (uint32_t slot = 0; slot < nz->control.header->geometry.n_slots; slot++) {
         struct cllm_command *command = &nz->control.slots[slot].command;
+        bool given_up = cllm_team_given_up(&nz->team, slot);
 
-        if (!cllm_team_ready(&nz->team, slot))
+        if (!given_up && !cllm_team_ready(&nz->team, slot))
             continue;
         if (!harvest(nz, slot)) {
             cllm_warn("%s %u sent a damaged report: ended", cllm_role_name(command->role),
                       slot);
             cllm_team_kill(&nz->team, slot);
-            continue;
+        } else if (cllm_team_ready(&nz->team, slot)) {
+            command->state = cllm_slot_outstanding(&nz->control, slot) > 0
+                                 ? CLLM_SLOT_BUSY
+                                 : CLLM_SLOT_IDLE;
         }
-        command->state = cllm_slot_outstanding(&nz->control, slot) > 0 ? CLLM_SLOT_BUSY
-                                                                       : CLLM_SLOT_IDLE;
     }
 }
 
-/* Is the step that was being saved still what its version holds? */
-static bool saved_version_intact(const struct cllm_node *nz)
-{
-    /* By what is committed: between two steps none is being computed. */
-    uint64_t saving = nz->saving.posted, committed = cllm_node_committed(nz);
-    uint32_t phase = cllm_load_relaxed(&nz->control.state->phase);
-
-    return committed <= saving ||
-           (committed == saving + 1 &&
-            (phase < CLLM_PHASE_UPDATE ||
-             (phase == CLLM_PHASE_UPDATE && !nz->step.sweep.active)));
-}
-
 /* "lane 7 of step 121", "chunks 0..3 of the update of step 121", "nothing" */
-static void describe_work(const struct cllm_node *nz, uint32_t slot, char *out,
-                          size_t bytes)
+void cllm_node_describe_work(const struct cllm_node *nz, uint32_t slot, char *out,
+                             size_t bytes)
 {
     const struct cllm_command *command = &nz->control.slots[slot].command;
     const struct cllm_assignment *work =
@@ -115,62 +175,88 @@ static void describe_work(const struct cllm_node *nz, uint32_t slot, char *out,
                        work->step);
 }
 
-/* What @slot held goes back; says how many lanes are done again. */
-static uint32_t give_back(struct cllm_node *nz, uint32_t slot, bool fault,
-                          bool was_saving)
+/* The lane that @slot was computing; CLLM_NONE = none. */
+static uint32_t computing(const struct cllm_node *nz, uint32_t slot)
 {
-    uint32_t redone = 0, poisoned;
+    const struct cllm_assignment *work = cllm_slot_unanswered(&nz->control, slot, 0);
+    bool lane = work && work->step == nz->step.step &&
+                (work->kind == CLLM_WORK_LANE || work->kind == CLLM_WORK_EVAL);
 
-    if (slot == cllm_team_saver(&nz->team)) {
-        if (was_saving && cllm_saving_revoke(&nz->saving, saved_version_intact(nz)))
-            nz->save_now = true;
-        cllm_sweep_revoke(&nz->control, slot);
-        return 0;
-    }
+    return lane ? work->lane : CLLM_NONE;
+}
+
+/* The saver is dead: what it was saving is due again, if it is still there. */
+static void revoke_saving(struct cllm_node *nz)
+{
+    bool intact = cllm_control_holds(&nz->control, nz->saving.posted);
+
+    if (nz->saving.posted != 0 && cllm_saving_revoke(&nz->saving, intact))
+        nz->save_now = true;
+}
+
+/* What @slot held goes back; says how many lanes are done again. */
+static uint32_t give_back(struct cllm_node *nz, uint32_t slot)
+{
+    uint32_t redone = 0;
+
+    if (slot == cllm_team_saver(&nz->team))
+        revoke_saving(nz);
     if (slot == cllm_team_loader(&nz->team))
         return 0;
     cllm_sweep_revoke(&nz->control, slot);
-    poisoned = cllm_lanes_revoke(&nz->control, slot, fault, &redone);
+    redone = cllm_lanes_settle(&nz->control);
     (void)atomic_fetch_add_explicit(&nz->control.state->lanes_redone, redone,
                                     memory_order_relaxed);
-    if (poisoned != CLLM_NONE) {
-        int rc = cllm_err(
-            -EFAULT, "lane %u of step %" PRIu64 " kills every worker that computes it",
-            poisoned, nz->step.step);
-
-        cllm_err_hint("cllm-shm show has the obituaries; log.txt has all deaths");
-        cllm_node_fail(nz, rc);
-    }
     return redone;
+}
+
+/* A worker that a fault signal ended may have written anything that it can write. */
+static void distrust(struct cllm_node *nz, uint32_t slot, uint32_t lane)
+{
+    int rc = 0;
+
+    if (lane != CLLM_NONE && cllm_lanes_crash(&nz->control, lane, slot))
+        rc = cllm_step_poisoned(&nz->step, lane);
+    if (rc != 0)
+        cllm_node_fail(nz, rc);
+    else
+        cllm_step_suspect(&nz->step);
 }
 
 void cllm_node_bury(struct cllm_node *nz, uint32_t slot)
 {
     struct cllm_command *command = &nz->control.slots[slot].command;
+    bool worker = slot < cllm_team_loader(&nz->team);
     struct cllm_ending how;
     char doing[96], file[32] = "", line[512];
-    uint32_t pid = command->pid, redone;
-    bool was_saving;
+    uint32_t pid = command->pid, redone, lane;
     int rc;
 
     (void)harvest(nz, slot); /* what it finished counts; damaged reports are dropped */
-    describe_work(nz, slot, doing, sizeof doing);
-    was_saving = nz->saving.posted != 0 && slot == cllm_team_saver(&nz->team);
+    cllm_node_describe_work(nz, slot, doing, sizeof doing);
+    lane = computing(nz, slot);
     rc = cllm_team_bury(&nz->team, slot, cllm_now_ns(), &how);
-    redone = give_back(nz, slot, how.fault, was_saving);
+    redone = give_back(nz, slot);
+    cllm_fault(CLLM_FAULT_bury_given_back);
     if (cllm_team_left(&nz->team, slot, &how)) {
         cllm_debug("worker %u (pid %u) has left", slot, pid);
         return;
     }
     if (how.crash != 0)
         (void)snprintf(file, sizeof file, " (crash/%u.txt)", how.crash);
-    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s at %s%s%s%s%s; %s",
+    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s at %s%s%s%s%s; %s%s",
                    cllm_role_name(command->role), slot, pid, how.text, doing,
                    redone > 0 ? ", which goes to another worker" : "",
                    how.where[0] != '\0' ? ": " : "", how.where, file,
-                   cllm_team_wanted(&nz->team, slot) ? "started again"
-                                                     : "not wanted any more");
+                   command->state == CLLM_SLOT_DISABLED ? "not started again"
+                   : cllm_team_wanted(&nz->team, slot)  ? "started again"
+                                                        : "not wanted any more",
+                   worker && how.fault
+                       ? "; what was committed is verified, the step is done again"
+                       : "");
     cllm_node_announce(nz, CLLM_LOG_WARN, line);
+    if (worker && how.fault)
+        distrust(nz, slot, lane);
     if (rc != 0)
         cllm_node_fail(nz, rc);
 }

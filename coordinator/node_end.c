@@ -7,6 +7,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "coordinator/node.h"
 
 #define DISMISS_MS 5000
@@ -43,6 +44,14 @@ void cllm_node_fail(struct cllm_node *nz, int rc)
         nz->ending = CLLM_ENDING_NOW;
     else
         cllm_node_end(nz);
+}
+
+void cllm_node_give_up_memory(struct cllm_node *nz)
+{
+    cllm_node_fail(nz, CLLM_EDATA);
+    nz->damaged = true;
+    nz->ending = CLLM_ENDING_NOW;
+    nz->exit_code = CLLM_EXIT_RELOAD;
 }
 
 uint64_t cllm_node_committed(const struct cllm_node *nz)
@@ -85,6 +94,13 @@ static void keep_memory(struct cllm_node *nz, uint64_t saved)
         nz->exit_code = CLLM_EXIT_FAILURE;
     if (nz->saving.failure[0] != '\0')
         cllm_error("%s", nz->saving.failure);
+    if (nz->control.region.nameless) {
+        cllm_warn("steps %" PRIu64 " to %" PRIu64 " existed in memory alone and are lost "
+                  "(memfd, because /dev/shm was too small); --resume computes them again "
+                  "from the newest checkpoint",
+                  saved + 1, cllm_node_committed(nz));
+        return;
+    }
     cllm_warn("steps %" PRIu64 " to %" PRIu64
               " exist in shared memory alone, which is kept: "
               "--resume goes on from there, cllm-shm clean %s throws it away",
@@ -106,8 +122,9 @@ void cllm_node_finish(struct cllm_node *nz)
                        nz->plan.run_dir);
         cllm_node_announce(nz, CLLM_LOG_INFO, line);
     }
+    cllm_fault(CLLM_FAULT_node_finish);
     cllm_store_relaxed(&nz->control.state->run_state, CLLM_RUN_ENDED);
-    if (durable)
+    if (durable || nz->damaged)
         cllm_objects_unlink(nz->plan.run_id, &nz->control.header->geometry);
     else
         keep_memory(nz, saved);

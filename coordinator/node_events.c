@@ -111,4 +111,5 @@ void cllm_node_wait(struct cllm_node *nz)
     /* In every turn: its clients have deadlines. */
     cllm_control_socket_tend(&nz->control_socket, cllm_now_ns(), cllm_node_answer, nz);
     cllm_store_relaxed(&nz->control.state->heartbeat_ns, cllm_now_ns());
+    cllm_heartbeat_beat(&nz->heartbeat, cllm_now_ns());
 }

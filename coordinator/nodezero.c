@@ -12,20 +12,35 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "coordinator/lanes.h"
 #include "coordinator/node.h"
 #include "shm/slot.h"
 
+/* A straggler: its lane takes longer than this, and than so many usual ones. */
+#define STRAGGLER_NS   (250 * CLLM_NS_PER_MS)
+#define STRAGGLER_PACE 3
+
 /* ---- the step ---- */
 
-static uint32_t count_idle(const struct cllm_node *nz)
+/* Workers that are ready and have something to do, or have not. */
+static uint32_t count_workers(const struct cllm_node *nz, bool busy)
 {
     uint32_t n = 0;
 
-    for (uint32_t slot = 0; slot < nz->team.workers; slot++)
+    for (uint32_t slot = 0; slot < cllm_team_loader(&nz->team); slot++)
         n += cllm_team_ready(&nz->team, slot) &&
-             cllm_slot_outstanding(&nz->control, slot) == 0;
+             (cllm_slot_outstanding(&nz->control, slot) > 0) == busy;
     return n;
+}
+
+/* Workers that may be given something now: spares wait until another one is missing. */
+static uint32_t count_idle(const struct cllm_node *nz)
+{
+    uint32_t busy = count_workers(nz, true);
+    uint32_t room = busy < nz->team.workers ? nz->team.workers - busy : 0;
+
+    return (uint32_t)cllm_min_u64(count_workers(nz, false), room);
 }
 
 /* The loader's word counts only while its process of this generation has said hello. */
@@ -44,13 +59,18 @@ static struct cllm_step_world look_around(const struct cllm_node *nz)
     };
 }
 
+void cllm_node_step_begins(struct cllm_node *nz)
+{
+    nz->step_began_ns = cllm_now_ns();
+    nz->wait_data_before = cllm_load_relaxed(&nz->control.state->wait_data_ns);
+    nz->wait_saver_before = cllm_load_relaxed(&nz->control.state->wait_saver_ns);
+}
+
 static void open_step(struct cllm_node *nz)
 {
     struct cllm_step_record record = nz->step.record;
 
-    nz->step_began_ns = cllm_now_ns();
-    nz->wait_data_before = cllm_load_relaxed(&nz->control.state->wait_data_ns);
-    nz->wait_saver_before = cllm_load_relaxed(&nz->control.state->wait_saver_ns);
+    cllm_node_step_begins(nz);
     cllm_step_open(&nz->step, &record);
 }
 
@@ -90,8 +110,8 @@ static void hold(struct cllm_node *nz)
 {
     nz->held = true;
     nz->held_since_ns = cllm_now_ns();
-    cllm_lanes_open(&nz->control);
-    cllm_store_relaxed(&nz->control.state->folded_lanes, 0);
+    cllm_lanes_open(&nz->control, nz->step.record.step + 1, false, nz->config->run_audit);
+    cllm_store_relaxed(&nz->control.state->folded, 0);
     cllm_store_relaxed(&nz->control.state->run_state, CLLM_RUN_PAUSED);
     cllm_node_announce(nz, CLLM_LOG_INFO, "paused; cllm-ctl resume goes on");
 }
@@ -139,6 +159,7 @@ static void commit(struct cllm_node *nz)
 
     nz->step.numerics = nz->team.numerics;
     cllm_step_seal(&nz->step);
+    cllm_fault(CLLM_FAULT_commit_sealed);
     rc = cllm_journal_check(&nz->journal, record);
     if (rc != 0) {
         cllm_node_fail(nz, rc);
@@ -150,6 +171,7 @@ static void commit(struct cllm_node *nz)
     metrics = measure(nz, now);
     cllm_journal_append(&nz->journal, record, &metrics);
     cllm_progress_step(&nz->progress, &nz->control, record, &metrics, now);
+    cllm_fault(CLLM_FAULT_commit_told);
     if (nz->save_now || nz->ending == CLLM_ENDING_STEP ||
         cllm_node_save_due(nz, record) || cllm_saving_retry(&nz->saving, now)) {
         nz->save_now = false;
@@ -202,6 +224,9 @@ static void move_on(struct cllm_node *nz)
         case CLLM_STEP_NONFINITE:
             cllm_node_fail(nz, CLLM_ENONFINITE);
             return;
+        case CLLM_STEP_DAMAGED:
+            cllm_node_give_up_memory(nz);
+            return;
         case CLLM_STEP_COMPLETE:
         default:
             if (beginning)
@@ -217,9 +242,10 @@ static void move_on(struct cllm_node *nz)
 
 /* An idle worker with nothing to do because batches are missing waits for data: count it.
  */
-static void account_data_wait(struct cllm_node *nz, uint32_t slot, uint64_t now)
+static void account_data_wait(struct cllm_node *nz, uint32_t slot, bool idle,
+                              uint64_t now)
 {
-    bool starved = !nz->held && cllm_slot_outstanding(&nz->control, slot) == 0 &&
+    bool starved = !nz->held && idle &&
                    cllm_lanes_count(&nz->control, CLLM_LANE_EMPTY) > 0 &&
                    cllm_lanes_count(&nz->control, CLLM_LANE_READY) == 0;
     uint64_t *since = &nz->data_wait_since[slot];
@@ -232,21 +258,51 @@ static void account_data_wait(struct cllm_node *nz, uint32_t slot, uint64_t now)
     *since = starved ? now : 0;
 }
 
+/* Spares do not wait for data. */
+static void account_data_waits(struct cllm_node *nz, uint64_t now)
+{
+    uint32_t idle = count_idle(nz);
+
+    for (uint32_t slot = 0; slot < cllm_team_loader(&nz->team); slot++) {
+        bool waits = cllm_team_ready(&nz->team, slot) &&
+                     cllm_slot_outstanding(&nz->control, slot) == 0 && idle > 0;
+
+        if (waits)
+            idle--;
+        if (waits || nz->data_wait_since[slot] != 0)
+            account_data_wait(nz, slot, waits, now);
+    }
+}
+
+/* A lane that was given out longer ago than this is computed by an idle worker as well.
+ */
+static uint64_t overdue(const struct cllm_node *nz)
+{
+    bool eval = cllm_load_relaxed(&nz->control.state->phase) == (uint32_t)CLLM_PHASE_EVAL;
+
+    return cllm_max_u64(STRAGGLER_NS,
+                        STRAGGLER_PACE * cllm_pace_median(&nz->pace[eval ? 1 : 0]));
+}
+
 /* One round over the workers, beginning with another one each step, so that all lanes
  * meet all workers. @ahead: also those that have one assignment already. */
 static void give_round(struct cllm_node *nz, bool ahead)
 {
-    uint32_t n = nz->team.workers;
+    uint32_t n = cllm_team_loader(&nz->team), room = count_idle(nz);
+    uint64_t overdue_ns = cllm_now_ns() - overdue(nz);
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t slot = (uint32_t)((nz->step.step + i) % n);
         uint32_t out = cllm_slot_outstanding(&nz->control, slot);
 
-        if (!cllm_team_ready(&nz->team, slot) || out > (ahead ? 1U : 0U))
+        if (!cllm_team_ready(&nz->team, slot) || out != (ahead ? 1U : 0U) ||
+            (!ahead && room == 0))
             continue;
         if (ahead && !cllm_step_plenty(&nz->step))
             break;
-        (void)cllm_step_assign(&nz->step, slot); /* false: nothing for it now */
+        /* False: nothing for it now. Who is busy takes nobody else's lane. */
+        if (cllm_step_assign(&nz->step, slot, ahead ? 0 : overdue_ns))
+            room--;
         nz->control.slots[slot].command.state =
             cllm_slot_outstanding(&nz->control, slot) > 0 ? CLLM_SLOT_BUSY
                                                           : CLLM_SLOT_IDLE;
@@ -261,12 +317,10 @@ static void give_work(struct cllm_node *nz)
     if (nz->ending < CLLM_ENDING_SAVE) {
         give_round(nz, false);
         give_round(nz, true);
-        for (uint32_t slot = 0; slot < nz->team.workers; slot++)
-            if (cllm_team_ready(&nz->team, slot))
-                account_data_wait(nz, slot, now);
+        account_data_waits(nz, now);
         if (cllm_team_ready(&nz->team, saver) &&
             cllm_slot_outstanding(&nz->control, saver) == 0)
-            (void)cllm_step_assign(&nz->step, saver);
+            (void)cllm_step_assign(&nz->step, saver, 0);
     }
     cllm_saving_tend(&nz->saving, cllm_team_ready(&nz->team, saver));
 }
@@ -294,6 +348,7 @@ static void loop(struct cllm_node *nz)
         if (rc != 0)
             cllm_node_fail(nz, rc);
         cllm_node_harvest(nz);
+        cllm_node_watch(nz);
         check_loader(nz);
         tend_hold(nz);
         move_on(nz);
@@ -316,11 +371,14 @@ int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *
     int rc = cllm_plan_init(&nz.plan, config);
 
     cllm_control_socket_init(&nz.control_socket);
+    cllm_heartbeat_init(&nz.heartbeat, options->heartbeat);
+    cllm_region_set_keeper(options->keeper);
     if (rc == 0)
         rc = cllm_node_begin(&nz, options);
     if (rc == 0) {
         loop(&nz);
         cllm_control_socket_close(&nz.control_socket);
+        cllm_heartbeat_rest(&nz.heartbeat);
         cllm_node_finish(&nz);
         rc = nz.exit_code;
     } else {

@@ -14,6 +14,10 @@ struct cllm_options {
     bool resume;
     bool dry_run;
     bool allow_numerics_change;
+    bool suspect;  /* Node Zero: the one before was ended by a fault signal and may have
+                      scribbled */
+    int heartbeat; /* Node Zero: descriptor that the guardian listens to; else -1 */
+    int keeper; /* Node Zero: socket to the guardian as keeper (shm/keeper.h); else -1 */
     int run_lock; /* Node Zero: descriptor of the run's lock, from the guardian; else -1
                    */
 };

@@ -152,9 +152,10 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     plan->workers = config->run_workers == CLLM_CONFIG_AUTO
                         ? (uint32_t)cllm_min_u64(count_cores(), g->lanes)
                         : (uint32_t)config->run_workers;
+    plan->spares = (uint32_t)config->run_spares;
     /* Room for as many workers as could ever have something to do. */
-    g->n_worker_slots =
-        (uint32_t)cllm_min_u64(cllm_max_u64(plan->workers, g->lanes), CLLM_MAX_WORKERS);
+    g->n_worker_slots = (uint32_t)cllm_min_u64(
+        cllm_max_u64(plan->workers, g->lanes) + plan->spares, CLLM_MAX_WORKERS);
     g->n_slots = g->n_worker_slots + 2;
     if (config->run_lane_buffers != CLLM_CONFIG_AUTO)
         g->n_buffers = (uint32_t)cllm_min_u64(config->run_lane_buffers, g->lanes);
@@ -297,7 +298,8 @@ static void plan_memory(struct cllm_plan *plan)
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
     plan->shared_bytes = plan->control_bytes + plan->params_bytes + plan->buffers_bytes +
                          plan->folds_bytes + plan->ring_bytes;
-    plan->total_bytes = plan->shared_bytes + plan->workers * plan->worker_bytes +
+    plan->total_bytes = plan->shared_bytes +
+                        (plan->workers + plan->spares) * plan->worker_bytes +
                         plan->loader_bytes + plan->saver_bytes + plan->node_zero_bytes;
     plan->checkpoint_bytes = 3 * g->n_params * sizeof(float);
 }

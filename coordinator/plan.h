@@ -18,6 +18,7 @@ struct cllm_plan {
     struct cllm_geometry geometry;
     struct cllm_gpt_plan gpt;
     uint32_t workers; /* to be started */
+    uint32_t spares;  /* besides */
     char run_id[CLLM_RUN_ID_BYTES];
     char run_dir[CLLM_PATH_BYTES]; /* absolute, exists */
     char *config_text;             /* heap */

@@ -8,6 +8,7 @@
 
 #include "base/atomic.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "shm/slot.h"
@@ -25,6 +26,7 @@ void cllm_saving_request(struct cllm_saving *saving, uint64_t step)
 {
     CLLM_ASSERT(saving->due[step & 1] == 0 || saving->due[step & 1] == step);
     saving->due[step & 1] = step;
+    cllm_fault(CLLM_FAULT_saving_due);
 }
 
 static const struct cllm_status *status_of(const struct cllm_saving *saving)
@@ -57,6 +59,7 @@ void cllm_saving_tend(struct cllm_saving *saving, bool ready)
     saving->due[step & 1] = 0;
     saving->posted = step;
     (void)cllm_slot_post(saving->control, saving->slot, &work);
+    cllm_fault(CLLM_FAULT_saving_posted);
 }
 
 bool cllm_saving_pins(const struct cllm_saving *saving, uint32_t version)
@@ -80,6 +83,7 @@ void cllm_saving_hurry(struct cllm_saving *saving, uint32_t version)
     if (saving->hurry_since == 0) {
         saving->hurry_since = cllm_now_ns();
         cllm_store_relaxed(&saving->control->state->hurry_version, version + 1);
+        cllm_fault(CLLM_FAULT_saving_hurry);
     }
 }
 
@@ -104,7 +108,9 @@ void cllm_saving_take(struct cllm_saving *saving, const struct cllm_report *repo
     saving->posted = 0;
     if (!(report->flags & CLLM_REPORT_FAILED)) {
         saving->failures = 0;
+        cllm_fault(CLLM_FAULT_saving_taken);
         cllm_store_relaxed(&saving->control->state->saved_step, step);
+        cllm_fault(CLLM_FAULT_saving_stored);
         (void)snprintf(line, sizeof line,
                        "checkpoint of step %" PRIu64 " is durable (%s)", step,
                        cllm_format_duration(took, report->busy_ns));

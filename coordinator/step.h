@@ -13,6 +13,14 @@
 #include "coordinator/sweep.h"
 #include "shm/control.h"
 
+/* The step cannot go on as it is; done as soon as nobody owes an answer about chunks. */
+enum cllm_step_turn {
+    CLLM_TURN_NO = 0,
+    CLLM_TURN_REDO,   /* from the committed version once more (T2) */
+    CLLM_TURN_VERIFY, /* likewise, after every chunk of that version has been hashed */
+    CLLM_TURN_SKIP,   /* the next version is a copy of the committed one */
+};
+
 struct cllm_step {
     struct cllm_control *control;
     const struct cllm_config *config;
@@ -21,6 +29,8 @@ struct cllm_step {
 
     uint64_t step; /* being computed; 0 = version 0 is being made */
     struct cllm_sweep sweep;
+    enum cllm_step_turn turn;
+    enum cllm_skip skip; /* why, once it was decided */
     uint32_t
         group_fold; /* fold that holds the present group's sum; CLLM_NONE = none yet */
     uint32_t total_fold; /* fold that holds the finished groups' sum */
@@ -43,6 +53,17 @@ enum cllm_step_outcome {
     CLLM_STEP_PINNED,    /* all that is left waits for the saver */
     CLLM_STEP_COMPLETE,  /* commit it */
     CLLM_STEP_NONFINITE, /* loss or gradient is not finite; error text says where */
+    CLLM_STEP_DAMAGED,   /* the committed version is not what was committed; error text */
+};
+
+/* What came of a report, for whoever knows processes. */
+struct cllm_step_news {
+    bool refetch;          /* a batch was damaged in the ring: the loader starts again */
+    bool late;             /* nobody waited for it */
+    bool redo;             /* two results for one lane: the step is done again */
+    uint32_t confirm;      /* lane that another worker must confirm; CLLM_NONE = none */
+    uint32_t lane, odd[2]; /* slots that were outvoted over @lane; CLLM_NONE = none */
+    enum cllm_skip skipping; /* the step is being skipped from now on */
 };
 
 void cllm_step_init(struct cllm_step *step, struct cllm_control *control,
@@ -62,14 +83,42 @@ void cllm_step_open(struct cllm_step *step, const struct cllm_step_record *commi
 enum cllm_step_outcome cllm_step_advance(struct cllm_step *step,
                                          const struct cllm_step_world *world);
 
-/* Give @slot one more piece of work; false when there is none for it now. */
-bool cllm_step_assign(struct cllm_step *step, uint32_t slot);
+/*
+ * A new Node Zero takes the step after @committed over, all processes of the old one
+ * confirmed dead: reports that are there are taken, lanes that are finished or folded
+ * stay so, a validation goes on. With @suspect nothing but the committed version is
+ * trusted, and that is verified. What every slot owed is void afterwards. Returns the
+ * number of lanes that need not be computed again.
+ */
+uint32_t cllm_step_adopt(struct cllm_step *step, const struct cllm_step_record *committed,
+                         bool suspect);
+
+/* A fault signal ended a worker: what it could write is not trusted. Do the step again.
+ */
+void cllm_step_suspect(struct cllm_step *step);
+
+/* A lane is POISONED: follow the policy. Returns 0, or a negative code with text. */
+int cllm_step_poisoned(struct cllm_step *step, uint32_t lane);
+
+/*
+ * Give @slot one more piece of work; false when there is none for it now. Lanes assigned
+ * before @overdue_ns may be computed twice (0 = none).
+ */
+bool cllm_step_assign(struct cllm_step *step, uint32_t slot, uint64_t overdue_ns);
 
 /* Work that is left is so much that a second assignment ahead makes sense. */
 bool cllm_step_plenty(const struct cllm_step *step);
 
-/* A valid report of @slot. Returns 0, or CLLM_ENONFINITE with text. */
-int cllm_step_take(struct cllm_step *step, const struct cllm_report *report);
+/*
+ * A valid report of @slot, the answer to @asked. Returns 0 with *@news filled, or a
+ * negative code with text that ends the run.
+ */
+int cllm_step_take(struct cllm_step *step, uint32_t slot,
+                   const struct cllm_assignment *asked, const struct cllm_report *report,
+                   struct cllm_step_news *news);
+
+/* All that the step waits for is that @slot, which was given up, is confirmed dead. */
+bool cllm_step_waits_for_death(const struct cllm_step *step, uint32_t slot);
 
 /* Seal: step->record is complete, root hash included, and nothing is published yet. */
 void cllm_step_seal(struct cllm_step *step);

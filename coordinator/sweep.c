@@ -3,6 +3,8 @@
  */
 #include "coordinator/sweep.h"
 
+#include "base/atomic.h"
+#include "base/fault.h"
 #include "shm/slot.h"
 
 #define SHARES 2 /* assignments for each worker in a sweep: evens out who is late */
@@ -17,12 +19,14 @@ void cllm_sweep_begin(struct cllm_sweep *sweep, struct cllm_control *control,
 {
     uint64_t share = cllm_div_up(n_chunks(control), (uint64_t)workers * SHARES);
 
-    *sweep = (struct cllm_sweep){.active = true, .work = *work};
+    CLLM_ASSERT(!cllm_sweep_owed_by_any(control));
+    *sweep = (struct cllm_sweep){.active = true, .work = *work, .damaged = CLLM_NONE};
     sweep->chunks_per_assignment = (uint32_t)cllm_min_u64(share, CLLM_MAX_ASSIGN_CHUNKS);
     for (uint32_t c = 0; c < n_chunks(control); c++) {
         control->chunk[c].state = CLLM_CHUNK_OLD;
         control->chunk[c].slot = CLLM_NONE;
     }
+    cllm_fault(CLLM_FAULT_sweep_begun);
 }
 
 bool cllm_sweep_assign(struct cllm_sweep *sweep, struct cllm_control *control,
@@ -44,26 +48,73 @@ bool cllm_sweep_assign(struct cllm_sweep *sweep, struct cllm_control *control,
     }
     sweep->work.chunk_lo = lo;
     sweep->work.chunk_hi = hi;
+    cllm_fault(CLLM_FAULT_sweep_assigned);
     (void)cllm_slot_post(control, slot, &sweep->work);
     return true;
 }
 
-void cllm_sweep_take(const struct cllm_sweep *sweep, struct cllm_control *control,
-                     const struct cllm_report *report)
+/* What a report says of chunk @c goes into the table. */
+static void keep(struct cllm_sweep *sweep, struct cllm_control *control, uint32_t c,
+                 const struct cllm_chunk_result *result)
 {
-    CLLM_ASSERT(sweep->active);
-    CLLM_ASSERT(report->kind == sweep->work.kind);
-    for (uint32_t c = report->chunk_lo; c < report->chunk_hi; c++) {
-        const struct cllm_chunk_result *result = &report->result[c - report->chunk_lo];
-        struct cllm_chunk *chunk = &control->chunk[c];
+    struct cllm_chunk *chunk = &control->chunk[c];
 
-        CLLM_ASSERT(chunk->state == CLLM_CHUNK_ASSIGNED);
-        if (report->kind == CLLM_WORK_FOLD || report->kind == CLLM_WORK_MERGE)
-            chunk->sum_squares = result->sum_squares;
-        else
-            chunk->sum[sweep->work.target] = result->sum;
-        chunk->state = CLLM_CHUNK_NEW;
+    if (sweep->work.kind == CLLM_WORK_FOLD || sweep->work.kind == CLLM_WORK_MERGE) {
+        chunk->sum_squares = result->sum_squares;
+        chunk->check = cllm_chunk_check(chunk, sweep->work.step, c);
+    } else if (sweep->work.kind == CLLM_WORK_VERIFY) {
+        if (chunk->sum[sweep->work.target] != result->sum)
+            sweep->damaged = c;
+    } else {
+        chunk->sum[sweep->work.target] = result->sum;
     }
+    cllm_fence_release();
+    cllm_fault(CLLM_FAULT_chunk_kept);
+    chunk->state = CLLM_CHUNK_NEW;
+}
+
+bool cllm_sweep_take(struct cllm_sweep *sweep, struct cllm_control *control,
+                     uint32_t slot, uint64_t seq, const struct cllm_report *report)
+{
+    bool any = false;
+
+    if (!sweep->active || report->kind != sweep->work.kind)
+        return false;
+    for (uint32_t c = report->chunk_lo; c < report->chunk_hi; c++) {
+        const struct cllm_chunk *chunk = &control->chunk[c];
+
+        if (chunk->state != CLLM_CHUNK_ASSIGNED || chunk->slot != slot ||
+            chunk->seq != seq)
+            continue;
+        keep(sweep, control, c, &report->result[c - report->chunk_lo]);
+        any = true;
+    }
+    return any;
+}
+
+static bool about_chunks(uint32_t kind)
+{
+    return kind == CLLM_WORK_FOLD || kind == CLLM_WORK_MERGE ||
+           kind == CLLM_WORK_UPDATE || kind == CLLM_WORK_COPY ||
+           kind == CLLM_WORK_VERIFY || kind == CLLM_WORK_INIT || kind == CLLM_WORK_LOAD;
+}
+
+bool cllm_sweep_owed(const struct cllm_control *control, uint32_t slot)
+{
+    const struct cllm_assignment *work;
+
+    for (uint32_t i = 0; (work = cllm_slot_unanswered(control, slot, i)); i++)
+        if (about_chunks(work->kind))
+            return true;
+    return false;
+}
+
+bool cllm_sweep_owed_by_any(const struct cllm_control *control)
+{
+    for (uint32_t slot = 0; slot < control->header->geometry.n_slots; slot++)
+        if (cllm_sweep_owed(control, slot))
+            return true;
+    return false;
 }
 
 void cllm_sweep_revoke(struct cllm_control *control, uint32_t slot)
@@ -86,5 +137,6 @@ uint32_t cllm_sweep_count(const struct cllm_control *control, enum cllm_chunk_st
 bool cllm_sweep_done(const struct cllm_sweep *sweep, const struct cllm_control *control)
 {
     return sweep->active &&
-           cllm_sweep_count(control, CLLM_CHUNK_NEW) == n_chunks(control);
+           cllm_sweep_count(control, CLLM_CHUNK_NEW) == n_chunks(control) &&
+           !cllm_sweep_owed_by_any(control);
 }

@@ -14,6 +14,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "coordinator/crashes.h"
 #include "shm/slot.h"
@@ -21,11 +22,12 @@
 #define HELLO_NS     (60 * CLLM_NS_PER_S)  /* a starting process says hello within this */
 #define COOLDOWN_NS  (10 * CLLM_NS_PER_MS) /* first cool-down; doubles */
 #define COOLDOWN_MAX (5 * CLLM_NS_PER_S)
-#define SHORT_LIFE_NS \
-    (2 * CLLM_NS_PER_S) /* an end sooner than this lengthens the cool-down */
-#define LEAVE_NS   (5 * CLLM_NS_PER_S) /* one too many leaves within this */
-#define OOM_WORKER 600
-#define OOM_OTHER  300
+/* A life without finished work that ends sooner lengthens the cool-down. */
+#define SHORT_LIFE_NS (2 * CLLM_NS_PER_S)
+#define KILL_MS       30000               /* who does not end within this never does */
+#define LEAVE_NS      (5 * CLLM_NS_PER_S) /* one too many leaves within this */
+#define OOM_WORKER    600
+#define OOM_OTHER     300
 
 static struct cllm_command *command_of(const struct cllm_team *team, uint32_t slot)
 {
@@ -53,9 +55,22 @@ uint32_t cllm_team_saver(const struct cllm_team *team)
     return team->control->header->geometry.n_worker_slots + 1;
 }
 
+static bool usable(const struct cllm_team *team, uint32_t slot)
+{
+    uint32_t state = command_of(team, slot)->state;
+
+    return state != CLLM_SLOT_UNKILLABLE && state != CLLM_SLOT_DISABLED;
+}
+
 bool cllm_team_wanted(const struct cllm_team *team, uint32_t slot)
 {
-    return slot < team->workers || slot >= cllm_team_loader(team);
+    uint32_t before = 0;
+
+    if (!usable(team, slot))
+        return false;
+    for (uint32_t s = 0; s < slot && s < cllm_team_loader(team); s++)
+        before += usable(team, s);
+    return slot >= cllm_team_loader(team) || before < team->workers + team->spares;
 }
 
 bool cllm_team_ready(const struct cllm_team *team, uint32_t slot)
@@ -63,6 +78,44 @@ bool cllm_team_ready(const struct cllm_team *team, uint32_t slot)
     uint32_t state = command_of(team, slot)->state;
 
     return state == CLLM_SLOT_IDLE || state == CLLM_SLOT_BUSY;
+}
+
+bool cllm_team_given_up(const struct cllm_team *team, uint32_t slot)
+{
+    uint32_t state = command_of(team, slot)->state;
+
+    return state == CLLM_SLOT_SUSPECT || state == CLLM_SLOT_STOPPED;
+}
+
+void cllm_team_give_up(struct cllm_team *team, uint32_t slot, enum cllm_slot_state state)
+{
+    CLLM_ASSERT(state == CLLM_SLOT_SUSPECT || state == CLLM_SLOT_STOPPED);
+    enter(team, slot, state);
+}
+
+void cllm_team_trust(struct cllm_team *team, uint32_t slot)
+{
+    enter(team, slot,
+          cllm_slot_outstanding(team->control, slot) > 0 ? CLLM_SLOT_BUSY
+                                                         : CLLM_SLOT_IDLE);
+}
+
+void cllm_team_unkillable(struct cllm_team *team, uint32_t slot)
+{
+    enter(team, slot, CLLM_SLOT_UNKILLABLE);
+}
+
+bool cllm_team_retire(struct cllm_team *team, uint32_t slot)
+{
+    uint32_t others = 0;
+
+    for (uint32_t s = 0; s < cllm_team_loader(team); s++)
+        others += s != slot && !team->retired[s] && usable(team, s);
+    if (others == 0)
+        return false;
+    team->retired[slot] = true;
+    cllm_team_kill(team, slot);
+    return true;
 }
 
 int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
@@ -74,7 +127,8 @@ int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
                                .epoll_fd = epoll_fd,
                                .event_fd = event_fd,
                                .generation_lock = generation_lock,
-                               .workers = workers};
+                               .workers = workers,
+                               .spares = (uint32_t)config->run_spares};
     for (uint32_t i = 0; i < CLLM_LEN(team->process); i++)
         team->process[i].pidfd = -1;
     return cllm_binary_directory(team->binaries, sizeof team->binaries);
@@ -120,10 +174,13 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
     }
     if (rc != 0)
         return rc;
+    cllm_fault(CLLM_FAULT_team_started);
     command->pid = (uint32_t)team->process[slot].pid;
     command->start_ticks = cllm_process_start_ticks(command->pid);
     team->started_ns[slot] = now_ns;
     team->dismissed[slot] = false;
+    team->greeted[slot] = false;
+    team->stopped_ns[slot] = 0;
     if (epoll_ctl(team->epoll_fd, EPOLL_CTL_ADD, team->process[slot].pidfd, &event) != 0)
         return cllm_err(-errno, "cannot watch %s", path);
     enter(team, slot, CLLM_SLOT_STARTING);
@@ -166,6 +223,9 @@ static int greet(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
 
     if (cllm_slot_hello(team->control, slot, &numerics, kernels)) {
         enter(team, slot, CLLM_SLOT_IDLE);
+        cllm_fault(CLLM_FAULT_team_greeted);
+        team->greeted[slot] = true;
+        cllm_health_reset(&team->health[slot], 0, now_ns);
         if (command->deaths == 0 && (slot == 0 || slot >= cllm_team_loader(team)))
             cllm_info("%s %u is ready: %s", cllm_role_name(command->role), slot, kernels);
         else
@@ -276,14 +336,19 @@ int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
                    struct cllm_ending *ending)
 {
     struct cllm_command *command = command_of(team, slot);
-    uint64_t wait_ns = COOLDOWN_NS;
+    uint64_t wait_ns = 0;
+    bool useful =
+        team->greeted[slot] && (command->reported > 0 || slot == cllm_team_loader(team));
 
     (void)epoll_ctl(team->epoll_fd, EPOLL_CTL_DEL, team->process[slot].pidfd, NULL);
+    cllm_fault(CLLM_FAULT_bury_begin);
     cllm_process_reap(&team->process[slot], ending);
+    cllm_fault(CLLM_FAULT_bury_reaped);
     cllm_crashes_keep(team->control, slot, team->binaries, ending);
     write_obituary(team, slot, ending);
     command->pid = 0;
-    command->posted = command->reported; /* what was unanswered is void */
+    cllm_fault(CLLM_FAULT_bury_noted);
+    cllm_slot_void(team->control, slot);
     if (team->leaving || cllm_team_left(team, slot, ending)) {
         enter(team, slot, CLLM_SLOT_EMPTY);
         return 0;
@@ -292,12 +357,17 @@ int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
     (void)atomic_fetch_add_explicit(&team->control->state->deaths, 1,
                                     memory_order_relaxed);
     team->death_ns[team->n_deaths++ % CLLM_TEAM_DEATHS] = now_ns;
-    team->streak[slot] =
-        now_ns - team->started_ns[slot] < SHORT_LIFE_NS ? team->streak[slot] + 1 : 0;
+    if (useful || now_ns - team->started_ns[slot] >= SHORT_LIFE_NS)
+        team->streak[slot] = 0;
+    else
+        team->streak[slot]++;
     for (uint32_t i = 0; i < team->streak[slot] && wait_ns < COOLDOWN_MAX; i++)
-        wait_ns *= 2;
+        wait_ns = wait_ns == 0 ? COOLDOWN_NS : 2 * wait_ns;
     team->due_ns[slot] = now_ns + cllm_min_u64(wait_ns, COOLDOWN_MAX);
-    enter(team, slot, CLLM_SLOT_COOLDOWN);
+    if (!ending->by_signal && ending->code == CLLM_EXIT_USAGE &&
+        slot < cllm_team_loader(team))
+        team->retired[slot] = true; /* it would say the same again */
+    enter(team, slot, team->retired[slot] ? CLLM_SLOT_DISABLED : CLLM_SLOT_COOLDOWN);
     return check_budget(team, now_ns);
 }
 
@@ -316,6 +386,7 @@ void cllm_team_dismiss(struct cllm_team *team, int timeout_ms)
     uint64_t until = cllm_now_ns() + (uint64_t)timeout_ms * CLLM_NS_PER_MS;
     struct cllm_ending ending;
 
+    cllm_fault(CLLM_FAULT_team_leaving);
     team->leaving = true;
     for (uint32_t slot = 0; slot < n_slots(team); slot++) {
         if (team->process[slot].pid == 0)
@@ -334,7 +405,12 @@ void cllm_team_dismiss(struct cllm_team *team, int timeout_ms)
                                 now < until ? (int)((until - now) / CLLM_NS_PER_MS)
                                             : 0)) {
             cllm_process_signal(&team->process[slot], SIGKILL);
-            (void)cllm_process_ended(&team->process[slot], -1);
+            if (!cllm_process_ended(&team->process[slot], KILL_MS)) {
+                cllm_error("%s %u (pid %u) cannot be ended",
+                           cllm_role_name(command_of(team, slot)->role), slot,
+                           command_of(team, slot)->pid);
+                continue;
+            }
         }
         (void)cllm_team_bury(team, slot, cllm_now_ns(), &ending);
     }

@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "coordinator/children.h"
+#include "coordinator/health.h"
 #include "shm/control.h"
 
 #define CLLM_TEAM_DEATHS 1024 /* newest deaths remembered for the restart budget */
@@ -20,14 +21,19 @@ struct cllm_team {
     int epoll_fd;        /* pidfds are added with the slot as data */
     int event_fd;        /* children ring it */
     int generation_lock; /* inherited by every child */
-    uint32_t workers;    /* worker slots [0, workers) are wanted */
+    uint32_t workers;    /* so many may work at once */
+    uint32_t spares;     /* so many more are kept ready */
     bool leaving;        /* start nobody any more */
 
     struct cllm_process process[CLLM_MAX_WORKERS + 2];
     uint64_t started_ns[CLLM_MAX_WORKERS + 2];
-    uint64_t due_ns[CLLM_MAX_WORKERS + 2]; /* COOLDOWN: when to start again */
-    uint32_t streak[CLLM_MAX_WORKERS + 2]; /* short lives in a row */
-    bool dismissed[CLLM_MAX_WORKERS + 2];  /* one too many: asked to leave */
+    uint64_t due_ns[CLLM_MAX_WORKERS + 2];     /* COOLDOWN: when to start again */
+    uint32_t streak[CLLM_MAX_WORKERS + 2];     /* short lives in a row */
+    bool dismissed[CLLM_MAX_WORKERS + 2];      /* one too many: asked to leave */
+    bool greeted[CLLM_MAX_WORKERS + 2];        /* this process has said hello */
+    bool retired[CLLM_MAX_WORKERS + 2];        /* not started again */
+    uint64_t stopped_ns[CLLM_MAX_WORKERS + 2]; /* since when; 0 = it is not */
+    struct cllm_health health[CLLM_MAX_WORKERS + 2];
 
     uint64_t n_deaths;
     uint64_t death_ns[CLLM_TEAM_DEATHS];
@@ -46,6 +52,24 @@ bool cllm_team_wanted(const struct cllm_team *team, uint32_t slot);
 
 /* Said hello and lives: may be given work. */
 bool cllm_team_ready(const struct cllm_team *team, uint32_t slot);
+
+/* Said hello, may not be trusted to go on, and may still report: SUSPECT or STOPPED. */
+bool cllm_team_given_up(const struct cllm_team *team, uint32_t slot);
+
+/* @slot gets nothing more, may still report, and is in @state: SUSPECT or STOPPED. */
+void cllm_team_give_up(struct cllm_team *team, uint32_t slot, enum cllm_slot_state state);
+
+/* It goes on after all. */
+void cllm_team_trust(struct cllm_team *team, uint32_t slot);
+
+/* SIGKILL does not end it: its slot is out of use until it does end. */
+void cllm_team_unkillable(struct cllm_team *team, uint32_t slot);
+
+/*
+ * End @slot's process and never start another there. False when it is the last worker
+ * slot that can be used: then nothing is done.
+ */
+bool cllm_team_retire(struct cllm_team *team, uint32_t slot);
 
 /*
  * Start who is wanted and due, greet who has said hello, end who does not say it. Who is

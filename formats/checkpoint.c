@@ -170,7 +170,7 @@ static bool holds_checkpoints(const char *path)
 {
     struct cllm_checkpoint_list list;
     uint64_t step;
-    bool some = cllm_checkpoint_linked(path, "last", &step);
+    bool some = cllm_checkpoint_linked(path, "last", &step) > 0;
 
     if (cllm_checkpoint_list(path, false, &list) == 0) {
         some = some || list.n > 0;
@@ -188,7 +188,7 @@ static int choose(const char *checkpoints, char dir[CLLM_FILE_PATH_BYTES],
     char name[32];
     int rc;
 
-    if (cllm_checkpoint_linked(checkpoints, "last", &step)) {
+    if (cllm_checkpoint_linked(checkpoints, "last", &step) > 0) {
         cllm_checkpoint_name(name, step, false);
         rc = cllm_file_join(dir, checkpoints, name);
         if (rc == 0)

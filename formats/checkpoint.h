@@ -84,8 +84,14 @@ int cllm_checkpoint_commit(const char *checkpoints, uint64_t step);
 /* Point the link @name ("last", "best") in @checkpoints at @step's directory. */
 int cllm_checkpoint_link(const char *checkpoints, const char *name, uint64_t step);
 
-/* Remove all but the @keep (at least 1) newest checkpoints and those that `best` and
- * `last` point at, and all temporary directories. @removed (may be NULL) counts. */
+/*
+ * Remove all but the @keep (at least 1) newest checkpoints and those that `best` and
+ * `last` point at, and all temporary directories. @removed (may be NULL) counts.
+ *
+ * Those newer than `last` are left alone and not counted: the run was resumed from an
+ * older one, because they do not verify. They are replaced when training comes to their
+ * steps, or pruned when it has passed them.
+ */
 int cllm_checkpoint_prune(const char *checkpoints, uint32_t keep, uint32_t *removed);
 
 /* ---- reading ---- */

@@ -35,6 +35,7 @@ static const struct {
     {CLLM_CHECKPOINT_OPTIMIZER, false},
     {CLLM_CHECKPOINT_RUN, true},
 };
+_Static_assert(CLLM_LEN(files) == CLLM_CHECKPOINT_FILES, "all of them");
 
 /* Write @json (taken over; NULL when memory was out) as @dir/@name. */
 static int put(const char *dir, const char *name, json_t *json)
@@ -53,13 +54,13 @@ static int put(const char *dir, const char *name, json_t *json)
     return rc;
 }
 
-/* Load @dir/@name; @path gets its path for messages. */
+/* Read @dir/@name; @path gets its path for messages. */
 static int get(const char *dir, const char *name, char path[CLLM_FILE_PATH_BYTES],
-               json_t **json)
+               char **text, size_t *bytes)
 {
     int rc = cllm_file_join(path, dir, name);
 
-    return rc < 0 ? rc : cllm_json_load(path, JSON_CAP_BYTES, json);
+    return rc < 0 ? rc : cllm_file_read(path, JSON_CAP_BYTES, text, bytes);
 }
 
 /* ---- config.json ---- */
@@ -141,6 +142,11 @@ static int parse_config(const json_t *json, const char *path,
         rc = cllm_json_get_bool(json, path, "tie_word_embeddings", &tied);
     if (rc < 0)
         return rc;
+    if (info->norm_epsilon <= 0 || info->init_range <= 0)
+        return cllm_err(CLLM_EDATA,
+                        "%s: \"layer_norm_epsilon\", \"initializer_range\": expected "
+                        "numbers above 0, found %g and %g",
+                        path, info->norm_epsilon, info->init_range);
     if (!tied)
         return cllm_err(CLLM_EDATA, "%s: \"tie_word_embeddings\": expected true", path);
     if (info->width % info->heads != 0)
@@ -155,15 +161,28 @@ static int parse_config(const json_t *json, const char *path,
     return rc;
 }
 
+int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *name,
+                                 struct cllm_checkpoint_info *info)
+{
+    json_t *json = NULL;
+    int rc = cllm_json_parse(text, bytes, name, &json);
+
+    if (rc == 0)
+        rc = parse_config(json, name, info);
+    json_decref(json);
+    return rc;
+}
+
 int cllm_checkpoint_read_config(const char *dir, struct cllm_checkpoint_info *info)
 {
     char path[CLLM_FILE_PATH_BYTES];
-    json_t *json = NULL;
-    int rc = get(dir, CLLM_CHECKPOINT_CONFIG, path, &json);
+    char *text = NULL;
+    size_t bytes = 0;
+    int rc = get(dir, CLLM_CHECKPOINT_CONFIG, path, &text, &bytes);
 
     if (rc == 0)
-        rc = parse_config(json, path, info);
-    json_decref(json);
+        rc = cllm_checkpoint_parse_config(text, bytes, path, info);
+    free(text);
     return rc;
 }
 
@@ -273,6 +292,9 @@ static int parse_run(const json_t *json, const char *path,
         if (rc == 0)
             memcpy(hashes[i].out, text, strlen(text) + 1);
     }
+    if (rc == 0 && info->step > CLLM_CHECKPOINT_STEP_MAX)
+        rc = cllm_err(CLLM_EDATA, "%s: \"step\": expected 0 to %llu, found %" PRIu64,
+                      path, (unsigned long long)CLLM_CHECKPOINT_STEP_MAX, info->step);
     if (rc == 0)
         rc = parse_loss(json, path, "train_loss", &info->train_loss);
     if (rc == 0)
@@ -282,15 +304,28 @@ static int parse_run(const json_t *json, const char *path,
     return rc;
 }
 
+int cllm_checkpoint_parse_run(const char *text, size_t bytes, const char *name,
+                              struct cllm_checkpoint_info *info)
+{
+    json_t *json = NULL;
+    int rc = cllm_json_parse(text, bytes, name, &json);
+
+    if (rc == 0)
+        rc = parse_run(json, name, info);
+    json_decref(json);
+    return rc;
+}
+
 int cllm_checkpoint_read_run(const char *dir, struct cllm_checkpoint_info *info)
 {
     char path[CLLM_FILE_PATH_BYTES];
-    json_t *json = NULL;
-    int rc = get(dir, CLLM_CHECKPOINT_RUN, path, &json);
+    char *text = NULL;
+    size_t bytes = 0;
+    int rc = get(dir, CLLM_CHECKPOINT_RUN, path, &text, &bytes);
 
     if (rc == 0)
-        rc = parse_run(json, path, info);
-    json_decref(json);
+        rc = cllm_checkpoint_parse_run(text, bytes, path, info);
+    free(text);
     return rc;
 }
 
@@ -322,38 +357,29 @@ int cllm_checkpoint_write_manifest(const char *dir)
                          "files", list));
 }
 
-/* File number @i against its entry in @list. */
-static int check_file(const char *dir, const char *where, const json_t *list, size_t i,
-                      bool deep)
+/* File number @i against what the manifest says of it. */
+static int check_file(const char *dir, const struct cllm_checkpoint_file *listed,
+                      size_t i, bool deep)
 {
     char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
-    const char *sha256 = "";
-    json_t *entry = NULL;
-    uint64_t bytes = 0;
     struct stat st;
-    int rc = cllm_json_get_object(list, where, files[i].name, &entry);
+    int rc = cllm_file_join(path, dir, files[i].name);
 
-    if (rc == 0)
-        rc = cllm_json_get_u64(entry, where, "bytes", &bytes);
-    if (rc == 0)
-        rc = cllm_json_get_text(entry, where, "sha256", &sha256);
-    if (rc == 0)
-        rc = cllm_file_join(path, dir, files[i].name);
     if (rc < 0)
         return rc;
     if (lstat(path, &st) != 0)
         return cllm_err(errno == ENOENT ? CLLM_EDATA : -errno, "%s is missing", path);
     if (!S_ISREG(st.st_mode))
         return cllm_err(CLLM_EDATA, "%s is not a regular file", path);
-    if ((uint64_t)st.st_size != bytes)
+    if ((uint64_t)st.st_size != listed->bytes)
         return cllm_err(CLLM_EDATA, "%s: expected %" PRIu64 " bytes, found %lld", path,
-                        bytes, (long long)st.st_size);
+                        listed->bytes, (long long)st.st_size);
     if (!deep && !files[i].small)
         return 0;
     rc = cllm_sha256_file(path, hex, NULL);
-    if (rc == 0 && strcmp(hex, sha256) != 0) {
+    if (rc == 0 && strcmp(hex, listed->sha256) != 0) {
         rc = cllm_err(CLLM_EDATA, "%s: its SHA-256 is not that of the manifest", path);
-        cllm_err_detail("expected %.64s, found %s", sha256, hex);
+        cllm_err_detail("expected %s, found %s", listed->sha256, hex);
     }
     return rc;
 }
@@ -372,40 +398,68 @@ static int check_canonical(const char *path, const char *text, size_t bytes,
     return same ? 0 : cllm_err(CLLM_EDATA, "%s is not as it was written", path);
 }
 
-int cllm_checkpoint_check_manifest(const char *dir, bool deep)
+/* Entry number @i of @list. */
+static int parse_file(const json_t *list, const char *where, size_t i,
+                      struct cllm_checkpoint_file *out)
 {
-    char path[CLLM_FILE_PATH_BYTES];
+    const char *sha256 = "";
+    json_t *entry = NULL;
+    int rc = cllm_json_get_object(list, where, files[i].name, &entry);
+
+    if (rc == 0)
+        rc = cllm_json_get_u64(entry, where, "bytes", &out->bytes);
+    if (rc == 0)
+        rc = cllm_json_get_text(entry, where, "sha256", &sha256);
+    if (rc == 0 && (strlen(sha256) != sizeof out->sha256 - 1 || !is_hex(sha256)))
+        rc = cllm_err(CLLM_EDATA, "%s: %s: expected the 64 digits of a SHA-256", where,
+                      files[i].name);
+    if (rc == 0)
+        memcpy(out->sha256, sha256, sizeof out->sha256);
+    return rc;
+}
+
+int cllm_checkpoint_parse_manifest(const char *text, size_t bytes, const char *name,
+                                   struct cllm_checkpoint_file out[CLLM_CHECKPOINT_FILES])
+{
     char where[CLLM_FILE_PATH_BYTES + 16];
     json_t *json = NULL;
     json_t *list = NULL;
-    char *text = NULL;
-    size_t bytes = 0;
-    int rc = cllm_file_join(path, dir, CLLM_CHECKPOINT_MANIFEST);
+    int rc = cllm_json_parse(text, bytes, name, &json);
 
     if (rc == 0)
-        rc = cllm_file_read(path, JSON_CAP_BYTES, &text, &bytes);
+        rc = check_canonical(name, text, bytes, json);
+    if (rc == 0)
+        rc = expect_format(json, name, FILES_FORMAT);
+    if (rc == 0)
+        rc = cllm_json_get_object(json, name, "files", &list);
+    if (rc == 0 &&
+        (json_object_size(json) != 3 || json_object_size(list) != CLLM_LEN(files)))
+        rc = cllm_err(CLLM_EDATA, "%s: it lists more or less than a checkpoint's files",
+                      name);
+    (void)snprintf(where, sizeof where, "%s: files", name);
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(files); i++)
+        rc = parse_file(list, where, i, &out[i]);
+    json_decref(json);
+    return rc;
+}
+
+int cllm_checkpoint_check_manifest(const char *dir, bool deep)
+{
+    struct cllm_checkpoint_file listed[CLLM_CHECKPOINT_FILES];
+    char path[CLLM_FILE_PATH_BYTES];
+    char *text = NULL;
+    size_t bytes = 0;
+    int rc = get(dir, CLLM_CHECKPOINT_MANIFEST, path, &text, &bytes);
+
     if (rc == -ENOENT) {
         rc = cllm_err(CLLM_EDATA, "%s is missing", path);
         cllm_err_hint(
             "it is written last: the checkpoint was not finished, or it is none");
     }
-    if (rc == 0 && text != NULL) {
-        rc = cllm_json_parse(text, bytes, path, &json);
-        if (rc == 0)
-            rc = check_canonical(path, text, bytes, json);
-    }
     if (rc == 0)
-        rc = expect_format(json, path, FILES_FORMAT);
-    if (rc == 0)
-        rc = cllm_json_get_object(json, path, "files", &list);
-    if (rc == 0 &&
-        (json_object_size(json) != 3 || json_object_size(list) != CLLM_LEN(files)))
-        rc = cllm_err(CLLM_EDATA, "%s: it lists more or less than a checkpoint's files",
-                      path);
-    (void)snprintf(where, sizeof where, "%s: files", path);
+        rc = cllm_checkpoint_parse_manifest(text, bytes, path, listed);
     for (size_t i = 0; rc == 0 && i < CLLM_LEN(files); i++)
-        rc = check_file(dir, where, list, i, deep);
-    json_decref(json);
+        rc = check_file(dir, &listed[i], i, deep);
     free(text);
     return rc;
 }

@@ -7,6 +7,15 @@
 
 #include "base/base.h"
 #include "formats/checkpoint.h"
+#include "formats/sha256.h"
+
+#define CLLM_CHECKPOINT_FILES 4 /* that the manifest lists */
+
+/* What the manifest says of a file. */
+struct cllm_checkpoint_file {
+    uint64_t bytes;
+    char sha256[CLLM_SHA256_HEX_BYTES];
+};
 
 /* Read and check @dir's config.json into the model fields of @info. Returns 0, CLLM_EDATA
  * or a negative errno with text. */
@@ -14,6 +23,18 @@ int cllm_checkpoint_read_config(const char *dir, struct cllm_checkpoint_info *in
 
 /* The same of run.json and the other fields. */
 int cllm_checkpoint_read_run(const char *dir, struct cllm_checkpoint_info *info);
+
+/* What the functions above do with the @bytes of a file's text; @name is for messages. */
+int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *name,
+                                 struct cllm_checkpoint_info *info);
+int cllm_checkpoint_parse_run(const char *text, size_t bytes, const char *name,
+                              struct cllm_checkpoint_info *info);
+
+/* The text of a manifest.json, into config, model, optimizer and run. Refused unless it
+ * is the very text that these values make. Returns 0, CLLM_EDATA or -ENOMEM with text. */
+int cllm_checkpoint_parse_manifest(
+    const char *text, size_t bytes, const char *name,
+    struct cllm_checkpoint_file out[CLLM_CHECKPOINT_FILES]);
 
 /* Hold @dir's files against its manifest.json: form, names, sizes, SHA-256 of the two
  * small files and, with @deep, of the tensors. */

@@ -82,15 +82,18 @@ int cllm_checkpoint_list(const char *checkpoints, bool temp,
     return rc;
 }
 
-bool cllm_checkpoint_linked(const char *checkpoints, const char *name, uint64_t *step)
+int cllm_checkpoint_linked(const char *checkpoints, const char *name, uint64_t *step)
 {
     char link[CLLM_FILE_PATH_BYTES], target[32];
+    int rc = cllm_file_join(link, checkpoints, name);
 
-    if (cllm_file_join(link, checkpoints, name) < 0)
-        return false;
+    if (rc < 0)
+        return rc;
     ssize_t n = readlink(link, target, sizeof target - 1);
+    if (n < 0 && (errno == ENOENT || errno == EINVAL)) /* EINVAL: it is no link */
+        return 0;
     if (n < 0)
-        return false;
+        return cllm_err(-errno, "cannot read the link %s", link);
     target[n] = '\0';
-    return cllm_checkpoint_parse_name(target, false, step);
+    return cllm_checkpoint_parse_name(target, false, step) ? 1 : 0;
 }

@@ -20,8 +20,8 @@ int cllm_checkpoint_list(const char *checkpoints, bool temp,
 /* Is @name that of a checkpoint (@temp: of a temporary one)? Its step into @step. */
 bool cllm_checkpoint_parse_name(const char *name, bool temp, uint64_t *step);
 
-/* The step that link @name in @checkpoints points at. False: no such link, or it points
- * elsewhere. */
-bool cllm_checkpoint_linked(const char *checkpoints, const char *name, uint64_t *step);
+/* The step that link @name in @checkpoints points at. Returns 1; 0: no such link, or it
+ * points elsewhere; a negative errno with text: it cannot be read. */
+int cllm_checkpoint_linked(const char *checkpoints, const char *name, uint64_t *step);
 
 #endif /* CLLM_FORMATS_CHECKPOINT_LIST_H */

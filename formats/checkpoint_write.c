@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fault.h"
 #include "formats/checkpoint_list.h"
 
 int cllm_checkpoint_begin(const char *checkpoints, uint64_t step,
@@ -42,11 +43,16 @@ int cllm_checkpoint_create(const char *temp, const char *name,
 
     if (rc < 0)
         return rc;
+    rc = cllm_fault_error(CLLM_FAULT_checkpoint_create);
+    if (rc != 0)
+        return cllm_err(rc, "cannot create %s", path);
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0)
         return cllm_err(-errno, "cannot create %s", path);
     do {
-        rc = posix_fallocate(fd, 0, (off_t)plan->file_bytes);
+        rc = -cllm_fault_error(CLLM_FAULT_checkpoint_reserve);
+        if (rc == 0)
+            rc = posix_fallocate(fd, 0, (off_t)plan->file_bytes);
     } while (rc == EINTR);
     if (rc != 0) {
         rc = cllm_err(-rc, "cannot reserve room for %s", path);
@@ -67,19 +73,24 @@ int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info
 {
     int rc = cllm_checkpoint_write_config(temp, info);
 
+    cllm_fault(CLLM_FAULT_checkpoint_config);
     if (rc == 0)
         rc = cllm_checkpoint_write_run(temp, info);
     if (rc == 0)
         rc = cllm_checkpoint_write_manifest(temp);
+    cllm_fault(CLLM_FAULT_checkpoint_manifest);
     return rc == 0 ? cllm_file_sync_dir(temp) : rc;
 }
 
 /* @final exists: let it change places with @temp, then remove what it was. */
 static int exchange(const char *temp, const char *final)
 {
-    int rc = 0;
+    int rc = cllm_fault_error(CLLM_FAULT_checkpoint_exchange);
 
+    if (rc != 0)
+        return cllm_err(rc, "cannot exchange %s and %s", temp, final);
     if (renameat2(AT_FDCWD, temp, AT_FDCWD, final, RENAME_EXCHANGE) == 0) {
+        cllm_fault(CLLM_FAULT_checkpoint_swapped);
         rc = cllm_file_sync_parent(final);
         return rc < 0 ? rc : cllm_file_remove_tree(temp);
     }
@@ -106,6 +117,7 @@ int cllm_checkpoint_commit(const char *checkpoints, uint64_t step)
         rc = cllm_checkpoint_verify(temp, false, NULL);
     if (rc < 0)
         return rc;
+    cllm_fault(CLLM_FAULT_checkpoint_commit);
     if (lstat(final, &st) == 0)
         return exchange(temp, final);
     return cllm_file_rename(temp, final);
@@ -131,6 +143,7 @@ static int remove_step(const char *checkpoints, uint64_t step)
     cllm_checkpoint_name(name, step, false);
     if (rc == 0)
         rc = cllm_file_join(path, checkpoints, name);
+    cllm_fault(CLLM_FAULT_checkpoint_retire);
     if (rc == 0)
         rc = cllm_file_rename(path, temp);
     return rc < 0 ? rc : cllm_file_remove_tree(temp);
@@ -161,15 +174,19 @@ int cllm_checkpoint_prune(const char *checkpoints, uint32_t keep, uint32_t *remo
     uint32_t n = 0;
 
     CLLM_ASSERT(keep > 0);
-    bool has_best = cllm_checkpoint_linked(checkpoints, "best", &best);
-    bool has_last = cllm_checkpoint_linked(checkpoints, "last", &last);
-    int rc = remove_temps(checkpoints);
+    /* A link that cannot be read protects something: then nothing goes. */
+    int has_best = cllm_checkpoint_linked(checkpoints, "best", &best);
+    int has_last =
+        has_best < 0 ? has_best : cllm_checkpoint_linked(checkpoints, "last", &last);
+    int rc = has_last < 0 ? has_last : remove_temps(checkpoints);
     if (rc < 0)
         return rc;
     rc = cllm_checkpoint_list(checkpoints, false, &list);
-    for (uint32_t i = keep; rc == 0 && i < list.n; i++) {
+    for (uint32_t i = 0, kept = 0; rc == 0 && i < list.n; i++) {
         uint64_t step = list.step[i];
-        if ((has_best && step == best) || (has_last && step == last))
+        if (has_last > 0 && step > last) /* of a future that was given up */
+            continue;
+        if (kept++ < keep || (has_best > 0 && step == best))
             continue;
         rc = remove_step(checkpoints, step);
         n++;

@@ -214,36 +214,48 @@ static bool parse_number(const char **at, const char *end, uint64_t *out)
     return true;
 }
 
-/* One line of a manifest, without its newline. */
-static int add_line(struct cllm_dataset *dataset, const char *line, size_t len,
-                    uint32_t number)
+int cllm_dataset_parse_line(struct cllm_dataset_line *out, const char **text,
+                            const char *end, uint32_t number)
 {
-    char path[PATH_MAX];
-    const char *end = line + len;
-    const char *tab = memchr(line, '\t', len);
-    const char *at = tab;
-    uint64_t tokens, token_bytes, file_bytes;
+    const char *line = *text;
+    const char *newline = memchr(line, '\n', (size_t)(end - line));
 
-    if (tab == NULL || tab == line || line[0] != '/' || tab - line >= PATH_MAX ||
-        !parse_number(&at, end, &tokens) || !parse_number(&at, end, &token_bytes) ||
-        !parse_number(&at, end, &file_bytes) || at != end)
+    if (newline == NULL)
+        return cllm_err(CLLM_EDATA, "manifest of the data: line %u: it has no end",
+                        number);
+    const char *tab = memchr(line, '\t', (size_t)(newline - line));
+    const char *at = tab;
+    if (tab == NULL || tab == line || line[0] != '/' ||
+        (size_t)(tab - line) >= sizeof out->path ||
+        memchr(line, '\0', (size_t)(tab - line)) != NULL ||
+        !parse_number(&at, newline, &out->n_tokens) ||
+        !parse_number(&at, newline, &out->token_bytes) ||
+        !parse_number(&at, newline, &out->file_bytes) || at != newline)
         return cllm_err(CLLM_EDATA,
                         "manifest of the data: line %u: expected PATH, tokens, "
                         "bytes of a token, bytes of the file",
                         number);
-    memcpy(path, line, (size_t)(tab - line));
-    path[tab - line] = '\0';
-    int rc = add_shard(dataset, path);
+    memcpy(out->path, line, (size_t)(tab - line));
+    out->path[tab - line] = '\0';
+    *text = newline + 1;
+    return 0;
+}
+
+/* Open the shard of one line, and hold it against what the line says. */
+static int add_line(struct cllm_dataset *dataset, const struct cllm_dataset_line *line)
+{
+    int rc = add_shard(dataset, line->path);
+
     if (rc < 0)
         return rc;
     const struct cllm_shard *shard = &dataset->shard[dataset->n_shards - 1];
-    if (shard->n_tokens == tokens && shard->token_bytes == token_bytes &&
-        shard->file_bytes == file_bytes)
+    if (shard->n_tokens == line->n_tokens && shard->token_bytes == line->token_bytes &&
+        shard->file_bytes == line->file_bytes)
         return 0;
-    rc = cllm_err(CLLM_EDATA, "%s has changed since the run began", path);
-    cllm_err_detail("expected %" PRIu64 " tokens of %" PRIu64 " bytes, found %" PRIu64
-                    " of %u",
-                    tokens, token_bytes, shard->n_tokens, shard->token_bytes);
+    rc = cllm_err(CLLM_EDATA, "%s has changed since the run began", line->path);
+    cllm_err_detail(
+        "expected %" PRIu64 " tokens of %" PRIu64 " bytes, found %" PRIu64 " of %u",
+        line->n_tokens, line->token_bytes, shard->n_tokens, shard->token_bytes);
     return rc;
 }
 
@@ -251,19 +263,15 @@ int cllm_dataset_from_manifest(struct cllm_dataset *dataset, const char *text,
                                size_t bytes, uint32_t window_tokens)
 {
     const char *end = text + bytes;
+    struct cllm_dataset_line line;
     uint32_t number = 0;
     int rc = 0;
 
     memset(dataset, 0, sizeof *dataset);
-    for (const char *line = text; rc == 0 && line < end;) {
-        const char *newline = memchr(line, '\n', (size_t)(end - line));
-        if (newline == NULL) {
-            rc = cllm_err(CLLM_EDATA, "manifest of the data: line %u: it has no end",
-                          number + 1);
-            break;
-        }
-        rc = add_line(dataset, line, (size_t)(newline - line), ++number);
-        line = newline + 1;
+    while (rc == 0 && text < end) {
+        rc = cllm_dataset_parse_line(&line, &text, end, ++number);
+        if (rc == 0)
+            rc = add_line(dataset, &line);
     }
     if (rc == 0)
         rc = count_windows(dataset, window_tokens);

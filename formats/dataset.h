@@ -14,9 +14,10 @@
 #ifndef CLLM_FORMATS_DATASET_H
 #define CLLM_FORMATS_DATASET_H
 
-#include "formats/shard.h"
+#include <limits.h>
 
 #include "base/base.h"
+#include "formats/shard.h"
 
 struct cllm_dataset {
     uint32_t n_shards;
@@ -48,6 +49,17 @@ int cllm_dataset_check_tokens(const struct cllm_dataset *dataset, uint32_t vocab
 /* The manifest; heap, the caller frees. @bytes (may be NULL) excludes the NUL. NULL when
  * memory is out. */
 char *cllm_dataset_manifest(const struct cllm_dataset *dataset, size_t *bytes);
+
+/* One line of a manifest. */
+struct cllm_dataset_line {
+    char path[PATH_MAX]; /* absolute */
+    uint64_t n_tokens, token_bytes, file_bytes;
+};
+
+/* Read line @number (for messages, from 1) at *@text (not @end), and move *@text behind
+ * it. Returns 0, or CLLM_EDATA with text. */
+int cllm_dataset_parse_line(struct cllm_dataset_line *out, const char **text,
+                            const char *end, uint32_t number);
 
 /* Open the shards of a manifest of @bytes bytes. A shard whose sizes are not those of its
  * line is CLLM_EDATA with expected and found. */

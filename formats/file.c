@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fault.h"
 
 #define REMOVE_DEPTH_MAX 32
 
@@ -41,11 +42,12 @@ static int temp_name(char out[CLLM_FILE_PATH_BYTES], const char *path)
 static int make_dir(const char *path)
 {
     struct stat st;
+    int rc = cllm_fault_error(CLLM_FAULT_file_mkdir);
 
-    if (mkdir(path, 0777) == 0)
+    if (rc == 0 && mkdir(path, 0777) == 0)
         return cllm_file_sync_parent(path);
-    if (errno != EEXIST)
-        return cllm_err(-errno, "cannot make the directory %s", path);
+    if (rc != 0 || errno != EEXIST)
+        return cllm_err(rc != 0 ? rc : -errno, "cannot make the directory %s", path);
     if (stat(path, &st) != 0)
         return cllm_err(-errno, "cannot make the directory %s", path);
     if (!S_ISDIR(st.st_mode))
@@ -79,11 +81,15 @@ int cllm_file_write_all(int fd, const void *data, size_t bytes, const char *path
     const char *from = data;
 
     while (bytes > 0) {
-        ssize_t n = write(fd, from, bytes);
-        if (n < 0 && errno == EINTR)
+        size_t part = bytes;
+        int rc = cllm_fault_io(CLLM_FAULT_file_write, &part);
+        ssize_t n = rc == 0 ? write(fd, from, part) : -1;
+        if (n < 0 && rc == 0)
+            rc = -errno;
+        if (rc == -EINTR)
             continue;
-        if (n < 0)
-            return cllm_err(-errno, "cannot write %s", path);
+        if (rc != 0)
+            return cllm_err(rc, "cannot write %s", path);
         from += n;
         bytes -= (size_t)n;
     }
@@ -96,11 +102,15 @@ int cllm_file_pwrite_all(int fd, const void *data, size_t bytes, uint64_t off,
     const char *from = data;
 
     while (bytes > 0) {
-        ssize_t n = pwrite(fd, from, bytes, (off_t)off);
-        if (n < 0 && errno == EINTR)
+        size_t part = bytes;
+        int rc = cllm_fault_io(CLLM_FAULT_file_pwrite, &part);
+        ssize_t n = rc == 0 ? pwrite(fd, from, part, (off_t)off) : -1;
+        if (n < 0 && rc == 0)
+            rc = -errno;
+        if (rc == -EINTR)
             continue;
-        if (n < 0) {
-            int rc = cllm_err(-errno, "cannot write %s", path);
+        if (rc != 0) {
+            rc = cllm_err(rc, "cannot write %s", path);
             cllm_err_detail("%zu bytes at offset %llu", bytes, (unsigned long long)off);
             return rc;
         }
@@ -118,12 +128,16 @@ int cllm_file_pread_all(int fd, void *data, size_t bytes, uint64_t off, const ch
     size_t wanted = bytes;
 
     while (bytes > 0) {
-        ssize_t n = pread(fd, to, bytes, (off_t)off);
-        if (n < 0 && errno == EINTR)
+        size_t part = bytes;
+        int rc = cllm_fault_io(CLLM_FAULT_file_pread, &part);
+        ssize_t n = rc == 0 ? pread(fd, to, part, (off_t)off) : -1;
+        if (n < 0 && rc == 0)
+            rc = -errno;
+        if (rc == -EINTR)
             continue;
         if (n <= 0) {
-            int rc = n < 0 ? cllm_err(-errno, "cannot read %s", path)
-                           : cllm_err(CLLM_EDATA, "%s ends too soon", path);
+            rc = rc != 0 ? cllm_err(rc, "cannot read %s", path)
+                         : cllm_err(CLLM_EDATA, "%s ends too soon", path);
             cllm_err_detail("%zu bytes at offset %llu: expected %zu, found %zu", wanted,
                             (unsigned long long)start, wanted, wanted - bytes);
             return rc;
@@ -147,13 +161,16 @@ static int read_to_end(int fd, const char *path, size_t cap, size_t guess, char 
     if (buffer == NULL)
         return cllm_err(-ENOMEM, "cannot read %s", path);
     for (;;) {
-        ssize_t n = read(fd, buffer + used, room - used);
-        if (n < 0 && errno == EINTR)
+        size_t part = room - used;
+        int rc = cllm_fault_io(CLLM_FAULT_file_read, &part);
+        ssize_t n = rc == 0 ? read(fd, buffer + used, part) : -1;
+        if (n < 0 && rc == 0)
+            rc = -errno;
+        if (rc == -EINTR)
             continue;
-        if (n < 0) {
-            int rc = cllm_err(-errno, "cannot read %s", path);
+        if (rc != 0) {
             free(buffer);
-            return rc;
+            return cllm_err(rc, "cannot read %s", path);
         }
         if (n == 0)
             break;
@@ -207,15 +224,18 @@ int cllm_file_read(const char *path, size_t cap, char **out, size_t *bytes)
 
 int cllm_file_sync_dir(const char *path)
 {
-    int rc = 0;
+    int rc;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
         return cllm_err(-errno, "cannot open the directory %s", path);
     /* Some file systems cannot fsync directories and say EINVAL: nothing more can be done
      * there. */
-    if (fsync(fd) != 0 && errno != EINVAL)
-        rc = cllm_err(-errno, "cannot fsync the directory %s", path);
+    rc = cllm_fault_error(CLLM_FAULT_file_sync_dir);
+    if (rc == 0 && fsync(fd) != 0 && errno != EINVAL)
+        rc = -errno;
+    if (rc != 0)
+        rc = cllm_err(rc, "cannot fsync the directory %s", path);
     (void)close(fd);
     return rc;
 }
@@ -239,6 +259,15 @@ int cllm_file_sync_parent(const char *path)
     return cllm_file_sync_dir(parent);
 }
 
+static int sync_file(int fd, const char *path)
+{
+    int rc = cllm_fault_error(CLLM_FAULT_file_fsync);
+
+    if (rc == 0 && fsync(fd) != 0)
+        rc = -errno;
+    return rc == 0 ? 0 : cllm_err(rc, "cannot fsync %s", path);
+}
+
 int cllm_file_replace(const char *path, const void *data, size_t bytes)
 {
     char temp[CLLM_FILE_PATH_BYTES];
@@ -246,12 +275,15 @@ int cllm_file_replace(const char *path, const void *data, size_t bytes)
 
     if (rc < 0)
         return rc;
+    rc = cllm_fault_error(CLLM_FAULT_file_create);
+    if (rc != 0)
+        return cllm_err(rc, "cannot create %s", temp);
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0)
         return cllm_err(-errno, "cannot create %s", temp);
     rc = cllm_file_write_all(fd, data, bytes, temp);
-    if (rc == 0 && fsync(fd) != 0)
-        rc = cllm_err(-errno, "cannot fsync %s", temp);
+    if (rc == 0)
+        rc = sync_file(fd, temp);
     if (close(fd) != 0 && rc == 0)
         rc = cllm_err(-errno, "cannot close %s", temp);
     if (rc == 0)
@@ -262,8 +294,13 @@ int cllm_file_replace(const char *path, const void *data, size_t bytes)
 
 int cllm_file_rename(const char *from, const char *to)
 {
-    if (rename(from, to) != 0)
-        return cllm_err(-errno, "cannot rename %s to %s", from, to);
+    int rc = cllm_fault_error(CLLM_FAULT_file_rename);
+
+    if (rc == 0 && rename(from, to) != 0)
+        rc = -errno;
+    if (rc != 0)
+        return cllm_err(rc, "cannot rename %s to %s", from, to);
+    cllm_fault(CLLM_FAULT_file_renamed);
     return cllm_file_sync_parent(to);
 }
 
@@ -279,8 +316,11 @@ int cllm_file_symlink(const char *target, const char *link)
         return cllm_err(-EEXIST, "cannot make the link %s", link);
     if (unlink(temp) != 0 && errno != ENOENT)
         return cllm_err(-errno, "cannot remove %s", temp);
-    if (symlink(target, temp) != 0)
-        return cllm_err(-errno, "cannot make the link %s", temp);
+    rc = cllm_fault_error(CLLM_FAULT_file_symlink);
+    if (rc == 0 && symlink(target, temp) != 0)
+        rc = -errno;
+    if (rc != 0)
+        return cllm_err(rc, "cannot make the link %s", temp);
     return cllm_file_rename(temp, link);
 }
 
@@ -298,9 +338,10 @@ static int remove_entry(int fd, const char *name, const char *path, int depth)
     if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
         return cllm_err(-EINVAL, "cannot remove %s in %s, it is no regular file", name,
                         path);
-    if (unlinkat(fd, name, 0) != 0)
-        return cllm_err(-errno, "cannot remove %s in %s", name, path);
-    return 0;
+    int rc = cllm_fault_error(CLLM_FAULT_file_unlink);
+    if (rc == 0 && unlinkat(fd, name, 0) != 0)
+        rc = -errno;
+    return rc == 0 ? 0 : cllm_err(rc, "cannot remove %s in %s", name, path);
 }
 
 /* Remove directory @name of @parent_fd with all that is in it. */
@@ -327,9 +368,12 @@ static int remove_entries(int parent_fd, const char *name, const char *path, int
     if (rc == 0 && errno != 0)
         rc = cllm_err(-errno, "cannot read the directory %s in %s", name, path);
     (void)closedir(dir);
+    if (rc != 0)
+        return rc;
+    rc = cllm_fault_error(CLLM_FAULT_file_rmdir);
     if (rc == 0 && unlinkat(parent_fd, name, AT_REMOVEDIR) != 0)
-        rc = cllm_err(-errno, "cannot remove the directory %s in %s", name, path);
-    return rc;
+        rc = -errno;
+    return rc == 0 ? 0 : cllm_err(rc, "cannot remove the directory %s in %s", name, path);
 }
 
 int cllm_file_remove_tree(const char *path)

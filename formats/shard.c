@@ -131,6 +131,28 @@ static int check_header(struct cllm_shard *shard, const char *path, const uint8_
     return rc;
 }
 
+int cllm_shard_parse(struct cllm_shard *shard, const void *header, uint64_t file_bytes,
+                     const char *name)
+{
+    size_t n = (size_t)cllm_min_u64(file_bytes, CLLM_SHARD_HEADER_BYTES);
+    uint32_t magic = n >= 4 ? le32(header) : 0;
+    int rc;
+
+    shard->file_bytes = file_bytes;
+    if (magic == CLLM_SHARD_MAGIC_U16 || magic == CLLM_SHARD_MAGIC_U32) {
+        if (n == CLLM_SHARD_HEADER_BYTES)
+            return check_header(shard, name, header);
+        rc = cllm_err(CLLM_EDATA, "%s is truncated", name);
+        cllm_err_detail("header: expected %d bytes, found %zu", CLLM_SHARD_HEADER_BYTES,
+                        n);
+        cllm_err_hint("copy the file again, or make it again with cllm-prep");
+        return rc;
+    }
+    if (n == 0)
+        return cllm_err(CLLM_EDATA, "%s is empty, not a token shard", name);
+    return refuse_magic(name, header, n);
+}
+
 /* Everything after open(2). */
 static int check_file(struct cllm_shard *shard, const char *path)
 {
@@ -146,24 +168,10 @@ static int check_file(struct cllm_shard *shard, const char *path)
             cllm_err_hint("to take all shards in it, write %s/*.bin", path);
         return rc;
     }
-    shard->file_bytes = (uint64_t)st.st_size;
-    size_t n = (size_t)cllm_min_u64(shard->file_bytes, sizeof header);
-    rc = cllm_file_pread_all(shard->fd, header, n, 0, path);
-    if (rc < 0)
-        return rc;
-    if (n >= 4 &&
-        (le32(header) == CLLM_SHARD_MAGIC_U16 || le32(header) == CLLM_SHARD_MAGIC_U32)) {
-        if (n == sizeof header)
-            return check_header(shard, path, header);
-        rc = cllm_err(CLLM_EDATA, "%s is truncated", path);
-        cllm_err_detail("header: expected %d bytes, found %zu", CLLM_SHARD_HEADER_BYTES,
-                        n);
-        cllm_err_hint("copy the file again, or make it again with cllm-prep");
-        return rc;
-    }
-    if (n == 0)
-        return cllm_err(CLLM_EDATA, "%s is empty, not a token shard", path);
-    return refuse_magic(path, header, n);
+    uint64_t file_bytes = (uint64_t)st.st_size;
+    rc = cllm_file_pread_all(shard->fd, header,
+                             (size_t)cllm_min_u64(file_bytes, sizeof header), 0, path);
+    return rc < 0 ? rc : cllm_shard_parse(shard, header, file_bytes, path);
 }
 
 int cllm_shard_open(struct cllm_shard *shard, const char *path)
@@ -242,16 +250,15 @@ static int refuse_token(const struct cllm_shard *shard, uint64_t index, uint32_t
 int cllm_shard_check_tokens(const struct cllm_shard *shard, uint32_t vocab,
                             uint64_t limit)
 {
-    uint64_t n_tokens = shard->n_tokens;
-    uint64_t block = SCAN_BLOCK_BYTES / shard->token_bytes;
+    uint64_t n_tokens =
+        limit > 0 ? cllm_min_u64(shard->n_tokens, limit) : shard->n_tokens;
+    uint64_t block = cllm_min_u64(SCAN_BLOCK_BYTES / shard->token_bytes, shard->n_tokens);
     int rc = 0;
 
     CLLM_ASSERT(vocab > 0);
-    if (limit > 0)
-        n_tokens = cllm_min_u64(n_tokens, limit);
     if (shard->token_bytes == 2 && vocab > UINT16_MAX)
         return 0; /* whatever is in there fits */
-    uint8_t *raw = malloc(SCAN_BLOCK_BYTES);
+    uint8_t *raw = malloc((size_t)(block * shard->token_bytes));
     if (raw == NULL)
         return cllm_err(-ENOMEM, "cannot check the tokens of %s", shard->path);
     for (uint64_t done = 0; rc == 0 && done < n_tokens; done += block) {

@@ -33,6 +33,12 @@ struct cllm_shard {
 int cllm_shard_open(struct cllm_shard *shard, const char *path);
 void cllm_shard_close(struct cllm_shard *shard);
 
+/* What open does with the bytes: check the first min(@file_bytes,
+ * CLLM_SHARD_HEADER_BYTES) of a file, which are at @header, and fill the sizes of @shard.
+ * @name is for messages. Returns 0, or CLLM_EDATA with text. */
+int cllm_shard_parse(struct cllm_shard *shard, const void *header, uint64_t file_bytes,
+                     const char *name);
+
 /* Tokens [@first, @first + @count) as uint32. Returns 0 or a negative code with text; the
  * range must lie in the shard. */
 int cllm_shard_read(const struct cllm_shard *shard, uint64_t first, uint64_t count,

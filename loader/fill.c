@@ -13,6 +13,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "loader/sampler.h"
 
 struct cllm_reader_file *cllm_fill_files(const struct cllm_dataset *train,
@@ -146,6 +147,7 @@ static bool submit_batch(struct cllm_fill *fill, uint64_t batch)
     while (fill->next_row < fill->geometry->sequences) {
         if (cllm_reader_room(fill->reader) == 0)
             return false;
+        cllm_fault(CLLM_FAULT_fill_submit);
         submit_row(fill, batch, fill->next_row++);
     }
     fill->next_row = 0;
@@ -227,6 +229,7 @@ static int accept_row(struct cllm_fill *fill, const struct cllm_read *read)
     CLLM_ASSERT(fill->rows_left[slot] > 0);
     if (widen(row, read->data, shard->token_bytes, row_tokens) >= fill->geometry->vocab)
         return bad_token(fill, read, shard, row);
+    cllm_fault(CLLM_FAULT_fill_row);
     if (--fill->rows_left[slot] == 0)
         cllm_ring_publish(fill->ring, read->batch, fill->generation);
     return 0;
@@ -249,10 +252,12 @@ static void announce(struct cllm_fill *fill)
     while (fill->filled < fill->next_train &&
            fill->rows_left[fill->filled % geometry->ring_slots] == 0)
         fill->filled++;
+    cllm_fault(CLLM_FAULT_fill_filled);
     /* release: who acquires these finds the batches published */
     cllm_store_release(&fill->status->filled, fill->filled);
     if (fill->filled_eval == geometry->ring_eval_slots)
         cllm_store_release(&fill->status->eval_ready, 1);
+    cllm_fault(CLLM_FAULT_fill_announced);
 }
 
 static int take_rows(struct cllm_fill *fill)

@@ -16,9 +16,11 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "loader/fill.h"
 #include "shm/child.h"
+#include "shm/sandbox.h"
 #include "shm/slot.h"
 
 #define SLEEP_NS (100 * CLLM_NS_PER_MS)
@@ -109,12 +111,15 @@ static int begin(struct loader *loader, uint64_t committed)
     rc = open_data(loader);
     if (rc != 0)
         return rc;
+    cllm_fault(CLLM_FAULT_loader_data);
     rc = open_reader(loader);
     if (rc != 0)
         return rc;
+    cllm_fault(CLLM_FAULT_loader_reader);
     rc = cllm_ring_open(&loader->ring, child->run_id, child->geometry, true);
     if (rc != 0)
         return rc;
+    cllm_fault(CLLM_FAULT_loader_ring);
     loader->fill = (struct cllm_fill){
         .geometry = child->geometry,
         .ring = &loader->ring,
@@ -142,6 +147,8 @@ static void ring_node_zero(const struct loader *loader)
 {
     const uint64_t one = 1;
 
+    if (cllm_fault_error(CLLM_FAULT_loader_ring_zero) != 0)
+        return;
     /* Node Zero looks on a timer as well; a lost ring costs time only. */
     if (loader->child.eventfd >= 0 &&
         write(loader->child.eventfd, &one, sizeof one) != (ssize_t)sizeof one)
@@ -157,6 +164,7 @@ static bool told_to_leave(struct loader *loader)
                         &work))
         return false;
     CLLM_ASSERT(work.kind == CLLM_WORK_EXIT);
+    cllm_fault(CLLM_FAULT_loader_leave);
     loader->seq++;
     return true;
 }
@@ -168,9 +176,11 @@ static void give_up(struct loader *loader, int rc)
 
     cllm_slot_last_words(&loader->child.control, cllm_err_text());
     cllm_err_print("cllm-loader");
+    cllm_fault(CLLM_FAULT_loader_failing);
     cllm_store_relaxed(&status->error, rc);
     /* release: who acquires failed finds the error and the last words */
     cllm_store_release(&status->failed, 1);
+    cllm_fault(CLLM_FAULT_loader_failed);
     ring_node_zero(loader);
     while (!told_to_leave(loader)) {
         cllm_slot_sleep(&loader->child.control, SLEEP_NS);
@@ -204,10 +214,16 @@ static int serve(struct loader *loader)
 
 static void say_hello(struct loader *loader, int rc)
 {
+    const struct cllm_sandbox sandbox = {
+        .role = CLLM_ROLE_LOADER,
+        .off = loader->child.config.run_sandbox == CLLM_SANDBOX_OFF,
+    };
     char how[CLLM_READER_TEXT] = "nothing yet: the last words say why";
 
     if (rc == 0)
         cllm_reader_describe(&loader->reader, how);
+    /* All files are open by now, or never will be. */
+    cllm_sandbox_enter(&sandbox, how, sizeof how);
     cllm_slot_say_hello(&loader->child.control, loader->child.generation, 0, how,
                         loader->child.eventfd);
 }

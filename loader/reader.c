@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 #define TRIES_MAX         3
@@ -175,6 +176,18 @@ static bool interrupted(const struct cllm_read *read)
     return read->result == -EINTR || read->result == -EAGAIN;
 }
 
+/* Let a read have failed, or have found less, where a test wants it. */
+static void spoil(struct cllm_read *read)
+{
+    size_t bytes = read->result < 0 ? 0 : (size_t)read->result;
+    int rc = cllm_fault_io(CLLM_FAULT_read_result, &bytes);
+
+    if (rc != 0)
+        read->result = rc;
+    else if (read->result > 0)
+        read->result = (int32_t)bytes;
+}
+
 int cllm_reader_wait(struct cllm_reader *reader, struct cllm_read **done,
                      uint32_t *n_done)
 {
@@ -183,13 +196,17 @@ int cllm_reader_wait(struct cllm_reader *reader, struct cllm_read **done,
     while (*n_done == 0) {
         struct cllm_read *ended[CLLM_READER_DEPTH_MAX];
         uint32_t n_ended = 0;
-        int rc = reader->method->reap(reader, ended, &n_ended);
+        int rc = cllm_fault_error(CLLM_FAULT_read_wait);
 
+        if (rc != 0)
+            return cllm_err(rc, "cannot wait for reads");
+        rc = reader->method->reap(reader, ended, &n_ended);
         if (rc != 0)
             return rc;
         for (uint32_t i = 0; i < n_ended; i++) {
             struct cllm_read *read = ended[i];
 
+            spoil(read);
             if (read->result >= 0 && found(read) == read->bytes) {
                 done[(*n_done)++] = read;
                 continue;
@@ -412,7 +429,7 @@ void cllm_reader_describe(const struct cllm_reader *reader, char out[CLLM_READER
         (void)snprintf(how, sizeof how, "O_DIRECT %u", reader->alignment);
     if (!reader->method->single) {
         const char *registered = reader->registered_buffers && reader->registered_files
-                                     ? "registered buffers and files"
+                                     ? "all registered"
                                  : reader->registered_buffers ? "registered buffers"
                                  : reader->registered_files   ? "registered files"
                                                               : "plain reads";

@@ -8,6 +8,7 @@
 
 #include "base/atomic.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "shm/chunk.h"
 
 /* Make the checkpoint of @step the open archive, verified to the last byte. */
@@ -50,10 +51,12 @@ static int load_chunk(const struct cllm_saver *saver, struct cllm_region *params
         cllm_region_allow(params, off[p], bytes, true);
     }
     rc = cllm_archive_read(&saver->archive, lo, n, part);
+    cllm_fault(CLLM_FAULT_load_chunk);
     for (uint32_t p = 0; p < 3; p++)
         cllm_region_allow(params, off[p], bytes, false);
     if (rc == 0)
         *sum = cllm_chunk_sum(part[0], part[1], part[2], n, chunk);
+    cllm_fault(CLLM_FAULT_load_summed);
     return rc;
 }
 
@@ -72,6 +75,7 @@ int cllm_load_chunks(struct cllm_saver *saver, const struct cllm_assignment *ask
     rc = open_step(saver, asked->step);
     if (rc != 0)
         return rc;
+    cllm_fault(CLLM_FAULT_load_opened);
     cllm_params_name(name, saver->control->header->run_id, asked->target);
     rc = cllm_region_open(&params, name, cllm_params_bytes(saver->geometry),
                           CLLM_REGION_GUARDED);

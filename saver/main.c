@@ -12,10 +12,13 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
+#include "formats/sha256.h"
 #include "saver/load.h"
 #include "saver/save.h"
 #include "saver/saver.h"
+#include "shm/sandbox.h"
 #include "shm/slot.h"
 
 #define SLEEP_NS (200 * CLLM_NS_PER_MS)
@@ -69,12 +72,14 @@ static void answer(struct cllm_saver *saver, const struct cllm_assignment *asked
     cllm_slot_answer(&report, asked);
     cllm_store_relaxed(&status->work, asked->kind);
     cllm_store_relaxed(&status->step, asked->step);
+    cllm_fault(CLLM_FAULT_saver_begin);
     report.error = do_work(saver, asked, &report);
     if (report.error != 0) {
         report.flags = CLLM_REPORT_FAILED;
         if (report.error == -EBADMSG)
             report.flags |= CLLM_REPORT_BAD_SUM;
         cllm_slot_last_words(saver->control, cllm_err_text());
+        cllm_fault(CLLM_FAULT_saver_failed);
         cllm_err_print("cllm-saver");
         if (asked->kind == CLLM_WORK_SAVE)
             cllm_save_abandon(saver, asked->step);
@@ -83,6 +88,7 @@ static void answer(struct cllm_saver *saver, const struct cllm_assignment *asked
     }
     cllm_store_relaxed(&status->saving_step, 0);
     cllm_store_relaxed(&status->work, CLLM_WORK_NONE);
+    cllm_fault(CLLM_FAULT_saver_end);
     report.busy_ns = cllm_now_ns() - begin_ns;
     cllm_slot_report(saver->control, &report, seq, saver->child->eventfd);
 }
@@ -101,8 +107,32 @@ static void serve(struct cllm_saver *saver)
     }
 }
 
+/*
+ * It writes below the run directory. The library of checksums reads its configuration the
+ * first time it is used: now, while it may.
+ */
+static void confine(const struct cllm_child *child, char *how, size_t bytes)
+{
+    char params[2][CLLM_REGION_NAME_BYTES];
+    const struct cllm_sandbox sandbox = {
+        .role = CLLM_ROLE_SAVER,
+        .off = child->config.run_sandbox == CLLM_SANDBOX_OFF,
+        .directory = child->control.header->run_dir,
+        .object = {params[0], params[1]},
+        .nameless = child->control.region.nameless,
+    };
+    char hex[CLLM_SHA256_HEX_BYTES];
+
+    cllm_params_name(params[0], child->run_id, 0);
+    cllm_params_name(params[1], child->run_id, 1);
+    if (cllm_sha256_text("", 0, hex) != 0)
+        cllm_debug("%s", cllm_err_text()); /* the save that needs it says so */
+    cllm_sandbox_enter(&sandbox, how, bytes);
+}
+
 int main(int argc, char **argv)
 {
+    char how[64] = "pwrite, fsync";
     struct cllm_child child;
     struct cllm_saver saver;
     int rc;
@@ -116,8 +146,8 @@ int main(int argc, char **argv)
     rc = cllm_saver_init(&saver, &child);
     if (rc != 0)
         return cllm_child_fail(&child, rc);
-    cllm_slot_say_hello(&child.control, child.generation, 0, "pwrite, fsync",
-                        child.eventfd);
+    confine(&child, how, sizeof how);
+    cllm_slot_say_hello(&child.control, child.generation, 0, how, child.eventfd);
     serve(&saver);
     cllm_saver_fini(&saver);
     cllm_child_fini(&child);

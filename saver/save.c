@@ -20,6 +20,7 @@
 
 #include "base/atomic.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "saver/piece.h"
 #include "saver/snapshot.h"
@@ -78,13 +79,20 @@ static void fill_info(struct cllm_checkpoint_info *info, const struct cllm_heade
     (void)snprintf(info->data, sizeof info->data, "%016" PRIx64, header->manifest_hash);
 }
 
-/* Is the checkpoint there already, whole, and the one that would be written now? */
+/*
+ * Is the checkpoint there already, whole, and the one that would be written now? After a
+ * save that failed the answer is no: it may have failed at the fsync of the directory,
+ * and then the name that is seen here never reaches the disk, whatever a second fsync
+ * says.
+ */
 static bool is_saved(const struct save *save)
 {
     const struct cllm_checkpoint_info *want = &save->info;
     struct cllm_checkpoint_info found;
     char name[32], dir[CLLM_FILE_PATH_BYTES];
 
+    if (save->saver->has_failed)
+        return false;
     cllm_checkpoint_name(name, want->step, false);
     if (cllm_file_join(dir, save->saver->checkpoints, name) != 0 ||
         access(dir, F_OK) != 0)
@@ -164,8 +172,12 @@ static int write_chunks(struct save *save)
  */
 static int finish_file(const struct save *save, uint32_t i)
 {
-    if (fsync(save->fd[i]) != 0)
-        return cllm_err(-errno, "cannot make %s/%s durable", save->temp, file_name[i]);
+    int rc = cllm_fault_error(CLLM_FAULT_save_fsync);
+
+    if (rc == 0 && fsync(save->fd[i]) != 0)
+        rc = -errno;
+    if (rc != 0)
+        return cllm_err(rc, "cannot make %s/%s durable", save->temp, file_name[i]);
     (void)posix_fadvise(save->fd[i], 0, 0, POSIX_FADV_DONTNEED); /* advice */
     tick(save);
     return 0;
@@ -176,8 +188,12 @@ static int close_files(struct save *save)
     int rc = 0;
 
     for (uint32_t i = 0; i < 2; i++) {
-        if (save->fd[i] >= 0 && close(save->fd[i]) != 0 && rc == 0)
-            rc = cllm_err(-errno, "cannot close %s/%s", save->temp, file_name[i]);
+        int failed = cllm_fault_error(CLLM_FAULT_save_close);
+
+        if (save->fd[i] >= 0 && close(save->fd[i]) != 0)
+            failed = -errno;
+        if (failed != 0 && rc == 0)
+            rc = cllm_err(failed, "cannot close %s/%s", save->temp, file_name[i]);
         save->fd[i] = -1;
     }
     return rc;
@@ -222,8 +238,10 @@ static int write_directory(struct save *save)
 {
     int rc = create_files(save), closed;
 
+    cllm_fault(CLLM_FAULT_save_files);
     if (rc == 0)
         rc = write_chunks(save);
+    cllm_fault(CLLM_FAULT_save_written);
     for (uint32_t i = 0; rc == 0 && i < 2; i++)
         rc = finish_file(save, i);
     closed = close_files(save);
@@ -231,10 +249,13 @@ static int write_directory(struct save *save)
         rc = closed;
     if (rc == 0)
         rc = cllm_checkpoint_describe(save->temp, &save->info);
+    cllm_fault(CLLM_FAULT_save_described);
     if (rc == 0)
         rc = read_back(save);
+    cllm_fault(CLLM_FAULT_save_verified);
     if (rc == 0)
         rc = cllm_checkpoint_commit(save->saver->checkpoints, save->info.step);
+    cllm_fault(CLLM_FAULT_save_committed);
     return rc;
 }
 
@@ -242,19 +263,23 @@ static int write_directory(struct save *save)
 
 /*
  * Links and pruning serve people and save space; the checkpoint is durable without them,
- * so what fails here is said and forgotten.
+ * so what fails here is said and forgotten. Only `last` keeps the new checkpoint from
+ * being pruned where newer ones, of a future that was given up, are there: without it
+ * nothing is pruned.
  */
 static void tidy(const struct save *save)
 {
     const char *checkpoints = save->saver->checkpoints;
     uint64_t keep = save->saver->child->config.checkpoint_keep;
 
-    if (cllm_checkpoint_link(checkpoints, "last", save->info.step) != 0)
+    bool linked = cllm_checkpoint_link(checkpoints, "last", save->info.step) == 0;
+
+    if (!linked)
         cllm_warn("%s", cllm_err_text());
     if (save->info.best_step == save->info.step && !isnan(save->info.best_loss) &&
         cllm_checkpoint_link(checkpoints, "best", save->info.step) != 0)
         cllm_warn("%s", cllm_err_text());
-    if (cllm_checkpoint_prune(checkpoints, (uint32_t)keep, NULL) != 0)
+    if (linked && cllm_checkpoint_prune(checkpoints, (uint32_t)keep, NULL) != 0)
         cllm_warn("%s", cllm_err_text());
 }
 
@@ -268,19 +293,25 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
                              version);
     if (rc == 0) {
         fill_info(&save.info, saver->control->header, &save.snapshot.record);
-        if (!is_saved(&save))
-            rc = write_directory(&save);
-        else /* its name may not be on the disk: whoever wrote it may have died just then
-              */
+        if (is_saved(&save)) {
+            cllm_fault(CLLM_FAULT_save_known);
+            /* Its name may not be on the disk: whoever wrote it may have died just then.
+             */
             rc = cllm_file_sync_dir(saver->checkpoints);
+        } else {
+            rc = write_directory(&save);
+        }
     }
     cllm_snapshot_end(&save.snapshot);
     for (uint32_t i = 0; i < 2; i++)
         cllm_safetensors_plan_fini(&save.plan[i]);
-    if (rc == 0)
+    if (rc == 0) {
         tidy(&save);
-    else
+    } else {
+        saver->has_failed = true;
         cllm_err_add("cannot save step %" PRIu64, step);
+    }
+    cllm_fault(CLLM_FAULT_save_tidied);
     return rc;
 }
 

@@ -17,6 +17,7 @@ struct cllm_saver {
     char checkpoints[CLLM_FILE_PATH_BYTES];
     struct cllm_archive archive; /* the checkpoint being loaded, verified; or closed */
     uint64_t archive_step;       /* of it; meaningless while it is closed */
+    bool has_failed; /* a save: what is found on the disk may not be durable */
 };
 
 /*

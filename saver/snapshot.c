@@ -12,6 +12,7 @@
 
 #include "base/atomic.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "shm/chunk.h"
 
@@ -34,9 +35,11 @@ static void let_go(struct cllm_snapshot *snapshot)
 
     if (!snapshot->pinned)
         return;
+    cllm_fault(CLLM_FAULT_save_let_go);
     snapshot->pinned = false;
     cllm_region_close(&snapshot->params);
     cllm_store_release(&snapshot->control->own->status.holds_version, 0);
+    cllm_fault(CLLM_FAULT_save_free);
     /* Only a wake-up: Node Zero looks again after its timeout when it is lost. */
     if (write(snapshot->eventfd, &one, sizeof one) < 0)
         cllm_debug("cannot ring Node Zero: %s", strerror(errno));
@@ -83,7 +86,9 @@ int cllm_snapshot_begin(struct cllm_snapshot *snapshot, struct cllm_control *con
     /* The pin first, then the step it belongs to: saving_step tells that the pin is real.
      */
     cllm_store_release(&control->own->status.holds_version, version + 1);
+    cllm_fault(CLLM_FAULT_save_pinned);
     cllm_store_release(&control->own->status.saving_step, step);
+    cllm_fault(CLLM_FAULT_save_named);
     snapshot->pinned = true;
 
     snapshot->chunks = calloc(geometry->n_chunks, sizeof *snapshot->chunks);
@@ -93,6 +98,7 @@ int cllm_snapshot_begin(struct cllm_snapshot *snapshot, struct cllm_control *con
     rc = take_record(snapshot, step);
     if (rc != 0)
         return rc;
+    cllm_fault(CLLM_FAULT_save_record);
     cllm_params_name(name, control->header->run_id, version);
     return cllm_region_open(&snapshot->params, name, cllm_params_bytes(geometry),
                             CLLM_REGION_READ);
@@ -107,6 +113,7 @@ static void copy_aside(struct cllm_snapshot *snapshot, uint32_t first)
     float *to;
     void *map;
 
+    cllm_fault(CLLM_FAULT_save_hurry);
     map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) {
         cllm_warn("no memory to copy %.1f MiB aside; the update waits for the disk",
@@ -127,6 +134,7 @@ static void copy_aside(struct cllm_snapshot *snapshot, uint32_t first)
     }
     atomic_fetch_add_explicit(&snapshot->control->own->status.copied_bytes, bytes,
                               memory_order_relaxed);
+    cllm_fault(CLLM_FAULT_save_aside);
     let_go(snapshot);
 }
 
@@ -172,6 +180,7 @@ int cllm_snapshot_chunk(struct cllm_snapshot *snapshot, uint32_t chunk,
                         lo, lo + n, cllm_snapshot_sum(snapshot, chunk), sum);
         return rc;
     }
+    cllm_fault(CLLM_FAULT_save_chunk);
     *view = (struct cllm_chunk_view){
         .lo = lo, .n = n, .part = {copy, copy + n, copy + 2 * n}};
     return 0;

@@ -60,7 +60,7 @@ done
 stripped=$(mktemp)
 trap 'rm -f "$stripped"' EXIT
 for folder in $folders; do
-    for file in "$folder"/*.[ch]; do
+    for file in "$folder"/*.[ch] "$folder"/*/*.[ch]; do
         [ -f "$file" ] && awk -f scripts/strip-c.awk "$file" |
             awk -v f="$file" '{ print f ":" NR ":" $0 }'
     done

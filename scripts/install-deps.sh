@@ -10,7 +10,7 @@ set -eu
 
 packages="gcc make pkg-config libc6-dev
     libdnnl-dev liburing-dev libinih-dev libjansson-dev libxxhash-dev libssl-dev
-    libncurses-dev libcmocka-dev bible-kjv procps python3-minimal"
+    libncurses-dev libseccomp-dev libcmocka-dev bible-kjv procps python3-minimal"
 check_tools="clang clang-format clang-tidy cppcheck shellcheck"
 
 case "${1:-}" in
@@ -27,7 +27,8 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         if ! command -v "$tool" >/dev/null; then
             echo "install-deps: this is not a Debian system; install by hand:" >&2
             echo "  a C11 compiler, make, oneDNN 2.6 or 3, liburing, inih, jansson," >&2
-            echo "  xxHash, OpenSSL's libcrypto, ncursesw, cmocka; for the demo bible-kjv" >&2
+            echo "  xxHash, OpenSSL's libcrypto, ncursesw, libseccomp, cmocka; for the" >&2
+            echo "  demo bible-kjv" >&2
             exit 1
         fi
     done

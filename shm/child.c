@@ -16,6 +16,7 @@
 
 #include "base/atomic.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "shm/crash.h"
 #include "shm/slot.h"
@@ -147,10 +148,14 @@ int cllm_child_init(struct cllm_child *child, enum cllm_role role, int argc, cha
     rc = attach(child, role);
     if (rc != 0)
         return rc;
+    cllm_fault_attach(child->control.faults, (enum cllm_fault_role)role, child->slot);
+    cllm_fault(CLLM_FAULT_child_attached);
     cllm_assert_set_hook(on_assert);
     cllm_crash_init(&child->control, role, child->generation);
-    return cllm_config_parse(&child->config, child->control.config,
-                             "configuration of the run");
+    rc = cllm_config_parse(&child->config, child->control.config,
+                           "configuration of the run");
+    cllm_fault(CLLM_FAULT_child_configured);
+    return rc;
 }
 
 void cllm_child_check_parent(const struct cllm_child *child)

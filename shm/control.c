@@ -17,11 +17,23 @@
 
 #include "base/atomic.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/hash.h"
+
+static_assert((int)CLLM_FAULT_WORKER == (int)CLLM_ROLE_WORKER, "roles agree");
+static_assert((int)CLLM_FAULT_LOADER == (int)CLLM_ROLE_LOADER, "roles agree");
+static_assert((int)CLLM_FAULT_SAVER == (int)CLLM_ROLE_SAVER, "roles agree");
 
 static uint64_t header_sum(const struct cllm_header *header)
 {
     return cllm_hash(header, offsetof(struct cllm_header, sum), CLLM_LAYOUT_MAGIC);
+}
+
+static uint64_t texts_sum(const struct cllm_header *header, const void *config,
+                          const void *manifest)
+{
+    return cllm_hash(manifest, header->manifest_bytes,
+                     cllm_hash(config, header->config_bytes, 0));
 }
 
 uint64_t cllm_step_record_sum(const struct cllm_step_record *record)
@@ -86,6 +98,8 @@ static uint64_t place_sections(struct cllm_header *header)
     off += cllm_align_up(g->n_chunks * sizeof(struct cllm_chunk), CLLM_PAGE);
     header->events_off = off;
     off += cllm_align_up(CLLM_N_EVENTS * sizeof(struct cllm_event), CLLM_PAGE);
+    header->faults_off = off;
+    off += sizeof(struct cllm_fault_page);
     header->slots_off = off;
     off += g->n_slots * sizeof(struct cllm_slot);
     header->config_off = off;
@@ -124,6 +138,7 @@ static void point(struct cllm_control *control)
     control->lane = (struct cllm_lane *)(void *)(base + header->lanes_off);
     control->chunk = (struct cllm_chunk *)(void *)(base + header->chunks_off);
     control->event = (struct cllm_event *)(void *)(base + header->events_off);
+    control->faults = (struct cllm_fault_page *)(void *)(base + header->faults_off);
     control->slots = (struct cllm_slot *)(void *)(base + header->slots_off);
     control->config = (const char *)(base + header->config_off);
     control->manifest = (const char *)(base + header->manifest_off);
@@ -136,6 +151,7 @@ int cllm_control_clear_slots(struct cllm_control *control)
     for (uint32_t i = 0; i < g->n_slots; i++) {
         struct cllm_command *command = &control->slots[i].command;
 
+        cllm_fault(CLLM_FAULT_control_slot);
         command->role = i < g->n_worker_slots    ? CLLM_ROLE_WORKER
                         : i == g->n_worker_slots ? CLLM_ROLE_LOADER
                                                  : CLLM_ROLE_SAVER;
@@ -176,6 +192,7 @@ int cllm_control_create(struct cllm_control *control,
     header.creator_start_ticks = cllm_process_start_ticks(header.creator_pid);
     header.config_hash = plan->config_hash;
     header.manifest_hash = plan->manifest_hash;
+    header.texts_sum = texts_sum(&header, plan->config, plan->manifest);
     header.sum = header_sum(&header);
 
     cllm_region_name(name, plan->run_id, "control");
@@ -184,11 +201,16 @@ int cllm_control_create(struct cllm_control *control,
         return rc;
     memcpy(control->region.base, &header, offsetof(struct cllm_header, ready));
     point(control);
+    cllm_fault_attach(control->faults, CLLM_FAULT_NODE_ZERO, CLLM_FAULT_ANY);
+    cllm_fault(CLLM_FAULT_control_header);
     memcpy(control->region.base + header.config_off, plan->config, header.config_bytes);
     memcpy(control->region.base + header.manifest_off, plan->manifest,
            header.manifest_bytes);
+    cllm_fault(CLLM_FAULT_control_texts);
     rc = cllm_control_clear_slots(control);
+    cllm_fault(CLLM_FAULT_control_made);
     if (rc != 0) {
+        cllm_fault_detach(control->faults);
         cllm_region_close(&control->region);
         (void)cllm_region_unlink(name);
     }
@@ -197,8 +219,10 @@ int cllm_control_create(struct cllm_control *control,
 
 void cllm_control_publish(struct cllm_control *control)
 {
+    cllm_fault(CLLM_FAULT_control_publish);
     /* release: pairs with the acquire in check_header() */
     cllm_store_release(&control->header->ready, CLLM_LAYOUT_MAGIC);
+    cllm_fault(CLLM_FAULT_control_ready);
 }
 
 static bool section_fits(const struct cllm_header *header, uint64_t off, uint64_t bytes)
@@ -228,6 +252,7 @@ static bool sections_agree(const struct cllm_header *header)
            again.lanes_off == header->lanes_off && again.state_off == header->state_off &&
            again.records_off == header->records_off &&
            again.events_off == header->events_off &&
+           again.faults_off == header->faults_off &&
            section_fits(header, header->manifest_off, header->manifest_bytes);
 }
 
@@ -266,25 +291,37 @@ static enum cllm_attach check_header(const struct cllm_region *region)
     return CLLM_ATTACH_OK;
 }
 
+enum cllm_attach cllm_control_use(struct cllm_control *control,
+                                  const struct cllm_region *region)
+{
+    enum cllm_attach result = check_header(region);
+
+    *control = (struct cllm_control){.slot = CLLM_NONE};
+    if (result == CLLM_ATTACH_OK) {
+        control->region = *region;
+        point(control);
+    }
+    return result;
+}
+
 static enum cllm_attach attach(struct cllm_control *control, const char *run_id,
                                enum cllm_region_mode mode)
 {
+    struct cllm_region region = {0};
     char name[CLLM_REGION_NAME_BYTES];
     enum cllm_attach result;
     int rc;
 
     *control = (struct cllm_control){.slot = CLLM_NONE};
     cllm_region_name(name, run_id, "control");
-    rc = cllm_region_open(&control->region, name, sizeof(struct cllm_header), mode);
+    rc = cllm_region_open(&region, name, sizeof(struct cllm_header), mode);
     if (rc == -ENOENT)
         return CLLM_ATTACH_NONE;
     if (rc != 0)
         return rc == -EINVAL ? CLLM_ATTACH_NOT_YET : CLLM_ATTACH_ERROR;
-    result = check_header(&control->region);
-    if (result == CLLM_ATTACH_OK)
-        point(control);
-    else
-        cllm_region_close(&control->region);
+    result = cllm_control_use(control, &region);
+    if (result != CLLM_ATTACH_OK)
+        cllm_region_close(&region);
     return result;
 }
 
@@ -304,14 +341,19 @@ enum cllm_attach cllm_control_attach(struct cllm_control *control, const char *r
     }
     off = control->header->slots_off + slot * sizeof(struct cllm_slot) +
           offsetof(struct cllm_slot, own);
-    rc = cllm_region_open_window(&control->window, control->region.name, off,
-                                 sizeof(struct cllm_slot) -
-                                     offsetof(struct cllm_slot, own));
+    rc = cllm_region_open_window(
+        &control->window, control->region.name, off,
+        sizeof(struct cllm_slot) - offsetof(struct cllm_slot, own), "own");
+    if (rc == 0)
+        rc = cllm_region_open_window(&control->fault_window, control->region.name,
+                                     control->header->faults_off, sizeof *control->faults,
+                                     "faults");
     if (rc != 0) {
         cllm_control_detach(control);
         return CLLM_ATTACH_ERROR;
     }
     control->slot = slot;
+    control->faults = (struct cllm_fault_page *)(void *)control->fault_window.base;
     control->own = (struct cllm_own *)(void *)control->window.base;
     control->crash =
         (struct cllm_crash_record *)(void *)(control->window.base +
@@ -323,13 +365,34 @@ enum cllm_attach cllm_control_attach(struct cllm_control *control, const char *r
     return CLLM_ATTACH_OK;
 }
 
+/* Children take their orders from the texts: a run whose texts rotted does not go on. */
+static enum cllm_attach check_texts(struct cllm_control *control)
+{
+    if (control->header->texts_sum ==
+        texts_sum(control->header, control->config, control->manifest))
+        return CLLM_ATTACH_OK;
+    (void)cllm_err(-EBADMSG, "the configuration or the manifest in %s is damaged",
+                   control->region.name);
+    cllm_err_hint("cllm-shm clean removes it once its processes are gone");
+    cllm_control_detach(control);
+    return CLLM_ATTACH_BAD;
+}
+
 enum cllm_attach cllm_control_adopt(struct cllm_control *control, const char *run_id)
 {
-    return attach(control, run_id, CLLM_REGION_READ_WRITE);
+    enum cllm_attach result = attach(control, run_id, CLLM_REGION_READ_WRITE);
+
+    if (result == CLLM_ATTACH_OK)
+        result = check_texts(control);
+    if (result == CLLM_ATTACH_OK)
+        cllm_fault_attach(control->faults, CLLM_FAULT_NODE_ZERO, CLLM_FAULT_ANY);
+    return result;
 }
 
 void cllm_control_detach(struct cllm_control *control)
 {
+    cllm_fault_detach(control->faults);
+    cllm_region_close(&control->fault_window);
     cllm_region_close(&control->window);
     cllm_region_close(&control->region);
     *control = (struct cllm_control){.slot = CLLM_NONE};
@@ -352,6 +415,13 @@ bool cllm_control_newest_record(const struct cllm_control *control,
     return found;
 }
 
+bool cllm_control_holds(const struct cllm_control *control, uint64_t step)
+{
+    struct cllm_step_record record = control->record[step & 1];
+
+    return record.step == step && record.sum == cllm_step_record_sum(&record);
+}
+
 void cllm_control_event(struct cllm_control *control, const char *text)
 {
     uint64_t newest = 0;
@@ -363,11 +433,14 @@ void cllm_control_event(struct cllm_control *control, const char *text)
     event = &control->event[newest % CLLM_N_EVENTS];
     cllm_store_relaxed(&event->seq, 0);
     cllm_fence_release();
+    cllm_fault(CLLM_FAULT_event_cleared);
     (void)clock_gettime(CLOCK_REALTIME, &now);
     event->unix_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     (void)snprintf(event->text, sizeof event->text, "%s", text);
+    cllm_fault(CLLM_FAULT_event_filled);
     /* release: pairs with the acquire of tools that read events */
     cllm_store_release(&event->seq, newest + 1);
+    cllm_fault(CLLM_FAULT_event_stored);
 }
 
 bool cllm_control_alive(const struct cllm_control *control)

@@ -1,9 +1,9 @@
 /*
  * shm/control.h - the control object of a run: made by Node Zero, mapped by everybody.
  *
- * Node Zero maps it writable. A child maps it read-only and, besides, a writable window
- * of its own pages and its bell. Tools map it read-only. Nobody but Node Zero maps
- * nothing else.
+ * Node Zero maps it writable. A child maps it read-only and, besides, writable windows of
+ * its own pages with its bell and of the fault points (base/fault.h), and nothing else.
+ * Tools map it read-only.
  */
 #ifndef CLLM_SHM_CONTROL_H
 #define CLLM_SHM_CONTROL_H
@@ -13,18 +13,20 @@
 
 struct cllm_control {
     struct cllm_region region;
-    struct cllm_region window; /* child: own pages and bell of its slot */
-    uint32_t slot;             /* child: its slot; else CLLM_NONE */
+    struct cllm_region window;       /* child: own pages and bell of its slot */
+    struct cllm_region fault_window; /* child: fault points */
+    uint32_t slot;                   /* child: its slot; else CLLM_NONE */
 
     /* into the region; const where this process must not write (Node Zero casts by
      * create) */
     struct cllm_header *header;
     struct cllm_state *state;
-    struct cllm_step_record *record; /* [2] */
+    struct cllm_step_record *record; /* [CLLM_N_RECORDS] */
     struct cllm_lane *lane;          /* [lanes] */
     struct cllm_chunk *chunk;        /* [n_chunks] */
     struct cllm_event *event;        /* [CLLM_N_EVENTS] */
     struct cllm_slot *slots;         /* [n_slots] */
+    struct cllm_fault_page *faults;  /* a child: into its window */
     const char *config;              /* .ini text */
     const char *manifest;            /* shard table */
 
@@ -73,6 +75,14 @@ void cllm_control_publish(struct cllm_control *control);
 enum cllm_attach cllm_control_attach(struct cllm_control *control, const char *run_id,
                                      uint32_t slot);
 
+/*
+ * What attach does with a mapping: check the header in @region (of at least
+ * sizeof(struct cllm_header) bytes) and point @control into it. OK moves the region into
+ * @control; anything else leaves it to the caller.
+ */
+enum cllm_attach cllm_control_use(struct cllm_control *control,
+                                  const struct cllm_region *region);
+
 /* Map an existing control object writable, as Node Zero that adopts a run. */
 enum cllm_attach cllm_control_adopt(struct cllm_control *control, const char *run_id);
 
@@ -91,6 +101,9 @@ void cllm_control_detach(struct cllm_control *control);
  */
 bool cllm_control_newest_record(const struct cllm_control *control,
                                 struct cllm_step_record *out);
+
+/* Is the version of @step the one that its params object holds, whole and committed? */
+bool cllm_control_holds(const struct cllm_control *control, uint64_t step);
 
 /* Hash of a record's bytes before its sum; what record.sum must equal. */
 uint64_t cllm_step_record_sum(const struct cllm_step_record *record);

@@ -24,21 +24,28 @@ static const char *const phase_name[] = {
     [CLLM_PHASE_NONE] = "none",       [CLLM_PHASE_INIT] = "init",
     [CLLM_PHASE_COMPUTE] = "compute", [CLLM_PHASE_FOLD] = "fold",
     [CLLM_PHASE_UPDATE] = "update",   [CLLM_PHASE_COMMIT] = "commit",
-    [CLLM_PHASE_EVAL] = "eval",
+    [CLLM_PHASE_EVAL] = "eval",       [CLLM_PHASE_VERIFY] = "verify",
 };
 static_assert(CLLM_LEN(phase_name) == CLLM_PHASE_LAST, "name every phase");
 
 static const char *const slot_state_name[] = {
-    [CLLM_SLOT_EMPTY] = "empty",       [CLLM_SLOT_STARTING] = "starting",
-    [CLLM_SLOT_IDLE] = "idle",         [CLLM_SLOT_BUSY] = "busy",
-    [CLLM_SLOT_KILLING] = "killing",   [CLLM_SLOT_COOLDOWN] = "cooldown",
+    [CLLM_SLOT_EMPTY] = "empty",
+    [CLLM_SLOT_STARTING] = "starting",
+    [CLLM_SLOT_IDLE] = "idle",
+    [CLLM_SLOT_BUSY] = "busy",
+    [CLLM_SLOT_SUSPECT] = "suspect",
+    [CLLM_SLOT_STOPPED] = "stopped",
+    [CLLM_SLOT_KILLING] = "killing",
+    [CLLM_SLOT_COOLDOWN] = "cooldown",
+    [CLLM_SLOT_UNKILLABLE] = "unkillable",
     [CLLM_SLOT_DISABLED] = "disabled",
 };
 static_assert(CLLM_LEN(slot_state_name) == CLLM_SLOT_LAST, "name every slot state");
 
 static const char *const lane_state_name[] = {
     [CLLM_LANE_EMPTY] = "empty",       [CLLM_LANE_READY] = "ready",
-    [CLLM_LANE_ASSIGNED] = "assigned", [CLLM_LANE_DONE] = "done",
+    [CLLM_LANE_ASSIGNED] = "assigned", [CLLM_LANE_DUPLICATED] = "twice",
+    [CLLM_LANE_RECHECK] = "recheck",   [CLLM_LANE_DONE] = "done",
     [CLLM_LANE_FOLDED] = "folded",     [CLLM_LANE_POISONED] = "poisoned",
 };
 static_assert(CLLM_LEN(lane_state_name) == CLLM_LANE_LAST, "name every lane state");
@@ -51,10 +58,12 @@ static const char *const chunk_state_name[] = {
 static_assert(CLLM_LEN(chunk_state_name) == CLLM_CHUNK_LAST, "name every chunk state");
 
 static const char *const work_name[] = {
-    [CLLM_WORK_NONE] = "none", [CLLM_WORK_LANE] = "lane",   [CLLM_WORK_EVAL] = "eval",
-    [CLLM_WORK_FOLD] = "fold", [CLLM_WORK_MERGE] = "merge", [CLLM_WORK_UPDATE] = "update",
-    [CLLM_WORK_INIT] = "init", [CLLM_WORK_SAVE] = "save",   [CLLM_WORK_LOAD] = "load",
-    [CLLM_WORK_EXIT] = "exit",
+    [CLLM_WORK_NONE] = "none",   [CLLM_WORK_LANE] = "lane",
+    [CLLM_WORK_EVAL] = "eval",   [CLLM_WORK_FOLD] = "fold",
+    [CLLM_WORK_MERGE] = "merge", [CLLM_WORK_UPDATE] = "update",
+    [CLLM_WORK_COPY] = "copy",   [CLLM_WORK_VERIFY] = "verify",
+    [CLLM_WORK_INIT] = "init",   [CLLM_WORK_SAVE] = "save",
+    [CLLM_WORK_LOAD] = "load",   [CLLM_WORK_EXIT] = "exit",
 };
 static_assert(CLLM_LEN(work_name) == CLLM_WORK_LAST, "name every kind of work");
 
@@ -114,12 +123,17 @@ static const uint64_t fingerprint[] = {
     AT(cllm_geometry, n_buffers),
     AT(cllm_geometry, ring_slots),
     SIZE(cllm_header), AT(cllm_header, run_id), AT(cllm_header, creator_pid),
-    AT(cllm_header, geometry), AT(cllm_header, state_off), AT(cllm_header, ready),
+    AT(cllm_header, geometry), AT(cllm_header, state_off), AT(cllm_header, faults_off),
+    AT(cllm_header, texts_sum), AT(cllm_header, ready),
     SIZE(cllm_state), AT(cllm_state, heartbeat_ns), AT(cllm_state, hurry_version),
+    AT(cllm_state, lanes_of), AT(cllm_state, folded),
     AT(cllm_state, workers), AT(cllm_state, guardian_start_ticks),
     SIZE(cllm_step_record), AT(cllm_step_record, loss), AT(cllm_step_record, numerics),
-    SIZE(cllm_lane), AT(cllm_lane, loss), SIZE(cllm_chunk), AT(cllm_chunk, sum),
-    SIZE(cllm_event), SIZE(cllm_assignment), AT(cllm_assignment, buffers),
+    AT(cllm_step_record, skips), CLLM_N_RECORDS, CLLM_SKIP_LAST,
+    SIZE(cllm_lane), AT(cllm_lane, loss), AT(cllm_lane, sum), AT(cllm_lane, opinion),
+    SIZE(cllm_chunk), AT(cllm_chunk, sum), AT(cllm_chunk, check),
+    SIZE(cllm_event), SIZE(cllm_fault_page), CLLM_FAULT_LAST,
+    SIZE(cllm_assignment), AT(cllm_assignment, buffers),
     AT(cllm_assignment, seq), SIZE(cllm_report), AT(cllm_report, result),
     AT(cllm_report, seq),
     SIZE(cllm_command), AT(cllm_command, obituary), AT(cllm_command, assignment),
@@ -137,6 +151,50 @@ uint64_t cllm_layout_hash(void)
 {
     return cllm_hash(fingerprint, sizeof fingerprint, CLLM_LAYOUT_MAGIC);
 }
+
+/* ---- words that outlive Node Zero ---- */
+
+static uint64_t folded_hash(uint64_t step, uint64_t low)
+{
+    return cllm_hash(&low, sizeof low, step) << 32;
+}
+
+uint64_t cllm_folded(uint64_t step, const struct cllm_folded *folded)
+{
+    /* CLLM_NONE + 1 is 0. */
+    uint64_t low = folded->lanes | (uint64_t)((folded->group + 1) & 0xff) << 16 |
+                   (uint64_t)((folded->total + 1) & 0xff) << 24;
+
+    return folded_hash(step, low) | low;
+}
+
+bool cllm_folded_decode(uint64_t word, uint64_t step, struct cllm_folded *folded)
+{
+    uint64_t low = word & UINT32_MAX;
+
+    if (word != (folded_hash(step, low) | low))
+        return false;
+    folded->lanes = cllm_folded_lanes(low);
+    folded->group = (uint32_t)(low >> 16 & 0xff) - 1;
+    folded->total = (uint32_t)(low >> 24 & 0xff) - 1;
+    return true;
+}
+
+uint64_t cllm_lane_sum(const struct cllm_lane *lane, uint64_t lanes_of, uint32_t index)
+{
+    const uint64_t all[] = {lanes_of,     index,        lane->slot,
+                            lane->buffer, lane->tokens, lane->grad_sum};
+
+    return cllm_hash(&lane->loss, sizeof lane->loss, cllm_hash(all, sizeof all, 0));
+}
+
+uint64_t cllm_chunk_check(const struct cllm_chunk *chunk, uint64_t step, uint32_t index)
+{
+    return cllm_hash(&chunk->sum_squares, sizeof chunk->sum_squares,
+                     cllm_hash(&step, sizeof step, index));
+}
+
+/* ---- sizes ---- */
 
 uint64_t cllm_vector_bytes(const struct cllm_geometry *geometry)
 {

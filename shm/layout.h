@@ -13,8 +13,8 @@
  *
  * The control object, in page-aligned sections whose offsets stand in the header:
  *
- *   header | state | step records | lanes | chunks | events | slots | config text |
- * manifest
+ *   header | state | step records | lanes | chunks | events | fault points | slots |
+ *   config text | manifest
  *
  * and for each slot four pages: command (Node Zero writes), own and crash record (that
  * process writes), doorbell (a semaphore).
@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "base/base.h"
+#include "base/fault.h"
 
 #define CLLM_LAYOUT_MAGIC   UINT64_C(0x314d48534d4c4c43) /* "CLLMSHM1" */
 #define CLLM_LAYOUT_VERSION 1
@@ -78,29 +79,35 @@ enum cllm_phase {
     CLLM_PHASE_UPDATE,
     CLLM_PHASE_COMMIT,
     CLLM_PHASE_EVAL,
+    CLLM_PHASE_VERIFY, /* is the committed version what its record says? then again */
     CLLM_PHASE_LAST
 };
 
 /* Slot: who enters which state, see coordinator/README.md. */
 enum cllm_slot_state {
-    CLLM_SLOT_EMPTY = 0, /* no process, none wanted */
-    CLLM_SLOT_STARTING,  /* forked, has not said hello */
-    CLLM_SLOT_IDLE,      /* said hello, no assignment */
-    CLLM_SLOT_BUSY,      /* holds at least one assignment without a report */
-    CLLM_SLOT_KILLING,   /* told to go, not yet confirmed dead */
-    CLLM_SLOT_COOLDOWN,  /* confirmed dead, waits for its next start */
-    CLLM_SLOT_DISABLED,  /* will not be started again */
+    CLLM_SLOT_EMPTY = 0,  /* no process, none wanted */
+    CLLM_SLOT_STARTING,   /* forked, has not said hello */
+    CLLM_SLOT_IDLE,       /* said hello, no assignment */
+    CLLM_SLOT_BUSY,       /* holds at least one assignment without a report */
+    CLLM_SLOT_SUSPECT,    /* no progress for long: its work is given to others as well */
+    CLLM_SLOT_STOPPED,    /* by SIGSTOP or its kind: likewise */
+    CLLM_SLOT_KILLING,    /* told to go, not yet confirmed dead */
+    CLLM_SLOT_COOLDOWN,   /* confirmed dead, waits for its next start */
+    CLLM_SLOT_UNKILLABLE, /* SIGKILL does not end it: what it holds stays out of use */
+    CLLM_SLOT_DISABLED,   /* will not be started again */
     CLLM_SLOT_LAST
 };
 
 /* Lane of the present step. Count lanes by scanning, never by counters. */
 enum cllm_lane_state {
-    CLLM_LANE_EMPTY = 0, /* its batch is not in the ring yet */
-    CLLM_LANE_READY,     /* may be assigned */
-    CLLM_LANE_ASSIGNED,  /* slot, generation, seq, buffer say to whom */
-    CLLM_LANE_DONE,      /* buffer holds its gradient */
-    CLLM_LANE_FOLDED,    /* in the fold, buffer free */
-    CLLM_LANE_POISONED,  /* killed too many workers; the run stops */
+    CLLM_LANE_EMPTY = 0,  /* its batch is not in the ring yet */
+    CLLM_LANE_READY,      /* may be assigned */
+    CLLM_LANE_ASSIGNED,   /* slot, generation, seq, buffer say to whom */
+    CLLM_LANE_DUPLICATED, /* several compute it; the first valid report wins */
+    CLLM_LANE_RECHECK,    /* computed; another worker must find the same */
+    CLLM_LANE_DONE,       /* buffer holds its gradient */
+    CLLM_LANE_FOLDED,     /* in the fold, buffer free */
+    CLLM_LANE_POISONED,   /* killed too many workers */
     CLLM_LANE_LAST
 };
 
@@ -121,6 +128,8 @@ enum cllm_work {
                        */
     CLLM_WORK_MERGE,  /* worker: add a finished group to the total, chunks [lo, hi) */
     CLLM_WORK_UPDATE, /* worker: AdamW of chunks [lo, hi), version -> target */
+    CLLM_WORK_COPY,   /* worker: chunks [lo, hi) of version unchanged into target */
+    CLLM_WORK_VERIFY, /* worker: hash chunks [lo, hi) of target as they are */
     CLLM_WORK_INIT,   /* worker: initial weights of chunks [lo, hi) into target */
     CLLM_WORK_SAVE,   /* saver: version of step to disk */
     CLLM_WORK_LOAD,   /* saver: checkpoint from disk into target */
@@ -207,8 +216,10 @@ struct cllm_header {
 
     /* sections of the control object */
     uint64_t state_off, records_off, lanes_off, chunks_off, events_off, slots_off;
+    uint64_t faults_off; /* struct cllm_fault_page: everybody may write it */
     uint64_t config_off, config_bytes;     /* .ini text with a NUL */
     uint64_t manifest_off, manifest_bytes; /* shard table text with a NUL */
+    uint64_t texts_sum;                    /* hash of both texts, NULs included */
 
     uint64_t sum; /* hash of all bytes above */
     /* 0 while the object is half made; CLLM_LAYOUT_MAGIC stored last with release. */
@@ -241,9 +252,15 @@ struct cllm_state {
     _Atomic uint64_t
         wait_data_ns; /* summed over workers: idle because the ring was behind */
     _Atomic uint64_t wait_saver_ns; /* updates that waited for the saver */
-    _Atomic uint32_t folded_lanes; /* of the present step: lanes [0, n) are in the fold */
+    _Atomic uint64_t lanes_late; /* reports of work that others had finished meanwhile */
     _Atomic uint32_t
-        hurry_version; /* version + 1 that the saver should let go of; 0 = none */
+        hurry_version;         /* version + 1 that the saver should let go of; 0 = none */
+    _Atomic uint32_t distrust; /* 1: the committed version is to be verified first */
+
+    /* What of the open step outlives Node Zero; each one store, release. */
+    _Atomic uint64_t
+        lanes_of;            /* cllm_lanes_of(): whose lanes the table holds; 0 = none */
+    _Atomic uint64_t folded; /* cllm_folded(): what is in the folds */
 
     /* Outlive a Node Zero, for the next one of the same guardian. */
     _Atomic uint32_t workers; /* wanted now: worker slots [0, workers) */
@@ -255,7 +272,42 @@ struct cllm_state {
 };
 static_assert(sizeof(struct cllm_state) <= CLLM_PAGE, "the state is one page");
 
+/* Lanes of training step @step, or of its validation; never 0. */
+static inline uint64_t cllm_lanes_of(uint64_t step, bool eval)
+{
+    return (step << 1 | eval) + 2;
+}
+
 /* ---- step records: Node Zero writes ---- */
+
+/*
+ * Progress of the fold in one word, so that one store publishes it: lanes [0, lanes) are
+ * in the folds; @group and @total are the folds that hold the present group's sum and
+ * that of the finished groups (CLLM_NONE = none yet). The upper half is a hash of @step
+ * and the rest: a word of another step, or a damaged one, does not decode.
+ */
+struct cllm_folded {
+    uint32_t lanes, group, total;
+};
+uint64_t cllm_folded(uint64_t step, const struct cllm_folded *folded);
+bool cllm_folded_decode(uint64_t word, uint64_t step, struct cllm_folded *folded);
+/* Lanes alone, unchecked, for people. */
+static inline uint32_t cllm_folded_lanes(uint64_t word)
+{
+    return (uint32_t)(word & 0xffff);
+}
+
+/* Why a step changed no parameter: the policy that the configuration names was followed.
+ */
+enum cllm_skip {
+    CLLM_SKIP_NO = 0,
+    CLLM_SKIP_NONFINITE, /* a loss or gradient is not finite, and two workers agree */
+    CLLM_SKIP_POISON,    /* a lane killed every worker that computed it */
+    CLLM_SKIP_LAST
+};
+
+#define CLLM_N_RECORDS   3
+#define CLLM_RECORD_OPEN 2 /* of a step whose validation goes on: root, loss, norm */
 
 /*
  * Step t is committed by record[t & 1]; the other one still describes t - 1, so at every
@@ -275,18 +327,28 @@ struct cllm_step_record {
     float learning_rate;
     float grad_scale;  /* clip scale / tokens */
     uint64_t numerics; /* self-test hash of the kernel path that computed the run */
-    uint64_t pad0[3];
+    uint64_t skips;    /* steps so far, this one included, that changed no parameter */
+    uint32_t skipped;  /* enum cllm_skip: why this one changed none */
+    uint32_t pad0;
+    uint64_t pad1;
     uint64_t sum; /* hash of all bytes above */
 };
 static_assert(sizeof(struct cllm_step_record) == 128, "a record is two lines");
 
 /* ---- lanes, chunks: Node Zero writes ---- */
 
+/* What one worker found for a lane that needs more than one opinion. */
+struct cllm_opinion {
+    uint64_t sum;  /* hash of loss, tokens, gradient hash and finiteness */
+    uint32_t slot; /* whose */
+    uint32_t pad0;
+};
+
 struct cllm_lane {
     uint32_t state; /* enum cllm_lane_state */
-    uint32_t slot;  /* valid in ASSIGNED and DONE */
+    uint32_t slot;  /* newest holder; DONE, FOLDED: who computed it */
     uint32_t generation;
-    uint32_t buffer; /* valid in ASSIGNED and DONE */
+    uint32_t buffer; /* newest holder's; DONE: where the gradient is */
     uint64_t seq;
     double loss;          /* sum over tokens; valid in DONE and FOLDED */
     uint64_t tokens;      /* likewise */
@@ -294,8 +356,17 @@ struct cllm_lane {
     uint32_t crashes;     /* workers that died on it in this step */
     uint32_t crash_slot;  /* last slot that did */
     uint64_t crash_slots; /* all that did: bit slot % 64 */
+    uint64_t sum;         /* cllm_lane_sum(), valid in DONE and FOLDED */
+    uint32_t n_opinions;  /* RECHECK and computed again: who said what so far */
+    uint32_t audited;     /* needs a second opinion in any case */
+    struct cllm_opinion opinion[2];
+    uint64_t assigned_ns; /* CLOCK_MONOTONIC of the newest assignment */
+    uint64_t pad0;
 };
-static_assert(sizeof(struct cllm_lane) == 64, "a lane is one line");
+static_assert(sizeof(struct cllm_lane) == 128, "a lane is two lines");
+
+/* Hash of what a DONE or FOLDED lane @index of @lanes_of says of itself. */
+uint64_t cllm_lane_sum(const struct cllm_lane *lane, uint64_t lanes_of, uint32_t index);
 
 struct cllm_chunk {
     uint32_t state; /* enum cllm_chunk_state of the work going on */
@@ -303,9 +374,13 @@ struct cllm_chunk {
     uint64_t seq;
     double sum_squares; /* of the folded gradient */
     uint64_t sum[2];    /* hash of w, m, v of params 0 and 1 */
-    uint64_t pad0[3];
+    uint64_t check;     /* cllm_chunk_check() of sum_squares */
+    uint64_t pad0[2];
 };
 static_assert(sizeof(struct cllm_chunk) == 64, "a chunk is one line");
+
+/* Hash that goes with sum_squares of chunk @index in @step. */
+uint64_t cllm_chunk_check(const struct cllm_chunk *chunk, uint64_t step, uint32_t index);
 
 /* A line about the run, for people who look after it is dead. seq stored last, release.
  */

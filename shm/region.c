@@ -16,6 +16,9 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fault.h"
+#include "shm/keeper.h"
+#include "shm/memfd.h"
 
 #define SHM_DIRECTORY "/dev/shm"
 
@@ -35,6 +38,8 @@ uint64_t cllm_region_space(void)
 
     if (statvfs(SHM_DIRECTORY, &fs) != 0)
         return 0;
+    if (fs.f_blocks == 0)
+        return UINT64_MAX; /* mounted without a limit */
     return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
@@ -102,6 +107,60 @@ static const char *part_of(const char *name)
 
 /* ---- objects ---- */
 
+/* Where objects without a name go, and whether new ones are to be such. */
+static struct {
+    int socket; /* of the keeper; -1 = there is none */
+    bool nameless;
+} keeper = {.socket = -1};
+
+void cllm_region_set_keeper(int socket)
+{
+    keeper.socket = socket;
+    if (socket >= 0)
+        (void)fcntl(socket, F_SETFD, FD_CLOEXEC);
+}
+
+bool cllm_region_avoid_names(void)
+{
+    keeper.nameless = keeper.socket >= 0;
+    return keeper.nameless;
+}
+
+/* A descriptor, or a negative errno with text. */
+static int open_new(const char *name)
+{
+    int fd;
+
+    if (keeper.nameless)
+        return cllm_memfd_create(name);
+    fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    return fd >= 0 ? fd : cllm_err(-errno, "cannot create shared memory %s", name);
+}
+
+/* A descriptor, or a negative errno with text; whether it has a name in @nameless. */
+static int open_object(const char *name, int flags, bool *nameless)
+{
+    /* Whatever has that name, opening it must not wait. */
+    int fd = shm_open(name, flags | O_CLOEXEC | O_NONBLOCK, 0);
+    int rc = fd >= 0 ? 0 : -errno;
+
+    *nameless = false;
+    if (rc == -ENOENT) {
+        fd = cllm_memfd_open(name, flags);
+        *nameless = fd >= 0;
+        rc = fd >= 0 ? 0 : fd;
+    }
+    return rc == 0 ? fd : cllm_err(rc, "cannot open shared memory %s", name);
+}
+
+/* What is complete outlives this process. */
+static int hand_over(int fd, const char *name)
+{
+    int rc = cllm_memfd_seal(fd, name);
+
+    return rc != 0 ? rc : cllm_keeper_keep(keeper.socket, name, fd);
+}
+
 static int map(struct cllm_region *region, const char *name, int fd, size_t off,
                size_t bytes, int protection)
 {
@@ -114,37 +173,59 @@ static int map(struct cllm_region *region, const char *name, int fd, size_t off,
     return 0;
 }
 
+static int refuse_size(int rc, const char *name, size_t size)
+{
+    rc = cllm_err(rc, "cannot allocate %.1f MiB of shared memory for %s",
+                  (double)size / (1 << 20), name);
+    if (keeper.nameless) {
+        cllm_err_hint("free -h; lower [run] lane_buffers or workers");
+        return rc;
+    }
+    cllm_err_detail("%.1f MiB are free in " SHM_DIRECTORY,
+                    (double)cllm_region_space() / (1 << 20));
+    cllm_err_hint("df -h " SHM_DIRECTORY "; cllm-shm list shows runs that hold memory; "
+                  "mount -o remount,size=... " SHM_DIRECTORY
+                  ", or lower [run] lane_buffers or workers");
+    return rc;
+}
+
 int cllm_region_create(struct cllm_region *region, const char *name, size_t bytes)
 {
     size_t size = cllm_align_up(bytes, CLLM_PAGE);
-    int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-    int rc;
+    int rc = cllm_fault_error(CLLM_FAULT_region_create);
+    int fd;
 
+    if (rc != 0)
+        return cllm_err(rc, "cannot create shared memory %s", name);
+    fd = open_new(name);
     if (fd < 0)
-        return cllm_err(-errno, "cannot create shared memory %s", name);
-    rc = allocate(fd, size);
+        return fd;
+    rc = cllm_fault_error(CLLM_FAULT_region_allocate);
+    if (rc == 0)
+        rc = allocate(fd, size);
     if (rc != 0) {
-        rc = cllm_err(rc, "cannot allocate %.1f MiB of shared memory for %s",
-                      (double)size / (1 << 20), name);
-        cllm_err_detail("%.1f MiB are free in " SHM_DIRECTORY,
-                        (double)cllm_region_space() / (1 << 20));
-        cllm_err_hint("df -h " SHM_DIRECTORY
-                      "; cllm-shm list shows runs that hold memory; "
-                      "mount -o remount,size=... " SHM_DIRECTORY
-                      ", or lower [run] lane_buffers or workers");
+        rc = refuse_size(rc, name, size);
         goto unlink_name;
     }
-    if (region) {
+    if (region)
         rc = map(region, name, fd, 0, size, PROT_READ | PROT_WRITE);
-        if (rc != 0)
-            goto unlink_name;
+    if (rc == 0 && keeper.nameless) {
+        rc = hand_over(fd, name);
+        if (rc != 0 && region)
+            cllm_region_close(region);
+    }
+    if (rc != 0)
+        goto unlink_name;
+    if (region) {
         cllm_region_note(part_of(name), region->base, size, true);
+        region->nameless = keeper.nameless;
     }
     (void)close(fd); /* the mapping keeps the object */
     return 0;
 
 unlink_name:
-    (void)shm_unlink(name);
+    if (!keeper.nameless)
+        (void)shm_unlink(name);
     (void)close(fd);
     return rc;
 }
@@ -183,36 +264,45 @@ int cllm_region_open(struct cllm_region *region, const char *name, size_t min_by
 {
     int flags = mode == CLLM_REGION_READ ? O_RDONLY : O_RDWR;
     int protection = mode == CLLM_REGION_READ_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
-    int fd = shm_open(name, flags | O_CLOEXEC, 0);
     size_t bytes = 0;
-    int rc;
+    int rc = cllm_fault_error(CLLM_FAULT_region_open);
+    bool nameless;
+    int fd;
 
+    if (rc != 0)
+        return cllm_err(rc, "cannot open shared memory %s", name);
+    fd = open_object(name, flags, &nameless);
     if (fd < 0)
-        return cllm_err(-errno, "cannot open shared memory %s", name);
+        return fd;
     rc = check_object(fd, name, min_bytes, &bytes);
     if (rc == 0)
         rc = map(region, name, fd, 0, bytes, protection);
-    if (rc == 0)
+    if (rc == 0) {
         cllm_region_note(part_of(name), region->base, bytes, mode != CLLM_REGION_READ);
+        region->nameless = nameless;
+    }
     (void)close(fd); /* the mapping keeps the object */
     return rc;
 }
 
 int cllm_region_open_window(struct cllm_region *region, const char *name, size_t off,
-                            size_t bytes)
+                            size_t bytes, const char *note)
 {
-    int fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
+    bool nameless;
+    int fd = open_object(name, O_RDWR, &nameless);
     size_t size = 0;
     int rc;
 
     CLLM_ASSERT(off % CLLM_PAGE == 0);
     if (fd < 0)
-        return cllm_err(-errno, "cannot open shared memory %s", name);
+        return fd;
     rc = check_object(fd, name, off + bytes, &size);
     if (rc == 0)
         rc = map(region, name, fd, off, bytes, PROT_READ | PROT_WRITE);
-    if (rc == 0)
-        cllm_region_note("own", region->base, bytes, true);
+    if (rc == 0) {
+        cllm_region_note(note, region->base, bytes, true);
+        region->nameless = nameless;
+    }
     (void)close(fd); /* the mapping keeps the object */
     return rc;
 }
@@ -241,9 +331,13 @@ void cllm_region_close(struct cllm_region *region)
 
 int cllm_region_unlink(const char *name)
 {
-    if (shm_unlink(name) == 0 || errno == ENOENT)
-        return 0;
-    return cllm_err(-errno, "cannot remove shared memory %s", name);
+    int rc = cllm_fault_error(CLLM_FAULT_region_unlink);
+
+    if (rc == 0 && shm_unlink(name) != 0)
+        rc = -errno;
+    if (rc == -ENOENT)
+        return keeper.socket >= 0 ? cllm_keeper_drop(keeper.socket, name) : 0;
+    return rc == 0 ? 0 : cllm_err(rc, "cannot remove shared memory %s", name);
 }
 
 int cllm_region_list(int (*visit)(const char *name, uint64_t bytes, void *ctx), void *ctx)
@@ -253,10 +347,10 @@ int cllm_region_list(int (*visit)(const char *name, uint64_t bytes, void *ctx), 
     DIR *dir = opendir(SHM_DIRECTORY);
     int rc = 0;
 
-    if (!dir)
+    if (!dir && errno != ENOENT)
         return cllm_err(-errno, "cannot list " SHM_DIRECTORY);
     (void)snprintf(prefix, sizeof prefix, "cllm-%u-", (unsigned)geteuid());
-    while (rc == 0 && (entry = readdir(dir)) != NULL) {
+    while (dir && rc == 0 && (entry = readdir(dir)) != NULL) {
         struct stat st;
 
         if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 ||
@@ -264,6 +358,7 @@ int cllm_region_list(int (*visit)(const char *name, uint64_t bytes, void *ctx), 
             continue;
         rc = visit(entry->d_name, (uint64_t)st.st_blocks * 512, ctx);
     }
-    (void)closedir(dir);
-    return rc;
+    if (dir)
+        (void)closedir(dir);
+    return rc != 0 ? rc : cllm_memfd_list(prefix, visit, ctx);
 }

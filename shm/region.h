@@ -23,7 +23,17 @@ struct cllm_region {
     uint8_t *base; /* NULL when not mapped */
     size_t bytes;
     char name[CLLM_REGION_NAME_BYTES];
+    bool nameless; /* a memfd: nobody can find it when its keeper is gone */
 };
+
+/*
+ * @socket leads to whoever keeps objects without a name (shm/keeper.h); -1: nobody does.
+ */
+void cllm_region_set_keeper(int socket);
+
+/* Objects created from now on have no name in /dev/shm (shm/memfd.h). Returns false, and
+ * they have one, when there is no keeper. */
+bool cllm_region_avoid_names(void);
 
 /* Name of part @part of run @run_id of this user: "/cllm-<uid>-<run id>-<part>". */
 void cllm_region_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
@@ -47,10 +57,12 @@ int cllm_region_open(struct cllm_region *region, const char *name, size_t min_by
 
 /*
  * Map @bytes at page-aligned @off of an object writable, and nothing else of it; for the
- * pages that a role owns in an object which it otherwise reads.
+ * pages that a role owns in an object which it otherwise reads. Addresses in it are
+ * called
+ * @note.
  */
 int cllm_region_open_window(struct cllm_region *region, const char *name, size_t off,
-                            size_t bytes);
+                            size_t bytes, const char *note);
 
 /* Make pages [off, off + bytes) of a GUARDED region writable, or read-only again. */
 void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
@@ -77,11 +89,11 @@ void cllm_region_forget(const void *base);
 /* The note that @address lies in, or NULL. Async-signal-safe. */
 const struct cllm_region_note *cllm_region_find(uint64_t address);
 
-/* Bytes that may still be allocated in /dev/shm; 0 when it cannot be told. */
+/* Bytes that may still be allocated in /dev/shm; UINT64_MAX where it has no limit. */
 uint64_t cllm_region_space(void);
 
-/* Names in /dev/shm that begin with "cllm-<uid>-", one call each until @visit returns
- * non-zero. */
+/* Names of objects that begin with "cllm-<uid>-", in /dev/shm or kept without a name, one
+ * call each until @visit returns non-zero. */
 int cllm_region_list(int (*visit)(const char *name, uint64_t bytes, void *ctx),
                      void *ctx);
 

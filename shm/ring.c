@@ -4,30 +4,61 @@
  */
 #include "shm/ring.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/atomic.h"
+#include "base/err.h"
+#include "base/fault.h"
 #include "base/hash.h"
 
-int cllm_ring_open(struct cllm_ring *ring, const char *run_id,
-                   const struct cllm_geometry *geometry, bool writable)
+/* Does the ring of @g fit into @bytes? By division: products of a damaged geometry
+ * overflow. */
+static bool fits(const struct cllm_geometry *g, uint64_t bytes)
 {
-    char name[CLLM_REGION_NAME_BYTES];
-    uint64_t slots = (uint64_t)geometry->ring_slots + geometry->ring_eval_slots;
-    int rc;
+    uint64_t slots = (uint64_t)g->ring_slots + g->ring_eval_slots;
+    uint64_t tokens = cllm_ring_batch_tokens(g);
 
-    *ring = (struct cllm_ring){.geometry = geometry};
-    cllm_ring_name(name, run_id);
-    rc = cllm_region_open(&ring->region, name, cllm_ring_bytes(geometry),
-                          writable ? CLLM_REGION_READ_WRITE : CLLM_REGION_READ);
-    if (rc != 0)
-        return rc;
+    if (g->ring_slots == 0 || g->lanes == 0 || g->microbatches == 0 || tokens == 0)
+        return false;
+    return slots <= bytes / sizeof(struct cllm_ring_slot) &&
+           tokens <= bytes / sizeof(uint32_t) / slots && cllm_ring_bytes(g) <= bytes;
+}
+
+int cllm_ring_use(struct cllm_ring *ring, const struct cllm_region *region,
+                  const struct cllm_geometry *geometry)
+{
+    uint64_t slots = (uint64_t)geometry->ring_slots + geometry->ring_eval_slots;
+
+    if (!fits(geometry, region->bytes))
+        return cllm_err(-EBADMSG, "the ring %s is not as the run's header says",
+                        region->name);
+    *ring = (struct cllm_ring){.region = *region, .geometry = geometry};
     ring->slot = (struct cllm_ring_slot *)(void *)ring->region.base;
     ring->tokens =
         (uint32_t *)(void *)(ring->region.base +
                              cllm_align_up(slots * sizeof *ring->slot, CLLM_PAGE));
     ring->batch_tokens = cllm_ring_batch_tokens(geometry);
     return 0;
+}
+
+int cllm_ring_open(struct cllm_ring *ring, const char *run_id,
+                   const struct cllm_geometry *geometry, bool writable)
+{
+    char name[CLLM_REGION_NAME_BYTES];
+    struct cllm_region region = {0};
+    int rc;
+
+    *ring = (struct cllm_ring){.geometry = geometry};
+    cllm_ring_name(name, run_id);
+    rc = cllm_region_open(&region, name, sizeof(struct cllm_ring_slot),
+                          writable ? CLLM_REGION_READ_WRITE : CLLM_REGION_READ);
+    if (rc != 0)
+        return rc;
+    rc = cllm_ring_use(ring, &region, geometry);
+    if (rc != 0)
+        cllm_region_close(&region);
+    return rc;
 }
 
 void cllm_ring_close(struct cllm_ring *ring)
@@ -65,6 +96,7 @@ uint32_t *cllm_ring_begin(struct cllm_ring *ring, uint64_t batch)
     cllm_store_relaxed(&ring->slot[index].ready, 0);
     /* The payload must not change before the slot says that it is not ready. */
     cllm_fence_release();
+    cllm_fault(CLLM_FAULT_ring_cleared);
     return payload(ring, index);
 }
 
@@ -73,13 +105,16 @@ void cllm_ring_publish(struct cllm_ring *ring, uint64_t batch, uint32_t generati
     uint32_t index = cllm_ring_slot_of(ring->geometry, batch);
     struct cllm_ring_slot *slot = &ring->slot[index];
 
+    cllm_fault(CLLM_FAULT_ring_rows);
     slot->batch = batch;
     slot->n_tokens = (uint32_t)ring->batch_tokens;
     slot->generation = generation;
     slot->sum =
         cllm_hash(payload(ring, index), ring->batch_tokens * sizeof(uint32_t), batch);
+    cllm_fault(CLLM_FAULT_ring_tagged);
     /* release: pairs with the acquire in names() */
     cllm_store_release(&slot->ready, batch + 1);
+    cllm_fault(CLLM_FAULT_ring_ready);
 }
 
 bool cllm_ring_read(const struct cllm_ring *ring, uint64_t batch, uint32_t *out)
@@ -90,7 +125,9 @@ bool cllm_ring_read(const struct cllm_ring *ring, uint64_t batch, uint32_t *out)
 
     if (!names(ring, slot, batch))
         return false;
+    cllm_fault(CLLM_FAULT_ring_named);
     sum = slot->sum;
     memcpy(out, payload(ring, index), ring->batch_tokens * sizeof *out);
+    cllm_fault(CLLM_FAULT_ring_copied);
     return cllm_hash(out, ring->batch_tokens * sizeof *out, batch) == sum;
 }

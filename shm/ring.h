@@ -21,6 +21,14 @@ struct cllm_ring {
 /* Map the ring; only the loader writes. @geometry must outlive the ring. */
 int cllm_ring_open(struct cllm_ring *ring, const char *run_id,
                    const struct cllm_geometry *geometry, bool writable);
+
+/*
+ * What open does with a mapping: see that the ring of @geometry fits into it, whatever
+ * the geometry says, and point into it. 0 moves @region into @ring; -EBADMSG with text
+ * leaves it to the caller.
+ */
+int cllm_ring_use(struct cllm_ring *ring, const struct cllm_region *region,
+                  const struct cllm_geometry *geometry);
 void cllm_ring_close(struct cllm_ring *ring);
 
 /* Loader: is @batch there and intact (reads all of it)? */

@@ -10,6 +10,7 @@
 
 #include "base/atomic.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/hash.h"
 
 static uint64_t assignment_sum(const struct cllm_assignment *work, uint64_t seq)
@@ -48,14 +49,18 @@ uint32_t cllm_slot_renew(struct cllm_control *control, uint32_t slot)
         cllm_store_relaxed(&command->assignment[k].seq, 0);
     command->posted = 0;
     command->reported = 0;
+    cllm_fault(CLLM_FAULT_slot_renew);
     /* release: the child reads it after exec; reports of the old generation are void from
      * here */
     cllm_store_release(&command->generation, generation);
+    cllm_fault(CLLM_FAULT_slot_renewed);
     return generation;
 }
 
 void cllm_slot_ring(struct cllm_control *control, uint32_t slot)
 {
+    if (cllm_fault_error(CLLM_FAULT_bell_ring) != 0)
+        return;
     /* EOVERFLOW means that it rings already. */
     (void)sem_post(&control->slots[slot].bell.semaphore);
 }
@@ -65,6 +70,21 @@ uint32_t cllm_slot_outstanding(const struct cllm_control *control, uint32_t slot
     const struct cllm_command *command = &control->slots[slot].command;
 
     return (uint32_t)(command->posted - command->reported);
+}
+
+const struct cllm_assignment *cllm_slot_unanswered(const struct cllm_control *control,
+                                                   uint32_t slot, uint32_t i)
+{
+    const struct cllm_command *command = &control->slots[slot].command;
+
+    if (i >= cllm_slot_outstanding(control, slot))
+        return NULL;
+    return &command->assignment[(command->reported + 1 + i) & 1];
+}
+
+void cllm_slot_void(struct cllm_control *control, uint32_t slot)
+{
+    control->slots[slot].command.posted = control->slots[slot].command.reported;
 }
 
 uint64_t cllm_slot_post(struct cllm_control *control, uint32_t slot,
@@ -81,11 +101,15 @@ uint64_t cllm_slot_post(struct cllm_control *control, uint32_t slot,
     filled.sum = assignment_sum(&filled, seq);
     cllm_store_relaxed(&entry->seq, 0);
     cllm_fence_release();
+    cllm_fault(CLLM_FAULT_post_cleared);
     copy_assignment(entry, &filled);
     command->posted = seq;
+    cllm_fault(CLLM_FAULT_post_filled);
     /* release: pairs with the acquire in cllm_slot_next() */
     cllm_store_release(&entry->seq, seq);
+    cllm_fault(CLLM_FAULT_post_stored);
     cllm_slot_ring(control, slot);
+    cllm_fault(CLLM_FAULT_post_rung);
     return seq;
 }
 
@@ -112,11 +136,15 @@ enum cllm_harvest cllm_slot_harvest(struct cllm_control *control, uint32_t slot,
     if (cllm_load_acquire(&entry->seq) != seq ||
         entry->generation != cllm_load_relaxed(&command->generation))
         return CLLM_HARVEST_NONE;
+    cllm_fault(CLLM_FAULT_harvest_seen);
     memcpy(out, entry, offsetof(struct cllm_report, seq));
     copy_assignment(asked, &command->assignment[seq & 1]);
     if (out->sum != report_sum(out, seq) || !answers(out, asked))
         return CLLM_HARVEST_BAD;
+    cllm_fault(CLLM_FAULT_harvest_checked);
+    cllm_store_relaxed(&asked->seq, seq);
     command->reported = seq;
+    cllm_fault(CLLM_FAULT_harvest_taken);
     return CLLM_HARVEST_REPORT;
 }
 
@@ -143,6 +171,8 @@ static void ring_node_zero(int fd)
 {
     const uint64_t one = 1;
 
+    if (cllm_fault_error(CLLM_FAULT_zero_ring) != 0)
+        return;
     /* Node Zero looks at every slot on a timer as well: a lost ring costs time, not
      * truth. */
     if (fd >= 0 && write(fd, &one, sizeof one) < 0)
@@ -155,14 +185,18 @@ void cllm_slot_say_hello(struct cllm_control *control, uint32_t generation,
     struct cllm_own *own = control->own;
 
     memset(own, 0, sizeof *own);
+    cllm_fault(CLLM_FAULT_hello_cleared);
     own->status.pid = (uint32_t)getpid();
     own->status.numerics = numerics;
     (void)snprintf(own->status.kernels, sizeof own->status.kernels, "%s", kernels);
     own->status.hello_sum = hello_sum(&own->status, generation);
     cllm_store_relaxed(&own->status.lane, CLLM_NONE);
+    cllm_fault(CLLM_FAULT_hello_filled);
     /* release: pairs with the acquire in cllm_slot_hello() */
     cllm_store_release(&own->status.hello_generation, generation);
+    cllm_fault(CLLM_FAULT_hello_stored);
     ring_node_zero(eventfd);
+    cllm_fault(CLLM_FAULT_hello_rung);
 }
 
 bool cllm_slot_next(const struct cllm_control *control, uint32_t generation, uint64_t seq,
@@ -178,6 +212,7 @@ bool cllm_slot_next(const struct cllm_control *control, uint32_t generation, uin
     if (out->generation != generation || out->sum != assignment_sum(out, seq))
         return false;
     cllm_store_relaxed(&out->seq, seq);
+    cllm_fault(CLLM_FAULT_next_taken);
     return true;
 }
 
@@ -185,12 +220,14 @@ void cllm_slot_sleep(struct cllm_control *control, uint64_t timeout_ns)
 {
     struct timespec until = cllm_timespec(cllm_now_ns() + timeout_ns);
 
+    cllm_fault(CLLM_FAULT_sleep_begin);
     while (sem_clockwait(&control->bell->semaphore, CLOCK_MONOTONIC, &until) != 0 &&
            errno == EINTR)
         continue;
     /* Rings that came together are one ring. */
     while (sem_trywait(&control->bell->semaphore) == 0)
         continue;
+    cllm_fault(CLLM_FAULT_sleep_end);
 }
 
 void cllm_slot_answer(struct cllm_report *report, const struct cllm_assignment *work)
@@ -213,10 +250,14 @@ void cllm_slot_report(struct cllm_control *control, struct cllm_report *report,
     report->sum = report_sum(report, seq);
     cllm_store_relaxed(&entry->seq, 0);
     cllm_fence_release();
+    cllm_fault(CLLM_FAULT_report_cleared);
     memcpy(entry, report, offsetof(struct cllm_report, seq));
+    cllm_fault(CLLM_FAULT_report_filled);
     /* release: pairs with the acquire in cllm_slot_harvest() */
     cllm_store_release(&entry->seq, seq);
+    cllm_fault(CLLM_FAULT_report_stored);
     ring_node_zero(eventfd);
+    cllm_fault(CLLM_FAULT_report_rung);
 }
 
 void cllm_slot_last_words(struct cllm_control *control, const char *text)

@@ -28,6 +28,16 @@ uint64_t cllm_slot_post(struct cllm_control *control, uint32_t slot,
 /* Assignments posted and not yet reported: 0, 1 or 2. */
 uint32_t cllm_slot_outstanding(const struct cllm_control *control, uint32_t slot);
 
+/*
+ * The @i-th unanswered assignment of @slot, oldest first; NULL when there are fewer. As
+ * long as the process may live it may still write what that assignment lets it write.
+ */
+const struct cllm_assignment *cllm_slot_unanswered(const struct cllm_control *control,
+                                                   uint32_t slot, uint32_t i);
+
+/* The process of @slot is confirmed dead: it owes no answers any more. */
+void cllm_slot_void(struct cllm_control *control, uint32_t slot);
+
 enum cllm_harvest {
     CLLM_HARVEST_NONE = 0, /* nothing new */
     CLLM_HARVEST_REPORT, /* *out is a valid answer to the oldest unanswered assignment */
@@ -37,7 +47,7 @@ enum cllm_harvest {
 /*
  * Take the next report of @slot in order: copied to private memory, hash, generation,
  * seq, kind and every range checked against the assignment it answers (*asked, copied
- * too). Acquire; pairs with the release in cllm_slot_report().
+ * too, seq included). Acquire; pairs with the release in cllm_slot_report().
  */
 enum cllm_harvest cllm_slot_harvest(struct cllm_control *control, uint32_t slot,
                                     struct cllm_report *out,

@@ -148,7 +148,7 @@ static void write_state(struct cllm_control *control)
     cllm_store_relaxed(&state->saved_step, 100);
     cllm_store_relaxed(&state->deaths, 1);
     cllm_store_relaxed(&state->wait_data_ns, 12 * CLLM_NS_PER_MS);
-    cllm_store_relaxed(&state->folded_lanes, 3);
+    cllm_store_relaxed(&state->folded, 3);
 }
 
 void shm_run_make(const char *run_id, bool publish)

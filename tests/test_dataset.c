@@ -183,6 +183,12 @@ static void bad_manifest_lines_are_refused(void **state)
     }
     assert_int_equal(cllm_dataset_from_manifest(&dataset, "a.bin\t20\t2\t1064\n", 17, 5),
                      CLLM_EDATA);
+    /* A path that ends before its tab would name another file. */
+    int n = snprintf(line, sizeof line, "%s/\t20\t2\t1064\n", in(*state, "a.bin"));
+    line[strlen(in(*state, "a.bin"))] = '\0';
+    assert_int_equal(cllm_dataset_from_manifest(&dataset, line, (size_t)n, 5),
+                     CLLM_EDATA);
+    assert_error_says("line 1");
 }
 
 static void the_hash_knows_the_data_but_not_the_directory(void **state)

@@ -1,6 +1,7 @@
 /*
  * tests/test_ring.c - batches in the ring: whole and named, or not there.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -126,6 +127,25 @@ static void batch_numbers_count_steps_lanes_and_micro_batches(void **state)
                 assert_int_equal(cllm_batch_number(g, step, lane, m), n++);
 }
 
+/* Sizes whose products overflow, and a ring that is only a little too large. */
+static void a_geometry_that_does_not_fit_the_object_is_refused(void **state)
+{
+    struct cllm_geometry g;
+    struct cllm_ring ring;
+
+    (void)state;
+    for (int i = 0; i < 7; i++) {
+        g = control.header->geometry;
+        g.ring_slots = i == 0 ? 0 : i == 1 ? UINT32_MAX : g.ring_slots;
+        g.ring_eval_slots =
+            i == 2 ? UINT32_MAX : g.ring_eval_slots + (i == 3 ? 100u : 0u);
+        g.sequences = i == 4 ? UINT32_MAX : i == 5 ? 0 : g.sequences;
+        g.context = i == 4 || i == 6 ? UINT32_MAX : g.context;
+        assert_int_equal(cllm_ring_open(&ring, control_temp_id(), &g, false), -EBADMSG);
+        assert_null(ring.region.base);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +160,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(batch_numbers_count_steps_lanes_and_micro_batches,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_geometry_that_does_not_fit_the_object_is_refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

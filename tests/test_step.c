@@ -28,6 +28,13 @@ static uint32_t
     folds_of_lane[24]; /* times each lane was folded, in the run that counts */
 static uint32_t fold_calls;
 
+/* A process of slot @slot has said hello. */
+static void live(uint32_t slot)
+{
+    (void)cllm_slot_renew(&control, slot);
+    control.slots[slot].command.state = CLLM_SLOT_IDLE;
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -35,7 +42,7 @@ static int setup(void **state)
     cllm_config_init(&config);
     config.train_steps = 10;
     for (uint32_t slot = 0; slot < WORKERS; slot++)
-        (void)cllm_slot_renew(&control, slot);
+        live(slot);
     cllm_step_init(&step, &control, &config, WORKERS);
     memset(folds_of_lane, 0, sizeof folds_of_lane);
     fold_calls = 0;
@@ -52,6 +59,10 @@ static int teardown(void **state)
 
 /* Write the report that worker @slot owes for its oldest assignment, as a good worker
  * does. */
+static uint64_t chunk_error; /* likewise to the hashes of chunks */
+static double
+    loss_error; /* added to the loss of the next answers: a processor that errs */
+
 static void answer(uint32_t slot, uint32_t flags)
 {
     struct cllm_command *command = &control.slots[slot].command;
@@ -62,54 +73,70 @@ static void answer(uint32_t slot, uint32_t flags)
 
     cllm_slot_answer(&report, work);
     report.flags = flags;
-    report.loss = work->lane + 1;
+    report.loss = work->lane + 1 + loss_error;
     report.tokens = 48;
     for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++)
         report.result[c - work->chunk_lo] =
-            (struct cllm_chunk_result){.sum = 1000 + c, .sum_squares = 4.0};
+            (struct cllm_chunk_result){.sum = 1000 + c + chunk_error, .sum_squares = 4.0};
     assert_int_equal(cllm_control_attach(&child, control_temp_id(), slot),
                      CLLM_ATTACH_OK);
     cllm_slot_report(&child, &report, seq, -1);
     cllm_control_detach(&child);
 }
 
+static struct cllm_step_news news; /* of the last report */
+
 static int take(uint32_t slot)
 {
     struct cllm_assignment asked;
     struct cllm_report report;
+    int rc;
 
     assert_int_equal(cllm_slot_harvest(&control, slot, &report, &asked),
                      CLLM_HARVEST_REPORT);
-    if (asked.kind == CLLM_WORK_FOLD && asked.chunk_lo == 0) {
+    rc = cllm_step_take(&step, slot, &asked, &report, &news);
+    if (asked.kind == CLLM_WORK_FOLD && asked.chunk_lo == 0 && !news.late) {
         fold_calls++;
         for (uint32_t l = asked.lane_lo; l < asked.lane_hi; l++)
             folds_of_lane[l]++;
     }
-    return cllm_step_take(&step, &report);
+    return rc;
 }
 
 /* Slot @slot is confirmed dead; a new process takes its place. */
 static void die(uint32_t slot)
 {
-    uint32_t redone;
-
+    cllm_slot_void(&control, slot);
     cllm_sweep_revoke(&control, slot);
-    assert_int_equal(cllm_lanes_revoke(&control, slot, false, &redone), CLLM_NONE);
-    (void)cllm_slot_renew(&control, slot);
+    (void)cllm_lanes_settle(&control);
+    live(slot);
 }
 
-/* No buffer may be held by two lanes, none may be lost. */
+/* Slot @slot is given up: stopped, and perhaps to be continued. */
+static void give_up(uint32_t slot)
+{
+    control.slots[slot].command.state = CLLM_SLOT_STOPPED;
+    cllm_sweep_revoke(&control, slot);
+}
+
+/* No buffer may be written by two, or be written while a finished lane keeps it. */
 static void check_buffers(void)
 {
-    uint32_t holders[4] = {0};
+    uint32_t users[4] = {0};
 
     for (uint32_t l = 0; l < 24; l++)
-        if ((control.lane[l].state == CLLM_LANE_ASSIGNED ||
-             control.lane[l].state == CLLM_LANE_DONE) &&
+        if (control.lane[l].state == CLLM_LANE_DONE &&
             control.lane[l].buffer != CLLM_NONE) /* validation needs none */
-            holders[control.lane[l].buffer]++;
+            users[control.lane[l].buffer]++;
+    for (uint32_t slot = 0; slot < WORKERS; slot++) {
+        const struct cllm_assignment *work;
+
+        for (uint32_t i = 0; (work = cllm_slot_unanswered(&control, slot, i)); i++)
+            if (work->kind == CLLM_WORK_LANE)
+                users[work->buffer]++;
+    }
     for (uint32_t b = 0; b < 4; b++)
-        assert_true(holders[b] <= 1);
+        assert_true(users[b] <= 1);
 }
 
 /* Is the oldest unanswered assignment of @slot one that reads a batch? */
@@ -124,6 +151,8 @@ static bool is_lane(uint32_t slot)
 /* Play until the step is complete; workers answer, find damaged batches, or
  * die at random. Returns turns taken.
  */
+static bool adopts; /* now and then a new Node Zero takes over */
+
 static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
 {
     struct cllm_step_world world = {.filled = UINT64_MAX, .eval_ready = true};
@@ -145,15 +174,30 @@ static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
             uint64_t dice = cllm_random_u64(seed, CLLM_RANDOM_TEST, turn * 8 + slot);
 
             while (cllm_slot_outstanding(&control, slot) < 1 + dice % 2 &&
-                   cllm_step_assign(&step, slot))
+                   control.slots[slot].command.state == CLLM_SLOT_IDLE &&
+                   cllm_step_assign(&step, slot, (dice >> 40) % 4 ? 0 : UINT64_MAX))
                 continue;
             if (cllm_slot_outstanding(&control, slot) > 0 && (dice >> 8) % 3 == 0) {
                 bool damaged = is_lane(slot) && (dice >> 24) % 100 < deaths_in_100;
 
                 answer(slot, damaged ? CLLM_REPORT_BAD_BATCH : CLLM_REPORT_FINITE);
                 assert_int_equal(take(slot), 0);
+                control.slots[slot].command.state = CLLM_SLOT_IDLE;
             } else if ((dice >> 16) % 100 < deaths_in_100) {
                 die(slot);
+            } else if ((dice >> 32) % 100 < deaths_in_100) {
+                give_up(slot);
+            } else if (cllm_step_waits_for_death(&step, slot) &&
+                       control.slots[slot].command.state == CLLM_SLOT_STOPPED) {
+                die(slot);
+            }
+            if (adopts && dice >> 50 == 0) {
+                struct cllm_step_record committed;
+
+                assert_true(cllm_control_newest_record(&control, &committed));
+                (void)cllm_step_adopt(&step, &committed, false);
+                for (uint32_t s = 0; s < WORKERS; s++)
+                    live(s);
             }
         }
     }
@@ -222,11 +266,11 @@ static void lanes_wait_for_their_batches(void **state)
     record = step.record;
     cllm_step_open(&step, &record);
     assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
-    assert_false(cllm_step_assign(&step, 0));
+    assert_false(cllm_step_assign(&step, 0, 0));
     world.filled = 3; /* lane 0 has both micro-batches, lane 1 one of two */
     assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
-    assert_true(cllm_step_assign(&step, 0));
-    assert_false(cllm_step_assign(&step, 1));
+    assert_true(cllm_step_assign(&step, 0, 0));
+    assert_false(cllm_step_assign(&step, 1, 0));
     assert_int_equal(cllm_lanes_count(&control, CLLM_LANE_EMPTY), 23);
 }
 
@@ -242,57 +286,268 @@ static void the_update_waits_for_the_saver(void **state)
     record = step.record;
     cllm_step_open(&step, &record);
     while ((outcome = cllm_step_advance(&step, &world)) == CLLM_STEP_GOING) {
-        assert_true(cllm_step_assign(&step, 0));
+        assert_true(cllm_step_assign(&step, 0, 0));
         answer(0, CLLM_REPORT_FINITE);
         assert_int_equal(take(0), 0);
     }
     assert_int_equal(outcome, CLLM_STEP_PINNED);
-    assert_false(cllm_step_assign(&step, 0));
+    assert_false(cllm_step_assign(&step, 0, 0));
     world.target_pinned = false;
     assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
-    assert_true(cllm_step_assign(&step, 0));
+    assert_true(cllm_step_assign(&step, 0, 0));
     assert_int_equal(
         control.slots[0].command.assignment[control.slots[0].command.posted & 1].kind,
         CLLM_WORK_UPDATE);
 }
 
-static void a_gradient_that_is_not_finite_stops_the_run(void **state)
+static void open_first_step(struct cllm_step_world *world)
 {
-    struct cllm_step_world world = {.filled = UINT64_MAX, .idle = WORKERS};
     struct cllm_step_record record;
 
-    (void)state;
+    *world = (struct cllm_step_world){.filled = UINT64_MAX, .idle = WORKERS};
     commit_initial();
     record = step.record;
     cllm_step_open(&step, &record);
-    (void)cllm_step_advance(&step, &world);
-    assert_true(cllm_step_assign(&step, 0));
+    assert_int_equal(cllm_step_advance(&step, world), CLLM_STEP_GOING);
+}
+
+static void a_new_node_zero_keeps_what_is_finished(void **state)
+{
+    (void)state;
+    adopts = true;
+    commit_initial();
+    for (uint64_t n = 1; n <= 60; n++) {
+        struct cllm_step_record record = step.record;
+
+        cllm_step_open(&step, &record);
+        (void)play(5000 + n, 10);
+        cllm_step_seal(&step);
+        cllm_step_commit(&step);
+        check_step(n);
+    }
+    adopts = false;
+}
+
+static void a_damaged_lane_is_not_taken_over(void **state)
+{
+    struct cllm_step_record committed;
+    struct cllm_step_world world;
+
+    (void)state;
+    open_first_step(&world);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(cllm_step_assign(&step, i, 0));
+        answer(i, CLLM_REPORT_FINITE);
+        assert_int_equal(take(i), 0);
+    }
+    assert_true(cllm_control_newest_record(&control, &committed));
+    control.lane[1].tokens ^= 1;
+    assert_int_equal(cllm_step_adopt(&step, &committed, false), 1);
+    assert_int_equal(control.lane[0].state, CLLM_LANE_DONE);
+    assert_int_equal(control.lane[1].state, CLLM_LANE_EMPTY);
+    cllm_store_relaxed(&control.state->folded,
+                       cllm_load_relaxed(&control.state->folded) ^ 1);
+    assert_int_equal(cllm_step_adopt(&step, &committed, false), 0);
+}
+
+static void a_gradient_that_is_not_finite_twice_stops_the_run(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    open_first_step(&world);
+    assert_true(cllm_step_assign(&step, 0, 0));
     answer(0, 0);
-    assert_int_equal(take(0), CLLM_ENONFINITE);
+    assert_int_equal(take(0), 0);
+    assert_int_equal(news.confirm, 0);
+    assert_int_equal(control.lane[0].state, CLLM_LANE_RECHECK);
+    assert_true(cllm_step_assign(&step, 0, 0)); /* not the same lane again */
+    assert_int_equal(control.lane[1].state, CLLM_LANE_ASSIGNED);
+    assert_true(cllm_step_assign(&step, 1, 0));
+    answer(1, 0);
+    assert_int_equal(take(1), CLLM_ENONFINITE);
     assert_non_null(strstr(cllm_err_text(), "step 1, lane 0"));
+}
+
+static void a_step_that_is_not_finite_may_be_left_out(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    config.run_on_nonfinite = CLLM_POLICY_SKIP;
+    open_first_step(&world);
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        assert_true(cllm_step_assign(&step, slot, 0));
+        answer(slot, 0);
+        assert_int_equal(take(slot), 0);
+    }
+    assert_int_equal(news.skipping, CLLM_SKIP_NONFINITE);
+    (void)play(7, 5);
+    cllm_step_seal(&step);
+    cllm_step_commit(&step);
+    assert_int_equal(step.record.skipped, CLLM_SKIP_NONFINITE);
+    assert_int_equal(step.record.skips, 1);
+    assert_int_equal(step.record.tokens, 0);
+    assert_true(isnan(step.record.loss));
+}
+
+static void an_audited_lane_needs_two_that_agree(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    config.run_audit = 1;
+    open_first_step(&world);
+    assert_true(cllm_step_assign(&step, 0, 0));
+    loss_error = 0.5;
+    answer(0, CLLM_REPORT_FINITE);
+    loss_error = 0;
+    assert_int_equal(take(0), 0);
+    for (uint32_t slot = 1; slot < 3; slot++) {
+        assert_int_equal(control.lane[0].state, CLLM_LANE_RECHECK);
+        assert_true(cllm_step_assign(&step, slot, 0));
+        answer(slot, CLLM_REPORT_FINITE);
+        assert_int_equal(take(slot), 0);
+    }
+    assert_int_equal(control.lane[0].state, CLLM_LANE_DONE);
+    assert_int_equal(news.odd[0], 0); /* the one that erred is named */
+    assert_int_equal(news.odd[1], CLLM_NONE);
+    assert_true(control.lane[0].loss == 1.0);
+}
+
+static void a_stopped_workers_lane_is_computed_by_another(void **state)
+{
+    struct cllm_step_world world;
+    uint32_t buffer;
+
+    (void)state;
+    open_first_step(&world);
+    assert_true(cllm_step_assign(&step, 0, 0));
+    buffer = control.lane[0].buffer;
+    give_up(0);
+    for (uint32_t l = 1; l < 3; l++) { /* the last buffer is the first lane's */
+        assert_true(cllm_step_assign(&step, 1, 0));
+        answer(1, CLLM_REPORT_FINITE);
+        assert_int_equal(take(1), 0);
+    }
+    while (control.lane[0].state != CLLM_LANE_DUPLICATED) {
+        (void)cllm_step_advance(&step, &world);
+        if (cllm_step_assign(&step, 1, 0) &&
+            control.lane[0].state == CLLM_LANE_DUPLICATED)
+            break;
+        control.lane[23].state = CLLM_LANE_READY;
+        for (uint32_t l = 3; l < 24; l++)
+            control.lane[l].state = CLLM_LANE_EMPTY; /* only this one is left */
+        world.filled = 0;
+    }
+    assert_int_not_equal(control.lane[0].buffer, buffer);
+    answer(1, CLLM_REPORT_FINITE);
+    assert_int_equal(take(1), 0);
+    assert_int_equal(control.lane[0].state, CLLM_LANE_DONE);
+    answer(0, CLLM_REPORT_FINITE); /* it goes on after all */
+    assert_int_equal(take(0), 0);
+    assert_true(news.late);
+    assert_false(news.redo);
+}
+
+static void two_results_for_a_lane_do_the_step_again(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    open_first_step(&world);
+    assert_true(cllm_step_assign(&step, 0, 0));
+    control.lane[0].assigned_ns = 1;
+    for (uint32_t l = 1; l < 24; l++)
+        control.lane[l].state = CLLM_LANE_EMPTY;
+    assert_true(cllm_step_assign(&step, 1, 2)); /* a straggler's lane */
+    assert_int_equal(control.lane[0].state, CLLM_LANE_DUPLICATED);
+    answer(1, CLLM_REPORT_FINITE);
+    assert_int_equal(take(1), 0);
+    loss_error = 0.25;
+    answer(0, CLLM_REPORT_FINITE);
+    loss_error = 0;
+    assert_int_equal(take(0), 0);
+    assert_true(news.redo);
+    (void)cllm_step_advance(&step, &world);
+    assert_true(cllm_step_assign(&step, 2, 0));
+    answer(2, CLLM_REPORT_FINITE);
+    assert_int_equal(take(2), 0);
+    assert_int_equal(control.lane[0].state, CLLM_LANE_DONE);
+    assert_int_equal(news.odd[0], 0);
+}
+
+static void a_fault_redoes_the_step_after_a_look_at_what_was_committed(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    open_first_step(&world);
+    assert_true(cllm_step_assign(&step, 0, 0));
+    answer(0, CLLM_REPORT_FINITE);
+    assert_int_equal(take(0), 0);
+    die(1);
+    cllm_step_suspect(&step);
+    assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
+    while (cllm_step_assign(&step, 0, 0)) {
+        assert_int_equal(
+            control.slots[0].command.assignment[control.slots[0].command.posted & 1].kind,
+            CLLM_WORK_VERIFY);
+        answer(0, 0);
+        assert_int_equal(take(0), 0);
+    }
+    assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
+    assert_int_equal(cllm_load_relaxed(&control.state->phase), CLLM_PHASE_COMPUTE);
+    assert_int_equal(cllm_lanes_count(&control, CLLM_LANE_DONE), 0);
+    (void)play(3, 0);
+    cllm_step_seal(&step);
+    cllm_step_commit(&step);
+    check_step(1);
+}
+
+static void a_damaged_version_is_noticed(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    open_first_step(&world);
+    cllm_step_suspect(&step);
+    (void)cllm_step_advance(&step, &world);
+    chunk_error = 1;
+    while (cllm_step_assign(&step, 0, 0)) {
+        answer(0, 0);
+        assert_int_equal(take(0), 0);
+    }
+    chunk_error = 0;
+    assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_DAMAGED);
+    assert_non_null(strstr(cllm_err_text(), "version 0"));
 }
 
 static void a_lane_that_kills_two_slots_three_times_is_poison(void **state)
 {
-    struct cllm_step_world world = {.filled = UINT64_MAX, .idle = WORKERS};
-    struct cllm_step_record record;
-    uint32_t redone;
+    struct cllm_step_world world;
 
     (void)state;
-    commit_initial();
-    record = step.record;
-    cllm_step_open(&step, &record);
+    open_first_step(&world);
     for (uint32_t i = 0; i < 3; i++) {
         uint32_t slot = i % 2;
 
         (void)cllm_step_advance(&step, &world);
-        assert_true(cllm_step_assign(&step, slot));
-        assert_int_equal(cllm_lanes_revoke(&control, slot, true, &redone),
-                         i == 2 ? 0 : CLLM_NONE);
-        assert_int_equal(redone, 1);
-        (void)cllm_slot_renew(&control, slot);
+        assert_true(cllm_step_assign(&step, slot, 0));
+        assert_int_equal(control.lane[0].state, CLLM_LANE_ASSIGNED);
+        cllm_slot_void(&control, slot);
+        assert_int_equal(cllm_lanes_settle(&control), 1);
+        assert_int_equal(cllm_lanes_crash(&control, 0, slot), i == 2);
+        live(slot);
     }
     assert_int_equal(control.lane[0].state, CLLM_LANE_POISONED);
+    assert_true(cllm_step_poisoned(&step, 0) < 0);
+    config.run_on_poison = CLLM_POLICY_SKIP;
+    assert_int_equal(cllm_step_poisoned(&step, 0), 0);
+    (void)play(9, 0);
+    cllm_step_seal(&step);
+    cllm_step_commit(&step);
+    assert_int_equal(step.record.skipped, CLLM_SKIP_POISON);
 }
 
 static void validation_sums_its_lanes_and_remembers_the_best(void **state)
@@ -315,21 +570,26 @@ static void validation_sums_its_lanes_and_remembers_the_best(void **state)
     assert_int_equal(step.record.best_step, 2); /* equal is not better */
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_step_folds_every_lane_and_commits, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(deaths_change_who_works_and_nothing_else, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(lanes_wait_for_their_batches, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_update_waits_for_the_saver, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_gradient_that_is_not_finite_stops_the_run,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(a_lane_that_kills_two_slots_three_times_is_poison,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(validation_sums_its_lanes_and_remembers_the_best,
-                                        setup, teardown),
+        TEST(a_step_folds_every_lane_and_commits),
+        TEST(deaths_change_who_works_and_nothing_else),
+        TEST(lanes_wait_for_their_batches),
+        TEST(the_update_waits_for_the_saver),
+        TEST(a_new_node_zero_keeps_what_is_finished),
+        TEST(a_damaged_lane_is_not_taken_over),
+        TEST(a_gradient_that_is_not_finite_twice_stops_the_run),
+        TEST(a_step_that_is_not_finite_may_be_left_out),
+        TEST(an_audited_lane_needs_two_that_agree),
+        TEST(a_stopped_workers_lane_is_computed_by_another),
+        TEST(two_results_for_a_lane_do_the_step_again),
+        TEST(a_fault_redoes_the_step_after_a_look_at_what_was_committed),
+        TEST(a_damaged_version_is_noticed),
+        TEST(a_lane_that_kills_two_slots_three_times_is_poison),
+        TEST(validation_sums_its_lanes_and_remembers_the_best),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

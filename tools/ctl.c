@@ -17,9 +17,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/local_socket.h"
-#include "base/units.h"
-#include "formats/json.h"
 #include "shm/control.h"
+#include "tools/ctl_answer.h"
 #include "tools/shm_runs.h"
 
 #define PROGRAM      "cllm-ctl"
@@ -162,7 +161,8 @@ static ssize_t receive(int fd, char *out, size_t capacity, const char *id)
     return cllm_err(CLLM_EREFUSED, "run %s answers without end", id);
 }
 
-static int ask(const struct request *request, int fd, const char *id, json_t **answer)
+/* Ask, and show what comes back. */
+static int ask(const struct request *request, int fd, const char *id)
 {
     char *text, line[128];
     ssize_t n;
@@ -182,7 +182,7 @@ static int ask(const struct request *request, int fd, const char *id, json_t **a
         rc = cllm_err(CLLM_EREFUSED, "run %s let go without an answer", id);
         cllm_err_hint("it was ending, or its Node Zero was killed just now; try again");
     } else if (n > 0) {
-        rc = cllm_json_parse(text, (size_t)n, "answer", answer);
+        rc = cllm_ctl_answer(stdout, text, (size_t)n, request->json);
     } else {
         rc = (int)n;
     }
@@ -190,88 +190,16 @@ static int ask(const struct request *request, int fd, const char *id, json_t **a
     return rc;
 }
 
-/* ---- for people ---- */
-
-static json_int_t whole(const json_t *answer, const char *key)
-{
-    return json_integer_value(json_object_get(answer, key));
-}
-
-static void print_loss(const json_t *answer, const char *key, const char *name)
-{
-    const json_t *value = json_object_get(answer, key);
-
-    if (json_is_number(value))
-        (void)printf(", %s %.4f", name, json_number_value(value));
-}
-
-static void print_status(const json_t *answer)
-{
-    const char *state = json_string_value(json_object_get(answer, "state"));
-    const char *run = json_string_value(json_object_get(answer, "run"));
-    bool pausing = json_is_true(json_object_get(answer, "paused")) && state &&
-                   strcmp(state, "running") == 0;
-    double rate = json_number_value(json_object_get(answer, "tokens_per_s"));
-    char count[CLLM_UNITS_BYTES];
-
-    (void)printf("%s: %s, step %" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT,
-                 run ? run : "?",
-                 pausing ? "pausing"
-                 : state ? state
-                         : "?",
-                 whole(answer, "step"), whole(answer, "steps"));
-    print_loss(answer, "loss", "loss");
-    print_loss(answer, "valid", "valid");
-    if (rate > 0 && rate < 1e18)
-        (void)printf(", %s tokens/s", cllm_format_count(count, (uint64_t)rate));
-    (void)printf(", %" JSON_INTEGER_FORMAT " worker%s", whole(answer, "workers"),
-                 whole(answer, "workers") == 1 ? "" : "s");
-    if (whole(answer, "workers_ready") != whole(answer, "workers"))
-        (void)printf(" (%" JSON_INTEGER_FORMAT " ready)", whole(answer, "workers_ready"));
-    if (whole(answer, "saved_step") > 0)
-        (void)printf(", saved step %" JSON_INTEGER_FORMAT, whole(answer, "saved_step"));
-    if (whole(answer, "deaths") > 0)
-        (void)printf(", %" JSON_INTEGER_FORMAT " death%s", whole(answer, "deaths"),
-                     whole(answer, "deaths") == 1 ? "" : "s");
-    (void)printf("\n");
-}
-
-/* Show @answer. Returns 0, or the refusal as a code with text. */
-static int report(const struct request *request, const json_t *answer)
-{
-    const char *text = json_string_value(json_object_get(answer, "text"));
-    const char *error = json_string_value(json_object_get(answer, "error"));
-    int rc = 0;
-
-    if (request->json)
-        rc = cllm_json_write(answer, STDOUT_FILENO, "standard output");
-    if (rc == 0 && !json_is_true(json_object_get(answer, "ok")))
-        return cllm_err(json_is_true(json_object_get(answer, "usage")) ? CLLM_ECONFIG
-                                                                       : CLLM_EREFUSED,
-                        "%s", error ? error : "the run refuses and does not say why");
-    if (rc != 0 || request->json)
-        return rc;
-    if (text)
-        (void)printf("%s\n", text);
-    else
-        print_status(answer);
-    return 0;
-}
-
 static int steer(const struct request *request)
 {
     char id[CLLM_REGION_NAME_BYTES];
-    json_t *answer = NULL;
     int fd = connect_run(request->run, id);
     int rc;
 
     if (fd < 0)
         return fd;
-    rc = ask(request, fd, id, &answer);
+    rc = ask(request, fd, id);
     (void)close(fd);
-    if (rc == 0)
-        rc = report(request, answer);
-    json_decref(answer);
     return rc;
 }
 

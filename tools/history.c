@@ -65,9 +65,23 @@ static size_t read_tail(int fd, char *text)
     return used;
 }
 
+void cllm_history_parse(struct cllm_history *history, const char *text, size_t bytes)
+{
+    const char *end = text + bytes;
+
+    while (text < end) {
+        const char *stop = memchr(text, '\n', (size_t)(end - text));
+
+        if (!stop)
+            break; /* being written */
+        add_line(history, text, (size_t)(stop - text));
+        text = stop + 1;
+    }
+}
+
 void cllm_history_load(struct cllm_history *history, const char *run_dir)
 {
-    char path[4200], *text = malloc(TAIL_BYTES), *at, *end;
+    char path[4200], *text = malloc(TAIL_BYTES);
     int fd;
 
     (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_dir);
@@ -76,17 +90,9 @@ void cllm_history_load(struct cllm_history *history, const char *run_dir)
         free(text);
         return;
     }
-    end = text + read_tail(fd, text);
-    (void)close(fd); /* read only */
     /* The first line may be cut at its beginning: then it is no JSON and adds nothing. */
-    for (at = text; at < end;) {
-        char *stop = memchr(at, '\n', (size_t)(end - at));
-
-        if (!stop)
-            break; /* being written */
-        add_line(history, at, (size_t)(stop - at));
-        at = stop + 1;
-    }
+    cllm_history_parse(history, text, read_tail(fd, text));
+    (void)close(fd); /* read only */
     free(text);
 }
 

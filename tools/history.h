@@ -21,6 +21,9 @@ void cllm_history_add(struct cllm_history *history, uint64_t step, double loss);
 /* Add what the end of @run_dir/metrics.jsonl says; a missing or odd file adds nothing. */
 void cllm_history_load(struct cllm_history *history, const char *run_dir);
 
+/* The same of @bytes of its text; a last line without its newline is left out. */
+void cllm_history_parse(struct cllm_history *history, const char *text, size_t bytes);
+
 /*
  * Mean loss in each of @width columns of equal numbers of steps, first to last step, into
  * @out; a column without a step repeats the one before. Returns the columns filled:

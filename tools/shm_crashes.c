@@ -90,11 +90,12 @@ static int take_files(struct cllm_shm_crashes *crashes)
 
 /* ---- shared memory ---- */
 
-static int take_slots(struct cllm_shm_crashes *crashes,
-                      const struct cllm_control *control)
+int cllm_shm_crashes_copy(struct cllm_shm_crashes *crashes,
+                          const struct cllm_control *control)
 {
     uint32_t n = control->header->geometry.n_slots;
 
+    *crashes = (struct cllm_shm_crashes){0};
     cllm_shm_clean_text(crashes->run_dir, sizeof crashes->run_dir,
                         control->header->run_dir, sizeof control->header->run_dir);
     crashes->slot = calloc(n, sizeof *crashes->slot);
@@ -124,7 +125,7 @@ int cllm_shm_crashes_take(struct cllm_shm_crashes *crashes, const char *run_id,
         if (cllm_control_attach(&control, run_id, CLLM_NONE) != CLLM_ATTACH_OK)
             return cllm_err(CLLM_EDATA, "cannot look into the shared memory of run %s",
                             run_id);
-        rc = take_slots(crashes, &control);
+        rc = cllm_shm_crashes_copy(crashes, &control);
         cllm_control_detach(&control);
     } else {
         (void)snprintf(crashes->run_dir, sizeof crashes->run_dir, "%s", run_dir);

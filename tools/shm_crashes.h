@@ -40,6 +40,11 @@ struct cllm_shm_crashes {
  */
 int cllm_shm_crashes_take(struct cllm_shm_crashes *crashes, const char *run_id,
                           const char *run_dir);
+
+/* The records alone, of a control object that is mapped already. Returns 0 or -ENOMEM
+ * with text. */
+int cllm_shm_crashes_copy(struct cllm_shm_crashes *crashes,
+                          const struct cllm_control *control);
 void cllm_shm_crashes_fini(struct cllm_shm_crashes *crashes);
 
 void cllm_shm_crashes_text(FILE *out, const struct cllm_shm_crashes *crashes);

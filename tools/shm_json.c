@@ -111,7 +111,7 @@ static json_t *progress_json(const struct cllm_shm_view *view)
     set_u64(out, "saved_step", cllm_load_relaxed(&state->saved_step));
     set_u64(out, "deaths", cllm_load_relaxed(&state->deaths));
     set_u64(out, "lanes_redone", cllm_load_relaxed(&state->lanes_redone));
-    set_u64(out, "folded_lanes", cllm_load_relaxed(&state->folded_lanes));
+    set_u64(out, "folded_lanes", cllm_folded_lanes(cllm_load_relaxed(&state->folded)));
     set_u64(out, "wait_data_ns", cllm_load_relaxed(&state->wait_data_ns));
     set_f64(out, "wait_data_share",
             view->wait_data_share >= 0 ? view->wait_data_share : (double)NAN);
@@ -240,7 +240,8 @@ static json_t *lane_json(const struct cllm_lane *lane, uint32_t index)
 
     set_u64(out, "lane", index);
     set_text(out, "state", cllm_lane_state_name(lane->state));
-    if (lane->state == CLLM_LANE_ASSIGNED || lane->state == CLLM_LANE_DONE) {
+    if (lane->state == CLLM_LANE_ASSIGNED || lane->state == CLLM_LANE_DUPLICATED ||
+        lane->state == CLLM_LANE_DONE) {
         set_u64(out, "slot", lane->slot);
         set_u64(out, "generation", lane->generation);
         set_u64(out, "buffer", lane->buffer);

@@ -8,7 +8,6 @@
 
 #include "base/atomic.h"
 #include "base/err.h"
-#include "shm/ring.h"
 
 static const char *const batch_name[] = {
     [CLLM_SHM_BATCH_EMPTY] = "empty",
@@ -21,18 +20,6 @@ static_assert(CLLM_LEN(batch_name) == CLLM_SHM_BATCH_LAST, "name every state");
 const char *cllm_shm_batch_name(uint32_t state)
 {
     return state < CLLM_SHM_BATCH_LAST ? batch_name[state] : "invalid";
-}
-
-/* Does the ring that @g describes fit into @bytes? By division: products may overflow. */
-static bool fits(const struct cllm_geometry *g, uint64_t bytes)
-{
-    uint64_t slots = (uint64_t)g->ring_slots + g->ring_eval_slots;
-    uint64_t tokens = g->sequences * ((uint64_t)g->context + 1);
-
-    if (g->ring_slots == 0 || g->lanes == 0 || g->microbatches == 0 || tokens == 0)
-        return false;
-    return slots <= bytes / sizeof(struct cllm_ring_slot) &&
-           tokens <= bytes / sizeof(uint32_t) / slots && cllm_ring_bytes(g) <= bytes;
 }
 
 /* Which step, lane and micro-batch batch row->batch is. */
@@ -77,41 +64,40 @@ static void look(struct cllm_shm_ring_row *row, const struct cllm_ring *ring,
         row->state = CLLM_SHM_BATCH_BAD;
 }
 
+int cllm_shm_ring_look(struct cllm_shm_ring *ring, const struct cllm_ring *mapped)
+{
+    const struct cllm_geometry *g = mapped->geometry;
+    uint32_t *scratch = calloc(mapped->batch_tokens + 1, sizeof *scratch);
+    int rc = 0;
+
+    *ring = (struct cllm_shm_ring){.n_rows = g->ring_slots + g->ring_eval_slots,
+                                   .batch_tokens = mapped->batch_tokens};
+    ring->row = calloc(ring->n_rows, sizeof *ring->row);
+    if (!ring->row || !scratch) {
+        rc = cllm_err(-ENOMEM, "cannot copy a batch");
+        cllm_shm_ring_fini(ring);
+    }
+    for (uint32_t i = 0; i < ring->n_rows; i++) {
+        look(&ring->row[i], mapped, i, scratch);
+        ring->in_state[ring->row[i].state]++;
+    }
+    free(scratch);
+    return rc;
+}
+
 int cllm_shm_ring_take(struct cllm_shm_ring *ring, const struct cllm_shm_view *view)
 {
-    const struct cllm_geometry *g = &view->header.geometry;
     struct cllm_ring mapped = {0};
-    uint32_t *scratch = NULL;
     int rc;
 
     *ring = (struct cllm_shm_ring){0};
-    rc = cllm_ring_open(&mapped, view->id, g, false);
-    if (rc != 0) {
-        cllm_err_add("cannot look at the ring of run %s", view->id);
-        return rc;
+    rc = cllm_ring_open(&mapped, view->id, &view->header.geometry, false);
+    if (rc == 0) {
+        rc = cllm_shm_ring_look(ring, &mapped);
+        cllm_ring_close(&mapped);
     }
-    if (!fits(g, mapped.region.bytes)) {
-        rc = cllm_err(-EBADMSG, "the ring of run %s is not as its header says", view->id);
-        goto out;
-    }
-    ring->n_rows = g->ring_slots + g->ring_eval_slots;
-    ring->batch_tokens = mapped.batch_tokens;
-    ring->row = calloc(ring->n_rows, sizeof *ring->row);
-    scratch = calloc(mapped.batch_tokens + 1, sizeof *scratch);
-    if (!ring->row || !scratch) {
-        rc = cllm_err(-ENOMEM, "cannot look at the ring of run %s", view->id);
-        goto out;
-    }
-    for (uint32_t i = 0; i < ring->n_rows; i++) {
-        look(&ring->row[i], &mapped, i, scratch);
-        ring->in_state[ring->row[i].state]++;
-    }
-
-out:
-    free(scratch);
-    cllm_ring_close(&mapped);
     if (rc != 0)
-        cllm_shm_ring_fini(ring);
+        cllm_err_add("cannot look at the ring of run %s", view->id);
     return rc;
 }
 

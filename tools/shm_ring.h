@@ -4,6 +4,7 @@
 #ifndef CLLM_TOOLS_SHM_RING_H
 #define CLLM_TOOLS_SHM_RING_H
 
+#include "shm/ring.h"
 #include "tools/shm_view.h"
 
 enum cllm_shm_batch {
@@ -35,6 +36,9 @@ struct cllm_shm_ring {
 /* Look at the ring of the run of @view (has_control). Returns 0 or a negative code with
  * text. Pair with fini. */
 int cllm_shm_ring_take(struct cllm_shm_ring *ring, const struct cllm_shm_view *view);
+
+/* The same of a ring that is mapped already. */
+int cllm_shm_ring_look(struct cllm_shm_ring *ring, const struct cllm_ring *mapped);
 void cllm_shm_ring_fini(struct cllm_shm_ring *ring); /* safe on a zeroed struct */
 
 #endif /* CLLM_TOOLS_SHM_RING_H */

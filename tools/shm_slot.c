@@ -143,6 +143,15 @@ static void phrase(char out[CLLM_SHM_DOING], const struct cllm_shm_view *view,
         else
             phrase_idle(out, view, slot);
         return;
+    case CLLM_SLOT_SUSPECT:
+        text = "makes no progress: others do its work";
+        break;
+    case CLLM_SLOT_STOPPED:
+        text = "stopped by a signal: others do its work";
+        break;
+    case CLLM_SLOT_UNKILLABLE:
+        text = "cannot be ended: out of use";
+        break;
     case CLLM_SLOT_KILLING:
         text = "is being killed";
         break;

@@ -10,7 +10,8 @@
 static void lane_row(FILE *out, const struct cllm_shm_view *view, uint32_t i)
 {
     const struct cllm_lane *lane = &view->lane[i];
-    bool held = lane->state == CLLM_LANE_ASSIGNED || lane->state == CLLM_LANE_DONE;
+    bool held = lane->state == CLLM_LANE_ASSIGNED ||
+                lane->state == CLLM_LANE_DUPLICATED || lane->state == CLLM_LANE_DONE;
     bool counted = lane->state == CLLM_LANE_DONE || lane->state == CLLM_LANE_FOLDED;
 
     (void)fprintf(out, "%5u %-9s", i, cllm_lane_state_name(lane->state));

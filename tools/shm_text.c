@@ -72,8 +72,10 @@ const char *cllm_shm_text_bar(char *out, uint32_t width, double share)
 const char *cllm_shm_text_lane(char out[CLLM_SHM_CELL], const struct cllm_lane *lane)
 {
     static const char letter[] = {
-        [CLLM_LANE_EMPTY] = '.', [CLLM_LANE_READY] = 'R',  [CLLM_LANE_ASSIGNED] = 'a',
-        [CLLM_LANE_DONE] = 'D',  [CLLM_LANE_FOLDED] = 'F', [CLLM_LANE_POISONED] = 'X',
+        [CLLM_LANE_EMPTY] = '.',    [CLLM_LANE_READY] = 'R',
+        [CLLM_LANE_ASSIGNED] = 'a', [CLLM_LANE_DUPLICATED] = '2',
+        [CLLM_LANE_RECHECK] = '?',  [CLLM_LANE_DONE] = 'D',
+        [CLLM_LANE_FOLDED] = 'F',   [CLLM_LANE_POISONED] = 'X',
     };
     static_assert(sizeof letter == CLLM_LANE_LAST, "a letter for every lane state");
 
@@ -81,7 +83,7 @@ const char *cllm_shm_text_lane(char out[CLLM_SHM_CELL], const struct cllm_lane *
         (void)snprintf(out, CLLM_SHM_CELL, "a%u", lane->slot);
     else
         (void)snprintf(out, CLLM_SHM_CELL, "%c",
-                       lane->state < CLLM_LANE_LAST ? letter[lane->state] : '?');
+                       lane->state < CLLM_LANE_LAST ? letter[lane->state] : '!');
     return out;
 }
 
@@ -100,8 +102,9 @@ static void append(char *out, size_t bytes, const char *fmt, ...)
 void cllm_shm_text_lane_counts(char *out, size_t bytes, const struct cllm_shm_view *view)
 {
     static const uint32_t order[] = {
-        CLLM_LANE_FOLDED, CLLM_LANE_DONE,     CLLM_LANE_ASSIGNED, CLLM_LANE_READY,
-        CLLM_LANE_EMPTY,  CLLM_LANE_POISONED, CLLM_LANE_LAST};
+        CLLM_LANE_FOLDED,     CLLM_LANE_DONE,     CLLM_LANE_ASSIGNED,
+        CLLM_LANE_DUPLICATED, CLLM_LANE_RECHECK,  CLLM_LANE_READY,
+        CLLM_LANE_EMPTY,      CLLM_LANE_POISONED, CLLM_LANE_LAST};
 
     out[0] = '\0';
     for (size_t i = 0; i < CLLM_LEN(order); i++)
@@ -302,10 +305,10 @@ static void show_step(FILE *out, const struct cllm_shm_view *view)
     uint64_t committed = cllm_load_relaxed(&view->state.committed);
     uint32_t phase = cllm_load_relaxed(&view->state.phase);
 
-    (void)fprintf(out, "\nstep %" PRIu64 "%s %s; %u of %u lanes are in the fold\n",
-                  committed + 1, view->life == CLLM_SHM_DEAD ? " was in phase" : ":",
-                  cllm_phase_name(phase), cllm_load_relaxed(&view->state.folded_lanes),
-                  view->n_lanes);
+    (void)fprintf(
+        out, "\nstep %" PRIu64 "%s %s; %u of %u lanes are in the fold\n", committed + 1,
+        view->life == CLLM_SHM_DEAD ? " was in phase" : ":", cllm_phase_name(phase),
+        cllm_folded_lanes(cllm_load_relaxed(&view->state.folded)), view->n_lanes);
     show_lane_cells(out, view);
     (void)fprintf(out, "  chunks     %u: %u old, %u assigned, %u new\n", view->n_chunks,
                   view->chunks_in[CLLM_CHUNK_OLD], view->chunks_in[CLLM_CHUNK_ASSIGNED],

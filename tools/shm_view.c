@@ -362,12 +362,10 @@ static void judge_half_made(struct cllm_shm_view *view)
     }
 }
 
-int cllm_shm_view_take(struct cllm_shm_view *view, const struct cllm_shm_run *run)
+/* A view of nothing yet. */
+static void begin(struct cllm_shm_view *view, const struct cllm_shm_run *run)
 {
-    enum cllm_attach attach = CLLM_ATTACH_NONE;
-    struct cllm_control control;
     struct timespec wall;
-    int rc = 0;
 
     *view = (struct cllm_shm_view){.run = run, .newest_record = -1};
     (void)snprintf(view->id, sizeof view->id, "%s", run->id);
@@ -375,7 +373,27 @@ int cllm_shm_view_take(struct cllm_shm_view *view, const struct cllm_shm_run *ru
     view->taken_ns = cllm_now_ns();
     (void)clock_gettime(CLOCK_REALTIME, &wall);
     view->taken_unix_ns = (int64_t)wall.tv_sec * 1000000000 + wall.tv_nsec;
+}
 
+int cllm_shm_view_copy(struct cllm_shm_view *view, const struct cllm_shm_run *run,
+                       const struct cllm_control *control)
+{
+    int rc;
+
+    begin(view, run);
+    rc = take_control(view, control);
+    if (rc != 0)
+        cllm_shm_view_fini(view);
+    return rc;
+}
+
+int cllm_shm_view_take(struct cllm_shm_view *view, const struct cllm_shm_run *run)
+{
+    enum cllm_attach attach = CLLM_ATTACH_NONE;
+    struct cllm_control control;
+    int rc = 0;
+
+    begin(view, run);
     if (run->has_control)
         attach = cllm_control_attach(&control, run->id, CLLM_NONE);
     switch (attach) {

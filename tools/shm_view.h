@@ -79,6 +79,10 @@ struct cllm_shm_view {
  * Pair with fini.
  */
 int cllm_shm_view_take(struct cllm_shm_view *view, const struct cllm_shm_run *run);
+
+/* The same of a control object that is mapped already. */
+int cllm_shm_view_copy(struct cllm_shm_view *view, const struct cllm_shm_run *run,
+                       const struct cllm_control *control);
 void cllm_shm_view_fini(struct cllm_shm_view *view); /* safe on a zeroed struct */
 
 /* Letter of process @pid in /proc/@pid/stat, '\0' when there is none. */

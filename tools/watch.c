@@ -227,8 +227,10 @@ static void draw_curve(struct watch *watch, int rows)
 static enum colour lane_colour(uint32_t state)
 {
     static const enum colour colour[] = {
-        [CLLM_LANE_EMPTY] = DIM, [CLLM_LANE_READY] = WAIT,  [CLLM_LANE_ASSIGNED] = WORK,
-        [CLLM_LANE_DONE] = DONE, [CLLM_LANE_FOLDED] = GOOD, [CLLM_LANE_POISONED] = BAD,
+        [CLLM_LANE_EMPTY] = DIM,     [CLLM_LANE_READY] = WAIT,
+        [CLLM_LANE_ASSIGNED] = WORK, [CLLM_LANE_DUPLICATED] = WORK,
+        [CLLM_LANE_RECHECK] = WAIT,  [CLLM_LANE_DONE] = DONE,
+        [CLLM_LANE_FOLDED] = GOOD,   [CLLM_LANE_POISONED] = BAD,
     };
 
     return state < CLLM_LEN(colour) ? colour[state] : BAD;
@@ -251,7 +253,7 @@ static void draw_step(struct watch *watch)
     }
     if (view->n_lanes <= 24 && x + 34 < COLS) {
         paint(watch, DIM, false);
-        (void)put(watch->y, x + 2, "aN at slot N  D done  F folded");
+        (void)put(watch->y, x + 2, "aN at slot N  2 twice  D done  F folded");
     }
     paint(watch, PLAIN, false);
     watch->y++;
@@ -263,10 +265,11 @@ static void draw_step(struct watch *watch)
 static enum colour slot_colour(uint32_t state)
 {
     static const enum colour colour[] = {
-        [CLLM_SLOT_EMPTY] = DIM,    [CLLM_SLOT_STARTING] = WAIT,
-        [CLLM_SLOT_IDLE] = PLAIN,   [CLLM_SLOT_BUSY] = GOOD,
-        [CLLM_SLOT_KILLING] = BAD,  [CLLM_SLOT_COOLDOWN] = BAD,
-        [CLLM_SLOT_DISABLED] = BAD,
+        [CLLM_SLOT_EMPTY] = DIM,      [CLLM_SLOT_STARTING] = WAIT,
+        [CLLM_SLOT_IDLE] = PLAIN,     [CLLM_SLOT_BUSY] = GOOD,
+        [CLLM_SLOT_SUSPECT] = BAD,    [CLLM_SLOT_STOPPED] = BAD,
+        [CLLM_SLOT_UNKILLABLE] = BAD, [CLLM_SLOT_KILLING] = BAD,
+        [CLLM_SLOT_COOLDOWN] = BAD,   [CLLM_SLOT_DISABLED] = BAD,
     };
 
     return state < CLLM_LEN(colour) ? colour[state] : BAD;

@@ -6,6 +6,7 @@
 
 #include <xmmintrin.h>
 
+#include "base/fault.h"
 #include "base/hash.h"
 #include "worker/worker.h"
 
@@ -37,6 +38,7 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
     set_rounding();
     cllm_region_allow(region, 0, bytes, true);
     memset(dw, 0, bytes);
+    cllm_fault(CLLM_FAULT_lane_zeroed);
     for (uint32_t m = 0; m < g->microbatches; m++) {
         uint64_t batch = cllm_batch_number(g, work->step, work->lane, m);
 
@@ -45,12 +47,14 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
             break;
         }
         report->loss += cllm_gpt_forward_backward(&worker->gpt, w, dw, worker->tokens);
+        cllm_fault(CLLM_FAULT_lane_batch);
         report->tokens += (uint64_t)g->sequences * g->context;
     }
     cllm_region_allow(region, 0, bytes, false);
     check_rounding();
     if (worker->ops->is_finite(dw, g->n_elements) && __builtin_isfinite(report->loss))
         report->flags |= CLLM_REPORT_FINITE;
+    cllm_fault(CLLM_FAULT_lane_summed);
     report->grad_sum = cllm_hash(dw, bytes, work->lane);
 }
 
@@ -69,6 +73,7 @@ void cllm_worker_eval(struct cllm_worker *worker, const struct cllm_assignment *
             break;
         }
         report->loss += cllm_gpt_loss(&worker->gpt, w, worker->tokens);
+        cllm_fault(CLLM_FAULT_eval_batch);
         report->tokens += (uint64_t)g->sequences * g->context;
     }
     check_rounding();

@@ -1,12 +1,17 @@
 /*
  * worker/main.c - cllm-worker: take an assignment, do it, report; until told to leave.
  */
+#include <stdio.h>
+
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
+#include "shm/sandbox.h"
 #include "worker/worker.h"
 
-#define SLEEP_NS (100 * CLLM_NS_PER_MS) /* a lost ring costs at most this */
+#define SLEEP_NS      (100 * CLLM_NS_PER_MS) /* a lost ring costs at most this */
+#define LIBRARY_BYTES (256u << 20)           /* private, besides copies of operands */
 
 static void add_relaxed(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -52,7 +57,8 @@ static void check_work(const struct cllm_worker *worker,
     CLLM_ASSERT(work->chunk_lo <= work->chunk_hi);
     CLLM_ASSERT(work->chunk_hi <= g->n_chunks);
     CLLM_ASSERT(work->chunk_hi - work->chunk_lo <= CLLM_MAX_ASSIGN_CHUNKS);
-    CLLM_ASSERT(work->kind != CLLM_WORK_UPDATE || work->target != work->version);
+    CLLM_ASSERT((work->kind != CLLM_WORK_UPDATE && work->kind != CLLM_WORK_COPY) ||
+                work->target != work->version);
     CLLM_ASSERT(work->kind != CLLM_WORK_LANE || work->buffer < g->n_buffers);
     if (work->kind == CLLM_WORK_FOLD) {
         CLLM_ASSERT(work->lane_lo < work->lane_hi);
@@ -80,6 +86,12 @@ static void execute(struct cllm_worker *worker, const struct cllm_assignment *wo
     case CLLM_WORK_UPDATE:
         cllm_worker_update(worker, work, report);
         break;
+    case CLLM_WORK_COPY:
+        cllm_worker_copy(worker, work, report);
+        break;
+    case CLLM_WORK_VERIFY:
+        cllm_worker_verify(worker, work, report);
+        break;
     case CLLM_WORK_INIT:
     default:
         cllm_worker_init_params(worker, work, report);
@@ -97,11 +109,13 @@ static void do_work(struct cllm_worker *worker, const struct cllm_assignment *wo
     cllm_store_relaxed(&status->step, work->step);
     cllm_store_relaxed(&status->lane, work->lane);
     cllm_store_relaxed(&status->work, work->kind);
+    cllm_fault(CLLM_FAULT_worker_begin);
     execute(worker, work, &report);
     cllm_store_relaxed(&status->work, CLLM_WORK_NONE);
 
     report.busy_ns = cllm_now_ns() - began;
     count(status, work, report.busy_ns);
+    cllm_fault(CLLM_FAULT_worker_end);
     cllm_slot_report(&worker->child.control, &report, seq, worker->child.eventfd);
 }
 
@@ -119,15 +133,33 @@ static void serve(struct cllm_worker *worker)
             cllm_child_check_parent(child);
         }
         add_relaxed(&child->control.own->status.idle_ns, cllm_now_ns() - idle_since);
-        if (work.kind == CLLM_WORK_EXIT)
+        if (work.kind == CLLM_WORK_EXIT) {
+            cllm_fault(CLLM_FAULT_worker_exit);
             return;
+        }
         do_work(worker, &work, seq++);
     }
+}
+
+/* What it computes with is mapped and allocated; libraries take the rest from a budget.
+ */
+static void confine(const struct cllm_worker *worker, char *how, size_t bytes)
+{
+    const struct cllm_sandbox sandbox = {
+        .role = CLLM_ROLE_WORKER,
+        .off = worker->child.config.run_sandbox == CLLM_SANDBOX_OFF,
+        .private_bytes = LIBRARY_BYTES + worker->arena.bytes +
+                         cllm_vector_bytes(worker->child.geometry),
+    };
+
+    (void)snprintf(how, bytes, "%s", worker->ops->name);
+    cllm_sandbox_enter(&sandbox, how, bytes);
 }
 
 int main(int argc, char **argv)
 {
     struct cllm_worker worker = {0};
+    char how[64] = "";
     uint64_t numerics = 0;
     int rc = cllm_child_init(&worker.child, CLLM_ROLE_WORKER, argc, argv);
 
@@ -135,11 +167,14 @@ int main(int argc, char **argv)
         return cllm_child_fail(&worker.child, rc);
     worker.ops = cllm_ops_select();
     rc = cllm_worker_self_test(worker.ops, &numerics);
+    cllm_fault(CLLM_FAULT_worker_tested);
     if (rc == 0)
         rc = cllm_worker_map(&worker);
     if (rc == 0) {
-        cllm_slot_say_hello(&worker.child.control, worker.child.generation, numerics,
-                            worker.ops->name, worker.child.eventfd);
+        cllm_fault(CLLM_FAULT_worker_mapped);
+        confine(&worker, how, sizeof how);
+        cllm_slot_say_hello(&worker.child.control, worker.child.generation, numerics, how,
+                            worker.child.eventfd);
         serve(&worker);
     }
     if (worker.child.geometry)

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/hash.h"
 #include "model/adamw.h"
 #include "shm/chunk.h"
@@ -45,11 +46,14 @@ void cllm_worker_fold_chunks(struct cllm_worker *worker,
                            : (float *)(void *)worker->buffer[work->buffers[i]].base + lo;
         cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to,
                           count * sizeof *to, true);
+        cllm_fault(CLLM_FAULT_fold_opened);
         worker->ops->fold(to + lo, from, add, n, count);
+        cllm_fault(CLLM_FAULT_fold_written);
         cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to,
                           count * sizeof *to, false);
         result->sum_squares = worker->ops->sumsq(to + lo, count);
         result->sum = cllm_hash(to + lo, count * sizeof *to, c);
+        cllm_fault(CLLM_FAULT_fold_summed);
     }
 }
 
@@ -84,15 +88,43 @@ void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment
         uint64_t lo = cllm_chunk_lo(g, c), hi = cllm_chunk_hi(g, c);
 
         allow_params(worker, b, lo, hi - lo, true);
+        cllm_fault(CLLM_FAULT_update_opened);
         cllm_adamw_range(
             &worker->plan, worker->ops, &adamw, lo,
             cllm_min_u64(hi, worker->plan.n_elements), cllm_worker_params(worker, a, 0),
             cllm_worker_params(worker, a, 1), cllm_worker_params(worker, a, 2),
             cllm_worker_fold(worker, work->fold_from), cllm_worker_params(worker, b, 0),
             cllm_worker_params(worker, b, 1), cllm_worker_params(worker, b, 2));
+        cllm_fault(CLLM_FAULT_update_written);
         allow_params(worker, b, lo, hi - lo, false);
         sum_chunk(worker, b, c, &report->result[c - work->chunk_lo]);
+        cllm_fault(CLLM_FAULT_update_summed);
     }
+}
+
+void cllm_worker_copy(struct cllm_worker *worker, const struct cllm_assignment *work,
+                      struct cllm_report *report)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+
+    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
+        uint64_t lo = cllm_chunk_lo(g, c), n = cllm_chunk_hi(g, c) - lo;
+
+        allow_params(worker, work->target, lo, n, true);
+        for (uint32_t part = 0; part < 3; part++)
+            memcpy(cllm_worker_params(worker, work->target, part) + lo,
+                   cllm_worker_params(worker, work->version, part) + lo,
+                   n * sizeof(float));
+        allow_params(worker, work->target, lo, n, false);
+        sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);
+    }
+}
+
+void cllm_worker_verify(struct cllm_worker *worker, const struct cllm_assignment *work,
+                        struct cllm_report *report)
+{
+    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++)
+        sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);
 }
 
 void cllm_worker_init_params(struct cllm_worker *worker,
@@ -110,7 +142,9 @@ void cllm_worker_init_params(struct cllm_worker *worker,
                    (hi - lo) * sizeof(float));
         cllm_gpt_init_range(&worker->plan, cllm_worker_params(worker, work->target, 0),
                             lo, cllm_min_u64(hi, worker->plan.n_elements), g->seed);
+        cllm_fault(CLLM_FAULT_init_written);
         allow_params(worker, work->target, lo, hi - lo, false);
         sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);
+        cllm_fault(CLLM_FAULT_init_summed);
     }
 }

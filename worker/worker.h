@@ -49,11 +49,16 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
 void cllm_worker_eval(struct cllm_worker *worker, const struct cllm_assignment *work,
                       struct cllm_report *report);
 
-/* worker/update.c: chunks of the fold, of the next version, of version 0. */
+/* worker/update.c: chunks of the fold, of the next version, of version 0; copied, hashed.
+ */
 void cllm_worker_fold_chunks(struct cllm_worker *worker,
                              const struct cllm_assignment *work,
                              struct cllm_report *report);
 void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment *work,
+                        struct cllm_report *report);
+void cllm_worker_copy(struct cllm_worker *worker, const struct cllm_assignment *work,
+                      struct cllm_report *report);
+void cllm_worker_verify(struct cllm_worker *worker, const struct cllm_assignment *work,
                         struct cllm_report *report);
 void cllm_worker_init_params(struct cllm_worker *worker,
                              const struct cllm_assignment *work,

@@ -1,0 +1,36 @@
+/*
+ * shm/sandbox.h - what worker, loader and saver give up once they are ready.
+ *
+ * A child needs little after its beginning: a worker computes in memory it has mapped,
+ * the loader reads files it has opened, the saver writes below the run directory. So that
+ * a bug, or a file made to exploit one, gets no further than that, a child gives the rest
+ * away for good: new privileges, system calls that are not on its role's list (seccomp;
+ * SIGSYS, with a crash record, for anything else), files that it was not given
+ * (Landlock), descriptors, and private memory beyond a budget. What a kernel or a
+ * container does not offer is gone without: the sandbox protects, nothing depends on it.
+ */
+#ifndef CLLM_SHM_SANDBOX_H
+#define CLLM_SHM_SANDBOX_H
+
+#include "shm/layout.h"
+
+struct cllm_sandbox {
+    enum cllm_role role;    /* CLLM_ROLE_WORKER, _LOADER or _SAVER */
+    bool off;               /* only say that there is none */
+    uint64_t private_bytes; /* that may still be allocated; 0 = no limit */
+    const char *directory;  /* below it anything may be done with files; NULL = none */
+    const char *object[2];  /* shared memory opened later, "/cllm-..."; NULL = none */
+    bool nameless;          /* objects are memfds, found in ways that Landlock forbids */
+};
+
+/*
+ * Enter. What holds is appended to @text ("onednn, sandboxed"), which has @bytes:
+ * "sandboxed", "no landlock", "no seccomp" or "no sandbox". Never fails.
+ */
+void cllm_sandbox_enter(const struct cllm_sandbox *sandbox, char *text, size_t bytes);
+
+/* False in a build with a sanitizer or coverage: these make system calls of their own, so
+ * that there is never a sandbox. */
+bool cllm_sandbox_built(void);
+
+#endif /* CLLM_SHM_SANDBOX_H */

@@ -1,0 +1,668 @@
+/*
+ * tests/crash/points.c - every fault point of base/fault.def is met by a run, and the
+ * run's last bits are those of a run that was left alone.
+ *
+ *   points [--deep] [--only CASE] [--list] [--jobs N] BUILD
+ *
+ * The quick form lets each role die (SIGKILL) the first time it comes by each of its
+ * points. The deep form also lets it die of other signals, leave, stop, hang and meet
+ * errors, at the first and the seventh time, and in every scenario. A point that nobody
+ * comes by is a failure: it has no test.
+ *
+ * A case is SCENARIO/POINT:ACTION:N:ROLE; a failure prints the line that does it again.
+ * Output is TAP. BUILD is the build directory.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fault.h"
+#include "formats/checkpoint.h"
+#include "formats/file.h"
+#include "formats/sha256.h"
+
+#define LIMIT_MS 60000 /* of one run */
+#define RESUMES  3     /* by hand, after a run that had to end */
+
+/* What a run leaves: the files of its last checkpoint, and its journal. */
+static const char *const kept[] = {
+    "checkpoints/last/" CLLM_CHECKPOINT_MODEL,
+    "checkpoints/last/" CLLM_CHECKPOINT_OPTIMIZER,
+    "checkpoints/last/" CLLM_CHECKPOINT_CONFIG,
+    "checkpoints/last/" CLLM_CHECKPOINT_RUN,
+    "checkpoints/last/" CLLM_CHECKPOINT_MANIFEST,
+    "journal.jsonl",
+};
+
+struct bits {
+    char hex[CLLM_LEN(kept)][CLLM_SHA256_HEX_BYTES];
+};
+
+/* Short, with everything in it: several checkpoints, some of them removed again. */
+static const char *const settings[] = {
+    "train.steps=12",     "checkpoint.every=3",     "checkpoint.keep=2",
+    "train.eval_every=6", "run.restart_limit=1000", "run.log_every=1000",
+};
+
+enum scenario {
+    PLAIN = 0,     /* a run from its beginning to its end */
+    ADOPT,         /* the end of one that Node Zero and guardian left in shared memory */
+    LOAD,          /* likewise, but only its checkpoints are left */
+    DAMAGED,       /* a whole run whose last checkpoint is damaged */
+    KNOWN,         /* the saver dies before it has told of the last checkpoint */
+    HURRY,         /* the saver is slow, and a version is wanted that it reads */
+    SAVE_FAILS,    /* a checkpoint cannot be made durable */
+    LOADER_FAILS,  /* the shards cannot be read any more */
+    WORKER_DIES,   /* in the middle of a lane */
+    WORKER_FAULTS, /* in the middle of a lane, of a fault signal */
+    SCENARIOS
+};
+
+static const struct {
+    const char *name;
+    const char *also; /* other points that make it */
+    bool ends;        /* the run cannot go on; --resume can */
+} scenario[SCENARIOS] = {
+    [PLAIN] = {.name = "plain"},
+    [ADOPT] = {.name = "adopt"},
+    [LOAD] = {.name = "load"},
+    [DAMAGED] = {.name = "damaged"},
+    [KNOWN] = {.name = "known", .also = "save_committed:kill:4:saver"},
+    [HURRY] = {.name = "hurry", .also = "save_record:sleep=150:1:saver"},
+    [SAVE_FAILS] = {.name = "save-fails", .also = "save_fsync:errno=EIO:1:saver"},
+    [LOADER_FAILS] = {.name = "loader-fails",
+                      .also = "read_result:errno=EIO:60*100000:loader",
+                      .ends = true},
+    [WORKER_DIES] = {.name = "worker-dies", .also = "lane_batch:kill:20:worker"},
+    [WORKER_FAULTS] = {.name = "worker-faults", .also = "lane_batch:segv:20:worker"},
+};
+
+/* Points that a plain run does not come by. */
+static const struct {
+    enum cllm_fault_point point;
+    enum scenario scenario;
+} elsewhere[] = {
+    {CLLM_FAULT_save_known, KNOWN},
+    {CLLM_FAULT_saving_hurry, HURRY},
+    {CLLM_FAULT_adopt_judged, ADOPT},
+    {CLLM_FAULT_adopt_voided, ADOPT},
+    {CLLM_FAULT_bury_begin, WORKER_DIES},
+    {CLLM_FAULT_bury_reaped, WORKER_DIES},
+    {CLLM_FAULT_bury_noted, WORKER_DIES},
+    {CLLM_FAULT_bury_given_back, WORKER_DIES},
+    {CLLM_FAULT_verify_begin, WORKER_FAULTS},
+    {CLLM_FAULT_step_reopened, WORKER_FAULTS},
+    {CLLM_FAULT_save_hurry, HURRY},
+    {CLLM_FAULT_save_aside, HURRY},
+    {CLLM_FAULT_saver_failed, SAVE_FAILS},
+    {CLLM_FAULT_loader_failing, LOADER_FAILS},
+    {CLLM_FAULT_loader_failed, LOADER_FAILS},
+    {CLLM_FAULT_load_opened, LOAD},
+    {CLLM_FAULT_load_chunk, LOAD},
+    {CLLM_FAULT_load_summed, LOAD},
+    {CLLM_FAULT_checkpoint_exchange, DAMAGED},
+    {CLLM_FAULT_checkpoint_swapped, DAMAGED},
+};
+
+struct action {
+    const char *text;
+    bool place, error, io; /* kinds of points that can do it */
+    bool survived;         /* by a child or Node Zero: the run goes on by itself */
+    bool unseen;           /* by a guardian: nobody would notice */
+    uint32_t max_n;
+};
+
+static const struct action quick[] = {
+    {"kill", true, true, true, true, false, 1},
+};
+
+static const struct action deep[] = {
+    {"kill", true, true, true, true, false, 7},
+    {"segv", true, true, true, true, false, 7},
+    {"abort", true, true, true, true, false, 7},
+    {"exit=1", true, true, true, false, false, 7},
+    {"stop", true, true, true, true, true, 7},
+    {"hang", true, true, true, true, true, 7},
+    {"errno=EIO", false, true, true, false, false, 7},
+    {"errno=EINTR", false, false, true, true, false, 7},
+    {"short", false, false, true, true, false, 7},
+};
+
+static struct {
+    char bin[1024], work[256], root[1024], program[1024];
+    struct bits golden;
+    const char *only;
+    bool list, deep;
+    uint32_t jobs, job;      /* processes that share the cases; which one this is */
+    uint32_t n, failed, ran; /* cases seen, those of this job */
+} self;
+
+/* ---- processes ---- */
+
+static void put(char *out, size_t bytes, const char *fmt, ...) CLLM_PRINTF(3, 4);
+
+static void put(char *out, size_t bytes, const char *fmt, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, fmt);
+    n = vsnprintf(out, bytes, fmt, args);
+    va_end(args);
+    CLLM_ASSERT(n >= 0 && (size_t)n < bytes);
+}
+
+static void give_up(const char *what)
+{
+    (void)fprintf(stderr, "points: %s: %s\n", what, strerror(errno));
+    exit(2);
+}
+
+/* Start @argv with both outputs at the end of @log, and CLLM_FAULTS=@faults. */
+static pid_t start(char *const argv[], const char *log, const char *faults)
+{
+    pid_t pid = fork();
+    int fd;
+
+    if (pid < 0)
+        give_up("fork");
+    if (pid > 0)
+        return pid;
+    fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+        _exit(126);
+    if (faults ? setenv(CLLM_FAULT_ENVIRONMENT, faults, 1) != 0
+               : unsetenv(CLLM_FAULT_ENVIRONMENT) != 0)
+        _exit(126);
+    (void)execv(argv[0], argv);
+    _exit(127);
+}
+
+/* Wait for the end of @pid, and of orphans. False: it had to be killed. */
+static bool finish(pid_t pid, int *status)
+{
+    struct pollfd fd = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    bool ended = poll(&fd, 1, LIMIT_MS) > 0;
+
+    (void)close(fd.fd);
+    if (!ended)
+        (void)kill(pid, SIGKILL);
+    if (waitpid(pid, status, 0) != pid)
+        give_up("waitpid");
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        continue;
+    return ended;
+}
+
+/* Run a helper program; anything but success ends this one. */
+static void must(char *const argv[])
+{
+    char log[320];
+    int status;
+
+    put(log, sizeof log, "%s/helpers.txt", self.work);
+    if (!finish(start(argv, log, NULL), &status) || status != 0) {
+        (void)fprintf(stderr, "points: %s failed\n", argv[0]);
+        exit(2);
+    }
+}
+
+/* ---- a run ---- */
+
+struct run {
+    char dir[320], log[340];
+    int status;
+};
+
+static void name_run(struct run *run, const char *name)
+{
+    *run = (struct run){.status = 0};
+    put(run->dir, sizeof run->dir, "%s/points-%u-%s", self.work, self.job, name);
+    put(run->log, sizeof run->log, "%s.txt", run->dir);
+}
+
+/* One life of a coordinator. False: it did not come to its end in time. */
+static bool coord(struct run *run, bool resume, const char *faults)
+{
+    char program[1100], config[1100], set[] = "--set", n[] = "-n", two[] = "2";
+    char go_on[] = "--resume", dir[400], train[400], valid[400];
+    char value[CLLM_LEN(settings)][32];
+    char *argv[32] = {program, config, n, two};
+    int argc = 4;
+
+    put(program, sizeof program, "%s/cllm-coord", self.bin);
+    put(config, sizeof config, "%s/configs/nano.ini", self.root);
+    put(dir, sizeof dir, "run.dir=%s", run->dir);
+    put(train, sizeof train, "data.train=%s/data/train_*.bin", self.work);
+    put(valid, sizeof valid, "data.valid=%s/data/val_*.bin", self.work);
+    for (size_t i = 0; i < CLLM_LEN(settings); i++) {
+        put(value[i], sizeof value[i], "%s", settings[i]);
+        argv[argc++] = set;
+        argv[argc++] = value[i];
+    }
+    argv[argc++] = set;
+    argv[argc++] = dir;
+    argv[argc++] = set;
+    argv[argc++] = train;
+    argv[argc++] = set;
+    argv[argc++] = valid;
+    if (resume)
+        argv[argc++] = go_on;
+    argv[argc] = NULL;
+    return finish(start(argv, run->log, faults), &run->status);
+}
+
+static void clean_memory(const struct run *run)
+{
+    char program[1100], word[] = "clean", dir[320], log[320];
+    char *argv[] = {program, word, dir, NULL};
+    int status;
+
+    put(program, sizeof program, "%s/cllm-shm", self.bin);
+    put(dir, sizeof dir, "%s", run->dir);
+    put(log, sizeof log, "%s/helpers.txt", self.work);
+    (void)finish(start(argv, log, NULL), &status); /* there may be nothing to remove */
+}
+
+/* What a coordinator leaves when it dies. */
+static void remove_socket(const struct run *run)
+{
+    char socket[CLLM_FILE_PATH_BYTES];
+
+    if (cllm_file_join(socket, run->dir, "control.sock") == 0)
+        (void)unlink(socket);
+}
+
+static void remove_run(const struct run *run)
+{
+    clean_memory(run);
+    remove_socket(run);
+    if (cllm_file_remove_tree(run->dir) != 0)
+        cllm_err_print("points"); /* it will be seen at the end */
+    (void)unlink(run->log);
+}
+
+static bool read_bits(const struct run *run, struct bits *bits)
+{
+    for (size_t i = 0; i < CLLM_LEN(kept); i++) {
+        char path[CLLM_FILE_PATH_BYTES];
+
+        if (cllm_file_join(path, run->dir, kept[i]) != 0 ||
+            cllm_sha256_file(path, bits->hex[i], NULL) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* ---- scenarios ---- */
+
+/* A run that leaves step 9 in shared memory and checkpoint 6 on the disk. */
+static void leave_in_memory(struct run *run)
+{
+    if (!coord(run, false, "journal_written:exit=9:9") || !WIFEXITED(run->status) ||
+        WEXITSTATUS(run->status) != 9) {
+        (void)fprintf(stderr, "points: cannot prepare a run; see %s\n", run->log);
+        exit(2);
+    }
+    remove_socket(run);
+}
+
+/* What a resume from disk needs of @from. */
+static void copy_files(const struct run *from, const struct run *to)
+{
+    static const char *const names[] = {"checkpoints", "journal.jsonl", "metrics.jsonl"};
+
+    if (mkdir(to->dir, 0700) != 0)
+        give_up(to->dir);
+    for (size_t i = 0; i < CLLM_LEN(names); i++) {
+        char program[] = "/bin/cp", archive[] = "-a", source[400], target[400];
+        char *argv[] = {program, archive, source, target, NULL};
+
+        put(source, sizeof source, "%s/%s", from->dir, names[i]);
+        put(target, sizeof target, "%s/%s", to->dir, names[i]);
+        must(argv);
+    }
+}
+
+static void damage(const struct run *run)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    struct stat st;
+
+    if (cllm_file_join(path, run->dir, kept[0]) != 0 || stat(path, &st) != 0 ||
+        truncate(path, st.st_size - 1) != 0)
+        give_up(path);
+}
+
+/* Everything that comes before the point is armed. True: then the run is resumed. */
+static bool prepare(enum scenario which, struct run *run)
+{
+    static struct run half, whole; /* made once */
+
+    switch (which) {
+    case ADOPT:
+        leave_in_memory(run);
+        return true;
+    case LOAD:
+        if (half.dir[0] == '\0') {
+            name_run(&half, "half");
+            leave_in_memory(&half);
+            clean_memory(&half);
+        }
+        copy_files(&half, run);
+        return true;
+    case DAMAGED:
+        if (whole.dir[0] == '\0') {
+            name_run(&whole, "whole");
+            if (!coord(&whole, false, NULL) || whole.status != 0)
+                give_up("cannot prepare a whole run");
+        }
+        copy_files(&whole, run);
+        damage(run);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* ---- cases ---- */
+
+struct point_case {
+    enum scenario scenario;
+    enum cllm_fault_point point;
+    enum cllm_fault_role role;
+    const struct action *action;
+    uint32_t nth;
+    bool required; /* it must come to pass */
+    char name[160];
+};
+
+static enum scenario home_of(enum cllm_fault_point point)
+{
+    for (size_t i = 0; i < CLLM_LEN(elsewhere); i++)
+        if (elsewhere[i].point == point)
+            return elsewhere[i].scenario;
+    return PLAIN;
+}
+
+static void show_log(const struct run *run)
+{
+    char *text = NULL, *rest = NULL;
+
+    if (cllm_file_read(run->log, 1u << 20, &text, NULL) != 0)
+        return;
+    for (char *line = strtok_r(text, "\n", &rest); line;
+         line = strtok_r(NULL, "\n", &rest))
+        (void)printf("#   %s\n", line);
+    free(text);
+}
+
+/* Did the role come by the point for the nth time? */
+static bool came_to_pass(const struct point_case *what, const struct run *run)
+{
+    char *text = NULL, line[128];
+    bool found;
+
+    put(line, sizeof line, "fault point %s in %s: ", cllm_fault_row(what->point)->name,
+        cllm_fault_role_name(what->role));
+    if (cllm_file_read(run->log, 1u << 20, &text, NULL) != 0)
+        return false;
+    found = strstr(text, line) != NULL;
+    free(text);
+    return found;
+}
+
+/* NULL: all is well; else what is wrong. */
+static const char *try_case(const struct point_case *what, struct run *run,
+                            bool *happened)
+{
+    const char *also = scenario[what->scenario].also;
+    bool survives = what->action->survived && what->role != CLLM_FAULT_GUARDIAN &&
+                    !scenario[what->scenario].ends;
+    bool resume = prepare(what->scenario, run);
+    struct bits bits;
+    char text[256];
+
+    put(text, sizeof text, "%s:%s:%u:%s%s%s", cllm_fault_row(what->point)->name,
+        what->action->text, what->nth, cllm_fault_role_name(what->role), also ? "," : "",
+        also ? also : "");
+    *happened = true;
+    if (!coord(run, resume, text))
+        return "the run did not come to its end";
+    *happened = came_to_pass(what, run);
+    if (!*happened && what->required)
+        return "nobody came by: the point has no test";
+    if (run->status != 0 && survives)
+        return "the run did not go on by itself";
+    for (int i = 0; run->status != 0 && i < RESUMES; i++)
+        if (!coord(run, true, NULL))
+            return "the resumed run did not come to its end";
+    if (run->status != 0)
+        return "the run cannot be resumed";
+    if (!read_bits(run, &bits))
+        return cllm_err_text();
+    return memcmp(&bits, &self.golden, sizeof bits) == 0 ? NULL : "the bits are others";
+}
+
+static void do_case(struct point_case *what)
+{
+    const char *wrong;
+    struct run run;
+    bool happened;
+    char name[32];
+
+    put(what->name, sizeof what->name, "%s/%s:%s:%u:%s", scenario[what->scenario].name,
+        cllm_fault_row(what->point)->name, what->action->text, what->nth,
+        cllm_fault_role_name(what->role));
+    if (self.only && strcmp(self.only, what->name) != 0)
+        return;
+    if (self.list) {
+        (void)puts(what->name);
+        return;
+    }
+    if (self.n++ % self.jobs != self.job)
+        return;
+    self.ran++;
+    put(name, sizeof name, "%u", self.n);
+    name_run(&run, name);
+    wrong = try_case(what, &run, &happened);
+    if (wrong) {
+        self.failed++;
+        (void)printf("not ok %u - %s\n# %s\n# again: %s %s--only %s %s/..\n", self.n,
+                     what->name, wrong, self.program, self.deep ? "--deep " : "",
+                     what->name, self.bin);
+        show_log(&run);
+    } else {
+        (void)printf("ok %u - %s%s\n", self.n, what->name,
+                     happened ? "" : " # SKIP nobody comes by");
+    }
+    (void)fflush(stdout);
+    remove_run(&run);
+}
+
+static bool possible(const struct action *action, const struct cllm_fault_row *row,
+                     enum cllm_fault_role role)
+{
+    if (action->unseen && role == CLLM_FAULT_GUARDIAN)
+        return false;
+    return row->kind == CLLM_FAULT_PLACE   ? action->place
+           : row->kind == CLLM_FAULT_ERROR ? action->error
+                                           : action->io;
+}
+
+/* Every point, role, action and number of times in @where. */
+static void do_scenario(enum scenario where, const struct action *actions, size_t n)
+{
+    struct point_case what = {.scenario = where};
+
+    for (uint32_t p = 0; p < CLLM_FAULT_LAST; p++) {
+        const struct cllm_fault_row *row = cllm_fault_row((enum cllm_fault_point)p);
+
+        what.point = (enum cllm_fault_point)p;
+        if (scenario[where].also && home_of(what.point) != where)
+            continue;
+        for (uint32_t r = 0; r < CLLM_FAULT_ROLES; r++) {
+            what.role = (enum cllm_fault_role)r;
+            for (size_t a = 0; a < n && (row->roles >> r & 1u) != 0; a++) {
+                what.action = &actions[a];
+                for (what.nth = 1; what.nth <= actions[a].max_n; what.nth += 6) {
+                    what.required = what.nth == 1 && home_of(what.point) == where;
+                    if (possible(what.action, row, what.role) &&
+                        (self.deep || what.required))
+                        do_case(&what);
+                }
+            }
+        }
+    }
+}
+
+/* ---- all of them ---- */
+
+/* A text with some order in it, and the shards of it. */
+static void make_data(void)
+{
+    static const char *const word[] = {"the",  "quick", "brown", "fox",   "jumps",
+                                       "over", "a",     "lazy",  "dog",   "and",
+                                       "then", "it",    "rests", "under", "old"};
+    char text[320], program[1100], option[] = "-o", data[320];
+    char *argv[] = {program, option, data, text, NULL};
+    uint64_t x = 12345;
+    FILE *file;
+
+    put(text, sizeof text, "%s/corpus.txt", self.work);
+    put(data, sizeof data, "%s/data", self.work);
+    put(program, sizeof program, "%s/cllm-prep", self.bin);
+    file = fopen(text, "we");
+    if (!file)
+        give_up(text);
+    for (int i = 0; i < 14000; i++) {
+        x = (x * 1103515245 + 12345) % 2147483648U;
+        (void)fprintf(file, "%s%s", word[x / 65536 % CLLM_LEN(word)],
+                      i % 12 == 11 ? ".\n" : " ");
+    }
+    if (fclose(file) != 0)
+        give_up(text);
+    must(argv);
+}
+
+static void make_golden(void)
+{
+    struct run run;
+
+    name_run(&run, "golden");
+    if (!coord(&run, false, NULL) || run.status != 0 || !read_bits(&run, &self.golden)) {
+        show_log(&run);
+        give_up("cannot make the undisturbed run");
+    }
+    remove_run(&run);
+}
+
+static void begin(const char *build)
+{
+    const char *tmp = getenv("TMPDIR");
+    const struct rlimit no_core = {0, 0};
+
+    put(self.bin, sizeof self.bin, "%s/bin", build);
+    put(self.work, sizeof self.work, "%s/cllm-points.XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(self.work) || !getcwd(self.root, sizeof self.root))
+        give_up(self.work);
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    make_data();
+    make_golden();
+}
+
+static void do_all(void)
+{
+    for (uint32_t s = 0; s < SCENARIOS; s++)
+        do_scenario((enum scenario)s, self.deep ? deep : quick,
+                    self.deep ? CLLM_LEN(deep) : CLLM_LEN(quick));
+}
+
+/* Cases mostly wait: several processes share them. Returns the exit code. */
+static int share_out(void)
+{
+    bool failed = false;
+
+    (void)fflush(stdout);
+    for (self.job = 0; self.job < self.jobs; self.job++) {
+        pid_t pid = fork();
+
+        if (pid < 0)
+            give_up("fork");
+        if (pid > 0)
+            continue;
+        /* Children of a guardian that was killed come here. */
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+        do_all();
+        if (self.ran == 0)
+            (void)fputs("points: there is no such case\n", stderr);
+        _exit(self.failed > 0 || self.ran == 0);
+    }
+    for (uint32_t i = 0; i < self.jobs; i++) {
+        int status;
+
+        if (wait(&status) < 0)
+            give_up("wait");
+        failed |= status != 0;
+    }
+    return failed;
+}
+
+static void usage(int code)
+{
+    (void)fputs("usage: points [--deep] [--only CASE] [--list] [--jobs N] BUILD\n"
+                "run it in the root of the source tree\n",
+                code == 0 ? stdout : stderr);
+    exit(code);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"deep", no_argument, NULL, 'd'}, {"only", required_argument, NULL, 'o'},
+        {"list", no_argument, NULL, 'l'}, {"jobs", required_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int opt, code;
+
+    self.jobs = 3;
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (opt == 'd')
+            self.deep = true;
+        else if (opt == 'o')
+            self.only = optarg;
+        else if (opt == 'l')
+            self.list = true;
+        else if (opt == 'j')
+            self.jobs = (uint32_t)strtoul(optarg, NULL, 10);
+        else
+            usage(opt == 'h' ? 0 : 2);
+    }
+    if (optind + 1 != argc || self.jobs < 1 || self.jobs > 64)
+        usage(2);
+    put(self.program, sizeof self.program, "%s", argv[0]);
+    if (self.list) {
+        do_all();
+        return 0;
+    }
+    if (self.only)
+        self.jobs = 1;
+    begin(argv[optind]);
+    code = share_out();
+    if (cllm_file_remove_tree(self.work) != 0)
+        cllm_err_print("points");
+    return code;
+}

@@ -1,0 +1,55 @@
+# The simulator of the protocol (tests/crash/sim.h): Node Zero, the shared records and the
+# loops of the children, compiled a second time with a call before every access to memory,
+# and linked with a house of cards around them. Included by the Makefile.
+
+# Under test, with stores that are events.
+sim_REAL := \
+	coordinator/beginning.c coordinator/health.c coordinator/heartbeat.c \
+	coordinator/lanes.c coordinator/node_begin.c coordinator/node_control.c \
+	coordinator/node_deaths.c coordinator/node_end.c coordinator/node_events.c \
+	coordinator/node_watch.c coordinator/nodezero.c coordinator/saving.c \
+	coordinator/step.c coordinator/sweep.c coordinator/team.c \
+	loader/fill.c loader/main.c saver/main.c saver/snapshot.c \
+	shm/control.c shm/objects.c shm/ring.c shm/slot.c \
+	worker/lane.c worker/main.c worker/update.c
+
+# Pure functions, and what the checker calls too.
+sim_PLAIN := \
+	base/config.c base/err.c base/fault.c base/hash.c base/option.c base/random.c \
+	base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/layout.c
+
+# Calls of the real code that end in sim_*.c.
+sim_WRAPS := \
+	_exit access calloc clock_gettime close cllm_assert_failed cllm_err_print \
+	cllm_vector_bytes epoll_create1 epoll_ctl epoll_wait eventfd fcntl flock fopen free \
+	getpid getppid malloc memcpy memmove memset mmap munmap nanosleep open read realloc \
+	sem_clockwait sem_init sem_post sem_trywait setpriority setrlimit sigaction signalfd \
+	sigprocmask snprintf syscall time write
+
+sim_CFLAGS := -std=c11 -D_GNU_SOURCE -I. -g -fno-omit-frame-pointer -fno-common \
+	-ffp-contract=off -fno-math-errno -fno-trapping-math
+ifeq ($(WERROR),1)
+sim_CFLAGS += -Werror
+endif
+ifeq ($(IS_CLANG),)
+sim_CFLAGS += -Wno-tsan
+endif
+sim_OBJECTS := $(sim_REAL:%.c=$(BUILD)/sim/real/%.o) $(sim_PLAIN:%.c=$(BUILD)/sim/plain/%.o) \
+	$(tests_sim_SRC:%.c=$(BUILD)/sim/%.o)
+
+$(BUILD)/sim/real/%.o: %.c Makefile tests/crash/sim.mk $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call quiet,CC,$< (instrumented))$(CC) $(sim_CFLAGS) -O1 -fsanitize=thread \
+		-fno-builtin-memcpy -fno-builtin-memmove -fno-builtin-memset -fno-builtin-snprintf \
+		$(if $(filter %/main.c,$<),-Dmain=sim_$(<:%/main.c=%)_main) -MMD -MP -c -o $@ $<
+$(BUILD)/sim/plain/%.o: %.c Makefile tests/crash/sim.mk $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call quiet,CC,$<)$(CC) $(sim_CFLAGS) -O2 -MMD -MP -c -o $@ $<
+$(BUILD)/sim/%.o: tests/crash/%.c Makefile tests/crash/sim.mk $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call quiet,CC,$<)$(CC) $(sim_CFLAGS) $(WARNINGS) -O2 -fno-builtin-memcpy \
+		-MMD -MP -c -o $@ $<
+$(BUILD)/tests/crash/sim: $(sim_OBJECTS)
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(sim_WRAPS:%=-Wl,--wrap=%) -ljansson -linih -lxxhash -lm
+-include $(sim_OBJECTS:.o=.d)

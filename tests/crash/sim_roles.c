@@ -1,0 +1,557 @@
+/*
+ * tests/crash/sim_roles.c - the children: the real loops of worker, loader and saver on
+ * toy arithmetic.
+ *
+ * Real are how they take assignments and answer them, what a worker does for each kind of
+ * work, how the loader fills the ring, how the saver pins a version and copies it. Toys
+ * are the operations, the data set, the reads, and the directory that a save ends in.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "compute/ops.h"
+#include "formats/dataset.h"
+#include "loader/fill.h"
+#include "loader/reader.h"
+#include "loader/sampler.h"
+#include "model/adamw.h"
+#include "model/gpt.h"
+#include "saver/load.h"
+#include "saver/save.h"
+#include "saver/saver.h"
+#include "saver/snapshot.h"
+#include "shm/child.h"
+#include "shm/chunk.h"
+#include "shm/slot.h"
+#include "tests/crash/sim.h"
+#include "worker/worker.h"
+
+int sim_worker_main(int argc, char **argv);
+int sim_loader_main(int argc, char **argv);
+int sim_saver_main(int argc, char **argv);
+
+void sim_run_child(struct sim_process *process)
+{
+    int code;
+
+    /* exec takes a while */
+    sim_sleep(sim.now_ns + sim_random() % (2 * CLLM_NS_PER_MS));
+    switch (process->role) {
+    case SIM_WORKER:
+        code = sim_worker_main(process->argc, process->argv);
+        break;
+    case SIM_LOADER:
+        code = sim_loader_main(process->argc, process->argv);
+        break;
+    case SIM_SAVER:
+    case SIM_NODE_ZERO:
+    default:
+        code = sim_saver_main(process->argc, process->argv);
+    }
+    sim_message("exit", (uint64_t)code);
+    sim_end(process, 0, code);
+}
+
+/* ---- shm/child.h ---- */
+
+int cllm_child_init(struct cllm_child *child, enum cllm_role role, int argc, char **argv)
+{
+    const struct sim_process *self = sim.current;
+    const struct cllm_command *command;
+
+    (void)argc;
+    (void)argv;
+    *child = (struct cllm_child){.slot = self->slot,
+                                 .generation = self->generation,
+                                 .eventfd = 7001,
+                                 .parent_pid = self->parent,
+                                 .run_id = "sim",
+                                 .config = sim.config};
+    if (self->leaving)
+        return cllm_err(-ESRCH, "Node Zero is gone");
+    if (cllm_control_attach(&child->control, child->run_id, child->slot) !=
+        CLLM_ATTACH_OK)
+        return cllm_err(-ENOENT, "no run");
+    command = &child->control.slots[child->slot].command;
+    if (command->role != (uint32_t)role ||
+        cllm_load_acquire(&command->generation) != child->generation)
+        return cllm_err(-ESTALE, "another generation is expected");
+    child->geometry = &child->control.header->geometry;
+    return 0;
+}
+
+void cllm_child_check_parent(const struct cllm_child *child)
+{
+    const struct sim_process *self = sim.current;
+    const struct cllm_command *command = &child->control.slots[child->slot].command;
+
+    if (self->leaving || cllm_load_relaxed(&command->generation) != child->generation)
+        sim_end(sim.current, 0, CLLM_EXIT_STOPPED);
+}
+
+int cllm_child_fail(struct cllm_child *child, int rc)
+{
+    (void)child;
+    return cllm_exit_code(rc);
+}
+
+void cllm_child_fini(struct cllm_child *child)
+{
+    (void)child;
+}
+
+/* ---- the worker's arithmetic ---- */
+
+static const uint64_t *words_of(const float *p)
+{
+    return (const uint64_t *)(const void *)p;
+}
+
+static void toy_fold(float *dst, const float *acc, const float *const *lanes,
+                     uint32_t n_lanes, size_t n)
+{
+    uint64_t *to = (uint64_t *)(void *)dst;
+
+    for (size_t i = 0; i < n / 2; i++) {
+        uint64_t sum = acc ? words_of(acc)[i] : words_of(lanes[0])[i];
+
+        for (uint32_t l = acc ? 0 : 1; l < n_lanes; l++)
+            sum = sim_fold_word(sum, words_of(lanes[l])[i]);
+        sim_store64(&to[i], sum);
+    }
+}
+
+static double toy_sumsq(const float *x, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n / 2; i++)
+        sum += sim_square(words_of(x)[i]);
+    return sum;
+}
+
+static bool toy_is_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n / 2; i++)
+        if (words_of(x)[i] == SIM_NAN_WORD)
+            return false;
+    return true;
+}
+
+const struct cllm_ops *cllm_ops_select(void)
+{
+    static const struct cllm_ops ops = {
+        .name = "toy", .fold = toy_fold, .sumsq = toy_sumsq, .is_finite = toy_is_finite};
+
+    return &ops;
+}
+
+int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics)
+{
+    (void)ops;
+    *numerics = SIM_NUMERICS;
+    return 0;
+}
+
+/* What the current process does now; NULL: nothing that was posted. */
+static const struct cllm_assignment *work_now(void)
+{
+    const struct sim_process *self = sim.current;
+
+    for (uint32_t k = 0; k < CLLM_LEN(self->held); k++)
+        if (self->held[k].active && self->held[k].seq == self->answered + 1)
+            return &self->held[k].work;
+    return NULL;
+}
+
+/* The lane that is wrong by itself: it kills, or is not finite, whoever computes it. */
+static bool is_bad(const struct cllm_assignment *work)
+{
+    return work && work->kind == CLLM_WORK_LANE && work->lane == sim.plan.bad_lane &&
+           work->step == sim.plan.bad_step;
+}
+
+/* Others must be there to outvote whoever errs. */
+static bool in_company(void)
+{
+    uint32_t n = 0;
+
+    for (uint32_t slot = 0; slot < sim.geometry.n_worker_slots; slot++)
+        n += sim.view.slots[slot].command.state == CLLM_SLOT_IDLE ||
+             sim.view.slots[slot].command.state == CLLM_SLOT_BUSY;
+    return n >= 3;
+}
+
+/* A processor that errs: another bit, or a result that is not finite. */
+static uint64_t err(uint64_t word)
+{
+    const struct cllm_assignment *work = work_now();
+
+    if (sim.current->slot != sim.plan.wrong_slot || !work ||
+        work->kind != CLLM_WORK_LANE || !in_company() || !sim_chance(sim.plan.wrong))
+        return word;
+    sim.totals.sdcs++;
+    sim_trace(SIM_NOTE, sim.current, 0, 0, "errs");
+    return sim_chance(64) ? SIM_NAN_WORD : word ^ (UINT64_C(1) << sim_random() % 64);
+}
+
+double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw,
+                                 const uint32_t *tokens)
+{
+    uint64_t hash = sim_token_hash(tokens);
+    uint64_t *to = (uint64_t *)(void *)dw;
+    uint32_t n = sim_words();
+    bool bad = is_bad(work_now());
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t word = sim_gradient_word(to[i], words_of(w)[i], hash, i);
+
+        if (i + 1 == n)
+            word = bad ? SIM_NAN_WORD : err(word);
+        sim_store64(&to[i], word);
+        if (i == n / 2 && gpt->progress)
+            gpt->progress(gpt->progress_ctx);
+        if (bad && sim.plan.bad == SIM_END_POISON) {
+            sim.totals.poisoned++;
+            sim.totals.crashes++;
+            sim_end(sim.current, 11, 0);
+        }
+    }
+    return sim_loss(words_of(w), tokens);
+}
+
+double cllm_gpt_loss(struct cllm_gpt *gpt, const float *w, const uint32_t *tokens)
+{
+    if (gpt->progress)
+        gpt->progress(gpt->progress_ctx);
+    return sim_loss(words_of(w), tokens);
+}
+
+void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo,
+                         uint64_t hi, uint64_t seed)
+{
+    (void)plan;
+    for (uint64_t i = lo / 2; i < hi / 2; i++)
+        sim_store64((uint64_t *)(void *)w + i, sim_initial_word(seed, (uint32_t)i));
+}
+
+void cllm_adamw_range(const struct cllm_gpt_plan *plan, const struct cllm_ops *ops,
+                      const struct cllm_adamw *adamw, uint64_t lo, uint64_t hi,
+                      const float *w0, const float *m0, const float *v0, const float *g,
+                      float *w1, float *m1, float *v1)
+{
+    const float *from[3] = {w0, m0, v0};
+    float *to[3] = {w1, m1, v1};
+
+    (void)plan;
+    (void)ops;
+    for (uint32_t part = 0; part < 3; part++)
+        for (uint64_t i = lo / 2; i < hi / 2; i++)
+            sim_store64((uint64_t *)(void *)to[part] + i,
+                        sim_update_word(words_of(from[part])[i], words_of(g)[i],
+                                        adamw->grad_scale, adamw->learning_rate,
+                                        adamw->step, part));
+}
+
+/* ---- what a worker has mapped ---- */
+
+static void bump_progress(void *ctx)
+{
+    struct cllm_worker *worker = ctx;
+
+    sim_message("progress", 0);
+    (void)atomic_fetch_add_explicit(&worker->child.control.own->status.progress, 1,
+                                    memory_order_relaxed);
+}
+
+static int map_object(struct cllm_region *region, enum sim_object_kind kind, uint32_t index,
+                      const char *run_id)
+{
+    char name[CLLM_REGION_NAME_BYTES];
+
+    switch (kind) {
+    case SIM_OBJECT_PARAMS:
+        cllm_params_name(name, run_id, index);
+        break;
+    case SIM_OBJECT_FOLD:
+        cllm_fold_name(name, run_id, index);
+        break;
+    case SIM_OBJECT_LANE:
+    default:
+        cllm_buffer_name(name, run_id, index);
+    }
+    return cllm_region_open(region, name, sizeof(uint64_t), CLLM_REGION_GUARDED);
+}
+
+int cllm_worker_map(struct cllm_worker *worker)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    const char *run_id = worker->child.run_id;
+    int rc = 0;
+
+    worker->plan.n_elements = g->n_elements;
+    worker->buffer = calloc(g->n_buffers, sizeof *worker->buffer);
+    for (uint32_t v = 0; rc == 0 && v < 2; v++)
+        rc = map_object(&worker->params[v], SIM_OBJECT_PARAMS, v, run_id);
+    for (uint32_t i = 0; rc == 0 && i < g->n_folds; i++)
+        rc = map_object(&worker->fold[i], SIM_OBJECT_FOLD, i, run_id);
+    for (uint32_t i = 0; rc == 0 && i < g->n_buffers; i++)
+        rc = map_object(&worker->buffer[i], SIM_OBJECT_LANE, i, run_id);
+    if (rc == 0)
+        rc = cllm_ring_open(&worker->ring, run_id, g, false);
+    worker->tokens = malloc(cllm_ring_batch_tokens(g) * sizeof *worker->tokens);
+    worker->gpt.progress = bump_progress;
+    worker->gpt.progress_ctx = worker;
+    return rc;
+}
+
+void cllm_worker_unmap(struct cllm_worker *worker)
+{
+    (void)worker;
+}
+
+float *cllm_worker_params(const struct cllm_worker *worker, uint32_t version, uint32_t part)
+{
+    CLLM_ASSERT(version < 2);
+    CLLM_ASSERT(part < 3);
+    return (float *)(void *)(worker->params[version].base +
+                             part * cllm_vector_bytes(worker->child.geometry));
+}
+
+float *cllm_worker_fold(const struct cllm_worker *worker, uint32_t fold)
+{
+    CLLM_ASSERT(fold < worker->child.geometry->n_folds);
+    return (float *)(void *)worker->fold[fold].base;
+}
+
+/* ---- the loader's data ---- */
+
+int cllm_dataset_from_manifest(struct cllm_dataset *dataset, const char *text, size_t bytes,
+                               uint32_t window_tokens)
+{
+    static char path[] = "/sim/shard.bin";
+
+    (void)text;
+    (void)bytes;
+    *dataset = (struct cllm_dataset){.n_shards = 1,
+                                     .window_tokens = window_tokens,
+                                     .n_tokens = SIM_SHARD_TOKENS,
+                                     .n_windows = SIM_SHARD_TOKENS - 1};
+    dataset->shard = calloc(1, sizeof *dataset->shard);
+    dataset->shard[0] = (struct cllm_shard){
+        .path = path, .fd = 9000, .token_bytes = 4, .file_bytes = 4 * SIM_SHARD_TOKENS};
+    return 0;
+}
+
+void cllm_dataset_close(struct cllm_dataset *dataset)
+{
+    dataset->n_shards = 0;
+}
+
+/* The toy's offset is the number of the window. */
+void cllm_dataset_locate(const struct cllm_dataset *dataset, uint64_t window,
+                         uint32_t *shard, uint64_t *token_off)
+{
+    (void)dataset;
+    *shard = 0;
+    *token_off = window;
+}
+
+const struct cllm_reader_method cllm_reader_uring = {.name = "toy"};
+const struct cllm_reader_method cllm_reader_pread = {.name = "toy"};
+
+int cllm_reader_open(struct cllm_reader *reader, const struct cllm_reader_plan *plan)
+{
+    uint32_t depth = 1 + (uint32_t)(sim_random() % 6);
+
+    *reader = (struct cllm_reader){
+        .n_files = plan->n_files, .max_bytes = plan->max_bytes, .depth = depth};
+    reader->read = calloc(depth, sizeof *reader->read);
+    reader->free = calloc(depth, sizeof *reader->free);
+    for (uint32_t i = 0; i < depth; i++) {
+        reader->read[i].buffer = calloc(1, 64);
+        reader->free[i] = &reader->read[i];
+    }
+    reader->n_free = depth;
+    return 0;
+}
+
+void cllm_reader_close(struct cllm_reader *reader)
+{
+    (void)reader;
+}
+
+void cllm_reader_describe(const struct cllm_reader *reader, char out[CLLM_READER_TEXT])
+{
+    (void)reader;
+    (void)snprintf(out, CLLM_READER_TEXT, "toy");
+}
+
+void cllm_reader_submit(struct cllm_reader *reader, uint32_t file, uint64_t offset,
+                        uint32_t bytes, uint64_t batch, uint32_t row)
+{
+    struct cllm_read *read = reader->free[--reader->n_free];
+    uint8_t *buffer = read->buffer;
+    uint32_t tokens[16];
+    uint64_t sequence = cllm_sampler_sequence(batch & ~CLLM_BATCH_EVAL,
+                                              sim.geometry.sequences, row);
+
+    *read = (struct cllm_read){.file = file,
+                               .bytes = bytes,
+                               .offset = offset,
+                               .batch = batch,
+                               .row = row,
+                               .data = buffer,
+                               .buffer = buffer};
+    sim_tokens((batch & CLLM_BATCH_EVAL) != 0, sequence, tokens);
+    (void)memcpy(buffer, tokens, bytes);
+    read->tries = 1; /* in flight */
+}
+
+int cllm_reader_wait(struct cllm_reader *reader, struct cllm_read **done, uint32_t *n_done)
+{
+    uint32_t first = (uint32_t)(sim_random() % reader->depth);
+
+    if (sim_chance(64))
+        sim_sleep(sim.now_ns + sim_random() % CLLM_NS_PER_MS);
+    *n_done = 0;
+    while (*n_done == 0)
+        for (uint32_t i = 0; i < reader->depth; i++) {
+            struct cllm_read *read = &reader->read[(first + i) % reader->depth];
+
+            if (read->tries == 1 && (sim_random() & 1)) {
+                read->tries = 0;
+                done[(*n_done)++] = read;
+            }
+        }
+    return 0;
+}
+
+void cllm_reader_release(struct cllm_reader *reader, struct cllm_read *read)
+{
+    reader->free[reader->n_free++] = read;
+}
+
+/* ---- the saver's disk ---- */
+
+int cllm_saver_init(struct cllm_saver *saver, struct cllm_child *child)
+{
+    memset(saver, 0, sizeof *saver);
+    saver->child = child;
+    saver->control = &child->control;
+    saver->geometry = child->geometry;
+    return 0;
+}
+
+void cllm_saver_fini(struct cllm_saver *saver)
+{
+    (void)saver;
+}
+
+static void tick(const struct cllm_saver *saver)
+{
+    sim_message("progress", 0);
+    (void)atomic_fetch_add_explicit(&saver->control->own->status.progress, 1,
+                                    memory_order_relaxed);
+    cllm_child_check_parent(saver->child);
+}
+
+static int copy_chunks(struct cllm_saver *saver, struct cllm_snapshot *snapshot,
+                       uint64_t *words)
+{
+    uint32_t n = sim_words();
+
+    for (uint32_t c = 0; c < saver->geometry->n_chunks; c++) {
+        struct cllm_chunk_view view;
+        int rc = cllm_snapshot_chunk(snapshot, c, &view);
+
+        if (rc == -EBADMSG)
+            sim_violation("pin", "chunk %u changed while it was being saved", c);
+        if (rc != 0)
+            return rc;
+        sim.current->reading = snapshot->pinned ? snapshot->version + 1 : 0;
+        for (uint32_t part = 0; part < 3; part++)
+            (void)memcpy(words + part * n + view.lo / 2, view.part[part],
+                         view.n * sizeof(float));
+        tick(saver);
+    }
+    return 0;
+}
+
+int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
+{
+    struct sim_checkpoint made = {.there = true};
+    struct cllm_snapshot snapshot;
+    int rc = cllm_snapshot_begin(&snapshot, saver->control, saver->child->eventfd, step,
+                                 version);
+
+    if (rc == -EBADMSG)
+        sim_violation("pin", "step %llu was gone before it was saved",
+                      (unsigned long long)step);
+    if (rc == 0) {
+        sim.current->reading = version + 1;
+        made.record = snapshot.record;
+        rc = copy_chunks(saver, &snapshot, made.words);
+    }
+    sim.current->reading = 0;
+    cllm_snapshot_end(&snapshot);
+    for (uint32_t i = 0; i < 3; i++) { /* write, fsync, read back */
+        sim_sleep(sim.now_ns + sim_random() % (4 * CLLM_NS_PER_MS));
+        tick(saver);
+    }
+    if (rc == 0 && !sim.quiet && sim_chance(sim.plan.save_failures)) {
+        sim.saves_failed++;
+        rc = cllm_err(-ENOSPC, "cannot save");
+    }
+    if (rc != 0)
+        return rc;
+    sim_message("rename", step);
+    sim.checkpoint[step] = made;
+    sim.totals.saves++;
+    sim_house_verify_checkpoint(step);
+    return 0;
+}
+
+void cllm_save_abandon(const struct cllm_saver *saver, uint64_t step)
+{
+    (void)saver;
+    (void)step;
+}
+
+int cllm_load_chunks(struct cllm_saver *saver, const struct cllm_assignment *asked,
+                     struct cllm_report *report)
+{
+    const struct cllm_geometry *g = saver->geometry;
+    const struct sim_checkpoint *from = &sim.checkpoint[asked->step];
+    uint64_t part_bytes = cllm_vector_bytes(g);
+    struct cllm_region params = {0};
+    char name[CLLM_REGION_NAME_BYTES];
+    uint32_t n = sim_words();
+    int rc;
+
+    cllm_params_name(name, "sim", asked->target);
+    rc = cllm_region_open(&params, name, cllm_params_bytes(g), CLLM_REGION_GUARDED);
+    if (rc != 0)
+        return rc;
+    for (uint32_t c = asked->chunk_lo; c < asked->chunk_hi; c++) {
+        uint64_t lo = cllm_chunk_lo(g, c) / 2, hi = cllm_chunk_hi(g, c) / 2;
+        float *part[3];
+
+        for (uint32_t p = 0; p < 3; p++) {
+            part[p] = (float *)(void *)(params.base + p * part_bytes + lo * 8);
+            cllm_region_allow(&params, p * part_bytes + lo * 8, (hi - lo) * 8, true);
+            for (uint64_t i = lo; i < hi; i++)
+                sim_store64((uint64_t *)(void *)part[p] + (i - lo), from->words[p * n + i]);
+            cllm_region_allow(&params, p * part_bytes + lo * 8, (hi - lo) * 8, false);
+        }
+        report->result[c - asked->chunk_lo].sum =
+            cllm_chunk_sum(part[0], part[1], part[2], (hi - lo) * 2, c);
+        tick(saver);
+    }
+    return 0;
+}

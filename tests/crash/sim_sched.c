@@ -1,0 +1,631 @@
+/*
+ * tests/crash/sim_sched.c - who runs next, and who is killed, stopped or held up.
+ *
+ * Every process is a coroutine. A turn lasts until its process sleeps, or until the fuse
+ * burns: at some event that the seed has chosen, always before a store. There the process
+ * can be switched away from, stopped, or ended; what it has stored so far stays, the rest
+ * never happens.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "tests/crash/sim.h"
+
+#define STACK_BYTES (256u << 10)
+#define HEAP_BYTES  (256u << 10)
+#define GUARDIAN_NS (10 * CLLM_NS_PER_S) /* a Node Zero silent for longer is ended */
+
+void *__real_memcpy(void *to, const void *from, size_t n);
+void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
+
+uint64_t sim_random(void)
+{
+    uint64_t x = sim.random += UINT64_C(0x9e3779b97f4a7c15);
+
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+bool sim_chance(uint32_t in_256)
+{
+    return (sim_random() & 255) < in_256;
+}
+
+uint64_t sim_gap(uint32_t mean)
+{
+    if (mean == 0)
+        return SIM_FOREVER;
+    /* Short gaps often, long ones sometimes: 0.25 to 4 times the mean. */
+    return 1 + sim_random() % mean * (sim_random() % 8 == 0 ? 4 : 1);
+}
+
+const char *sim_process_name(const struct sim_process *process)
+{
+    static const char *const role[] = {"node zero", "worker", "loader", "saver"};
+    static char text[4][40];
+    static uint32_t turn;
+    char *out = text[turn++ % CLLM_LEN(text)];
+
+    if (process->role == SIM_NODE_ZERO)
+        (void)snprintf(out, sizeof text[0], "node zero %u", process->pid);
+    else
+        (void)snprintf(out, sizeof text[0], "%s %u.%u", role[process->role],
+                       process->slot, process->generation);
+    return out;
+}
+
+/* ---- coroutines ---- */
+
+static void enter(void)
+{
+    struct sim_process *self = sim.current;
+
+    if (self->role == SIM_NODE_ZERO)
+        sim_node_zero_ended(self);
+    else
+        sim_run_child(self);
+    CLLM_ASSERT(!self->exists);
+}
+
+void sim_spawn(struct sim_process *process)
+{
+    if (!process->stack) {
+        uint8_t *map = __real_mmap(NULL, STACK_BYTES + HEAP_BYTES, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        CLLM_ASSERT(map != MAP_FAILED);
+        process->stack = map;
+        process->heap = map + STACK_BYTES;
+    }
+    process->exists = process->live = true;
+    process->asleep = process->stopped = process->hung = process->leaving = false;
+    process->begun = false;
+    process->stop_news = process->forever = false;
+    process->heap_used = 0;
+    process->events = process->cpu_ns = 0;
+    process->tear_bytes = 0;
+    process->answered = 0;
+    process->answer_good = true;
+    process->reading = 0;
+    process->greeted = false;
+    memset(process->allowed, 0, sizeof process->allowed);
+    memset(process->held, 0, sizeof process->held);
+    memset(process->answer, 0, sizeof process->answer);
+    sim_trace(SIM_START, process, 0, process->pid, NULL);
+}
+
+static void resume(struct sim_process *process)
+{
+    sim.current = process;
+    if (_setjmp(sim.scheduler) == 0) {
+        if (process->begun)
+            _longjmp(process->at, 1);
+        process->begun = true;
+        (void)getcontext(&process->context);
+        process->context.uc_stack.ss_sp = process->stack;
+        process->context.uc_stack.ss_size = STACK_BYTES;
+        process->context.uc_link = NULL;
+        makecontext(&process->context, enter, 0);
+        (void)setcontext(&process->context);
+    }
+    sim.current = NULL;
+}
+
+/* Back to the scheduler; returns when this process has its next turn. */
+static void yield(void)
+{
+    struct sim_process *self = sim.current;
+
+    self->tear_bytes = 0;
+    if (_setjmp(self->at) == 0)
+        _longjmp(sim.scheduler, 1);
+}
+
+void sim_sleep(uint64_t wake_ns)
+{
+    struct sim_process *self = sim.current;
+
+    if (sim.after != 0)
+        sim_check_after();
+    self->asleep = true;
+    self->wake_ns = wake_ns;
+    yield();
+}
+
+void sim_wake(struct sim_process *process)
+{
+    process->asleep = false;
+}
+
+/* ---- ends ---- */
+
+/* A store of many words is cut where the death met it. */
+static void tear(struct sim_process *process)
+{
+    uint32_t keep;
+
+    if (process->tear_bytes == 0)
+        return;
+    keep = (uint32_t)(sim_random() % (process->tear_bytes / 8 + 1)) * 8;
+    (void)__real_memcpy(sim.arena + process->tear_off + keep, process->tear_old + keep,
+                        process->tear_bytes - keep);
+    process->tear_bytes = 0;
+    sim_check_attach();
+}
+
+static void orphan_children(void)
+{
+    for (uint32_t i = 1; i < SIM_PROCESSES; i++) {
+        struct sim_process *child = &sim.process[i];
+
+        if (!child->exists)
+            continue;
+        if (!child->live) {
+            child->exists = false;
+            continue;
+        }
+        /* PR_SET_PDEATHSIG: it ends a moment later. A stopped one ends as well. */
+        child->leaving = true;
+        child->doom = (uint32_t)(sim_random() % 12);
+        if (child != sim.current && (child->stopped || child->hung || child->doom == 0))
+            sim_end(child, SIGKILL, 0);
+    }
+}
+
+void sim_end(struct sim_process *process, int signal, int code)
+{
+    struct sim_process *self = sim.current;
+
+    if (sim.after != 0)
+        sim_check_after();
+    process->live = false;
+    process->asleep = false;
+    process->end_signal = signal != 0;
+    process->end_code = signal != 0 ? signal : code;
+    sim_trace(SIM_END, process, 0, (uint64_t)process->end_code,
+              signal != 0 ? "by signal" : "exit code");
+    if (process == self)
+        tear(process);
+    else
+        process->tear_bytes = 0;
+    if (process->role == SIM_NODE_ZERO) {
+        process->exists = false;
+        orphan_children();
+    } else if (process->leaving || !sim.process[0].live) {
+        process->exists = false; /* init reaps it */
+    } else {
+        sim_signal_node_zero(SIGCHLD);
+        sim_wake(&sim.process[0]);
+    }
+    if (process == self)
+        _longjmp(sim.scheduler, 1);
+}
+
+/* ---- faults ---- */
+
+/* Weighted by role; mostly whoever runs now, because its next store is what counts. */
+static struct sim_process *pick_victim(bool children_only)
+{
+    struct sim_process *self = sim.current;
+    uint32_t first = 0;
+
+    if (self && self->live && (sim_random() & 7) < 5 &&
+        !(children_only && self->role == SIM_NODE_ZERO))
+        return self;
+    first = (uint32_t)(sim_random() % SIM_PROCESSES);
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++) {
+        struct sim_process *process = &sim.process[(first + i) % SIM_PROCESSES];
+
+        if (!process->live || (children_only && process->role == SIM_NODE_ZERO))
+            continue;
+        return process;
+    }
+    return NULL;
+}
+
+/* Node Zero with a bug: it writes anywhere in control, then a signal ends it. */
+static void scribble_control(void)
+{
+    uint64_t bytes = sim.view.header ? sim.view.header->slots_off : 0;
+    uint64_t base = (uint64_t)((uintptr_t)sim.view.header - (uintptr_t)sim.arena);
+
+    for (uint32_t n = (uint32_t)(sim_random() % 4); sim.have_view && n > 0; n--) {
+        uint64_t value = sim_random() >> (sim_random() & 32 ? 60 : 0);
+        uint64_t off = CLLM_PAGE + sim_random() % (bytes - CLLM_PAGE) / 8 * 8;
+
+        (void)__real_memcpy(sim.arena + base + off, &value, sizeof value);
+        sim_trace(SIM_FAULT, &sim.process[0], base + off, value, "scribbles");
+        sim.scribbled = true;
+    }
+    sim.suspect = true;
+    sim.totals.faults++;
+    sim_check_scribbled();
+}
+
+static void kill_one(void)
+{
+    struct sim_process *victim = pick_victim(false);
+
+    if (!victim)
+        return;
+    /* Node Zero runs most events; it should not have most deaths. */
+    if (victim->role == SIM_NODE_ZERO && (sim.plan.flips > 0 || sim_random() % 6 != 0)) {
+        victim = pick_victim(true);
+        if (!victim)
+            return;
+    }
+    sim.totals.crashes++;
+    if (victim->role == SIM_NODE_ZERO) {
+        sim.totals.nz_crashes++;
+        sim.totals.nested += victim->events < 400;
+    }
+    sim_trace(SIM_KILL, victim, 0, 0, NULL);
+    if (victim->role == SIM_NODE_ZERO && sim.plan.signal_mean > 0 && sim_chance(24)) {
+        scribble_control();
+        sim_end(victim, SIGSEGV, 0);
+        return;
+    }
+    sim_end(victim, SIGKILL, 0);
+}
+
+/* Everybody at once, the guardian too; now and then the machine, and then shared memory
+ * is gone as well. */
+static void kill_tree(void)
+{
+    struct sim_process *self = sim.current;
+
+    sim.totals.trees++;
+    sim.guardian_pid++;
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
+        sim.process[i].leaving |= sim.process[i].live && i > 0;
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++) {
+        if (&sim.process[i] == self)
+            continue;
+        sim.totals.crashes += sim.process[i].live;
+        sim.process[i].live = sim.process[i].exists = false;
+    }
+    sim.totals.crashes++;
+    if (sim.plan.reboots > 0 && sim_chance(128)) {
+        sim.plan.reboots--;
+        sim.totals.reboots++;
+        self->tear_bytes = 0;
+        sim_memory_wipe();
+    }
+    sim_trace(SIM_KILL, self, 0, 0, "and everybody else");
+    sim_end(self, SIGKILL, 0);
+}
+
+static void stop_one(void)
+{
+    static const uint64_t length[] = {CLLM_NS_PER_MS / 4, 20 * CLLM_NS_PER_MS,
+                                      3 * CLLM_NS_PER_S, 40 * CLLM_NS_PER_S};
+    struct sim_process *victim = pick_victim(false);
+
+    if (!victim || victim->stopped || victim->hung)
+        return;
+    sim.totals.stops++;
+    victim->stop_until_ns = sim.now_ns + length[sim_random() % CLLM_LEN(length)];
+    victim->forever = victim->role == SIM_NODE_ZERO &&
+                      victim->stop_until_ns > sim.now_ns + GUARDIAN_NS;
+    if (sim_chance(128)) {
+        victim->stopped = true;
+        victim->stop_news = true;
+        if (victim->role != SIM_NODE_ZERO)
+            sim_signal_node_zero(SIGCHLD);
+    } else {
+        victim->hung = true;
+    }
+    sim_trace(SIM_STOP, victim, 0, victim->stop_until_ns, victim->hung ? "hung" : "stopped");
+    if (victim == sim.current)
+        yield();
+}
+
+void sim_continue(struct sim_process *process)
+{
+    if (process->forever) {
+        sim_end(process, SIGKILL, 0);
+        return;
+    }
+    if (process->stopped) {
+        process->stopped = false;
+        process->stop_news = true;
+        if (process->role != SIM_NODE_ZERO)
+            sim_signal_node_zero(SIGCHLD);
+    }
+    process->hung = false;
+    sim.totals.zombies++;
+    sim_trace(SIM_CONTINUE, process, 0, 0, NULL);
+}
+
+/* A bug in the victim: it writes what it may write, then a signal ends it. */
+static void scribble(struct sim_process *victim)
+{
+    struct cllm_slot *slot = &sim.view.slots[victim->slot];
+    uint32_t n = 1 + (uint32_t)(sim_random() % 6);
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct sim_range *range = &victim->allowed[sim_random() % SIM_ALLOWED];
+        uint64_t value = sim_random();
+        uint64_t words;
+
+        if (range->bytes >= 8 && sim_chance(128)) {
+            words = range->bytes / 8;
+            (void)__real_memcpy(sim.arena + range->off + sim_random() % words * 8, &value,
+                                8);
+        } else if (sim.have_view) {
+            words = sizeof slot->own.report / 8;
+            (void)__real_memcpy((uint8_t *)slot->own.report + sim_random() % words * 8,
+                                &value, 8);
+            victim->answer_good = false;
+        }
+    }
+}
+
+/* Three faults on one lane would make it poison, which has runs of its own. A lane that was
+ * answered counts as well: the answer may be damaged, or not taken yet. */
+static bool may_fault(const struct sim_process *victim)
+{
+    const struct sim_held *held[] = {&victim->held[0],   &victim->held[1],
+                                     &victim->held[2],   &victim->held[3],
+                                     &victim->answer[0], &victim->answer[1]};
+    uint32_t *count[CLLM_LEN(held)];
+    uint32_t n = 0;
+
+    for (uint32_t h = 0; h < CLLM_LEN(held); h++) {
+        if (held[h]->seq == 0 || (held[h]->work.kind != CLLM_WORK_LANE &&
+                                  held[h]->work.kind != CLLM_WORK_EVAL))
+            continue;
+        count[n] = &sim.faults_on[held[h]->work.step][held[h]->work.lane];
+        if (*count[n++] >= 2)
+            return false;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        ++*count[i];
+    return true;
+}
+
+/* Memory errs and nobody dies: a word of a report, or of the ring. */
+static void damage(void)
+{
+    const struct sim_process *victim = &sim.process[1 + sim_random() % sim.geometry.n_slots];
+    uint64_t value = sim_random();
+    uint8_t *ring = sim_object_base(SIM_OBJECT_RING, 0);
+
+    if (!sim.have_view)
+        return;
+    if (ring && sim_chance(128)) {
+        uint64_t words = cllm_ring_bytes(&sim.geometry) / 8;
+
+        (void)__real_memcpy(ring + sim_random() % words * 8, &value, sizeof value);
+        sim_trace(SIM_FAULT, victim, 0, 0, "not: the ring is damaged");
+    } else if (victim->live) {
+        struct cllm_report *report =
+            &sim.view.slots[victim->slot].own.report[sim_random() & 1];
+
+        (void)__real_memcpy((uint8_t *)report +
+                                sim_random() % offsetof(struct cllm_report, seq) / 8 * 8,
+                            &value, sizeof value);
+        sim.process[1 + victim->slot].answer_good = false;
+        sim_trace(SIM_FAULT, victim, 0, 0, "not: a report is damaged");
+    }
+    sim.totals.damages++;
+}
+
+/* With a victim that computes a lane of the open step, so that nothing can be committed
+ * before its death is seen: a bit of the committed version flips. */
+static void flip(const struct sim_process *victim)
+{
+    uint8_t *base = sim_object_base(SIM_OBJECT_PARAMS, (uint32_t)(sim.newest & 1));
+    bool computes = false;
+
+    if (sim.newest == UINT64_MAX || !base ||
+        sim.view.state->phase != (uint32_t)CLLM_PHASE_COMPUTE)
+        return;
+    for (uint32_t h = 0; h < CLLM_LEN(victim->held); h++) {
+        const struct cllm_assignment *work = &victim->held[h].work;
+
+        computes |= victim->held[h].active && work->kind == CLLM_WORK_LANE &&
+                    work->step == sim.newest + 1 &&
+                    sim.view.lane[work->lane].state == CLLM_LANE_ASSIGNED &&
+                    sim.view.lane[work->lane].slot == victim->slot;
+    }
+    if (!computes)
+        return;
+    sim.plan.flips = 0;
+    base[sim_random() % (sim_words() * 8)] ^= 16;
+    sim.scribbled = true;
+    sim_trace(SIM_FAULT, victim, 0, 0, "flips a bit of the committed version");
+    sim_check_scribbled();
+}
+
+static void fault_one(void)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
+    struct sim_process *victim = pick_victim(true);
+
+    if (!victim || !victim->begun || !may_fault(victim))
+        return;
+    sim.totals.faults++;
+    sim.totals.crashes++;
+    if (sim.plan.flips > 0)
+        flip(victim);
+    if (sim_chance(160))
+        scribble(victim);
+    sim_trace(SIM_FAULT, victim, 0, 0, NULL);
+    sim_end(victim, signals[sim_random() % CLLM_LEN(signals)], 0);
+}
+
+/* ---- decisions ---- */
+
+void sim_set_fuse(void)
+{
+    uint64_t fuse = sim.switch_at;
+
+    fuse = cllm_min_u64(fuse, sim.kill_at);
+    fuse = cllm_min_u64(fuse, sim.signal_at);
+    fuse = cllm_min_u64(fuse, sim.stop_at);
+    fuse = cllm_min_u64(fuse, sim.tree_at);
+    if (sim.current && sim.current->leaving)
+        fuse = sim.events + 1;
+    sim.fuse = fuse;
+}
+
+static uint64_t at(uint32_t mean)
+{
+    uint64_t gap = sim_gap(mean);
+
+    return gap == SIM_FOREVER ? SIM_FOREVER : sim.events + gap;
+}
+
+static void fall_quiet(void)
+{
+    sim.quiet = true;
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
+        sim.process[i].stop_until_ns = cllm_min_u64(sim.process[i].stop_until_ns,
+                                                    sim.now_ns + sim_random() % CLLM_NS_PER_S);
+    sim.kill_at = sim.signal_at = sim.stop_at = sim.tree_at = SIM_FOREVER;
+}
+
+static bool can_run(const struct sim_process *process)
+{
+    return process->live && !process->stopped && !process->hung &&
+           (!process->asleep || process->wake_ns <= sim.now_ns);
+}
+
+static bool others_can_run(void)
+{
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
+        if (&sim.process[i] != sim.current && can_run(&sim.process[i]))
+            return true;
+    return false;
+}
+
+void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes)
+{
+    struct sim_process *self = sim.current;
+
+    (void)kind;
+    (void)off;
+    (void)bytes;
+    if (!sim.quiet && sim.events >= sim.plan.quiet_at)
+        fall_quiet();
+    if (self->leaving && self->doom-- == 0)
+        sim_end(self, SIGKILL, 0);
+    if (sim.events >= sim.kill_at) {
+        sim.kill_at = at(sim.plan.kill_mean);
+        kill_one();
+    }
+    if (sim.events >= sim.signal_at) {
+        sim.signal_at = at(sim.plan.signal_mean);
+        if (sim_chance(64))
+            damage();
+        else
+            fault_one();
+    }
+    if (sim.events >= sim.stop_at) {
+        sim.stop_at = at(sim.plan.stop_mean);
+        stop_one();
+    }
+    if (sim.events >= sim.tree_at) {
+        sim.tree_at = at(sim.plan.tree_mean);
+        kill_tree();
+    }
+    if (sim.events >= sim.switch_at) {
+        if (others_can_run())
+            yield();
+        else
+            sim.switch_at = sim.events + sim_gap(sim.plan.burst);
+    }
+    sim_set_fuse();
+}
+
+/* ---- the loop ---- */
+
+/* Nobody can run: to the moment when somebody can. */
+static void advance_clock(void)
+{
+    uint64_t next = SIM_FOREVER;
+
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++) {
+        const struct sim_process *process = &sim.process[i];
+
+        if (!process->live)
+            continue;
+        if (process->stopped || process->hung)
+            next = cllm_min_u64(next, process->stop_until_ns);
+        else if (process->asleep)
+            next = cllm_min_u64(next, process->wake_ns);
+    }
+    if (next == SIM_FOREVER)
+        sim_violation("liveness", "nobody will ever run again");
+    sim.now_ns = cllm_max_u64(sim.now_ns, next);
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++) {
+        struct sim_process *process = &sim.process[i];
+
+        if (process->live && (process->stopped || process->hung) &&
+            process->stop_until_ns <= sim.now_ns)
+            sim_continue(process);
+    }
+}
+
+/* Those whose time as stopped is over go on, also while others run. */
+static void release_stopped(void)
+{
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++) {
+        struct sim_process *process = &sim.process[i];
+
+        if (process->live && (process->stopped || process->hung) &&
+            process->stop_until_ns <= sim.now_ns)
+            sim_continue(process);
+    }
+}
+
+static struct sim_process *choose(void)
+{
+    struct sim_process *able[SIM_PROCESSES];
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < SIM_PROCESSES; i++)
+        if (can_run(&sim.process[i]))
+            able[n++] = &sim.process[i];
+    return n > 0 ? able[sim_random() % n] : NULL;
+}
+
+void sim_loop(void)
+{
+    sim.kill_at = at(sim.plan.kill_mean);
+    sim.signal_at = at(sim.plan.signal_mean);
+    sim.stop_at = at(sim.plan.stop_mean);
+    sim.tree_at = at(sim.plan.tree_mean);
+    while (!sim.over) {
+        struct sim_process *next;
+
+        if (sim.after != 0)
+            sim_check_after();
+        if (sim.events > sim.plan.bound)
+            sim_violation("liveness", "no end after %llu events, %llu of them quiet",
+                          (unsigned long long)sim.events,
+                          (unsigned long long)(sim.events - sim.plan.quiet_at));
+        if (!sim.process[0].live)
+            sim_start_node_zero();
+        release_stopped();
+        next = choose();
+        if (!next) {
+            if (sim.process[0].live)
+                advance_clock();
+            continue;
+        }
+        next->asleep = false;
+        sim.events++;
+        sim.switch_at = sim.events + sim_gap(sim.plan.burst);
+        sim_trace(SIM_SWITCH, next, 0, 0, NULL);
+        sim.current = next;
+        sim_set_fuse();
+        resume(next);
+    }
+}

@@ -1,0 +1,46 @@
+/*
+ * tests/fuzz/fuzz_checkpoint.c - config.json and run.json of a checkpoint.
+ *
+ * Each input is given to both parsers: a text that is good for one is a bad one for the
+ * other.
+ */
+#include "tests/fuzz/fuzz.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "formats/checkpoint_json.h"
+
+static void check_hex(const char *text)
+{
+    size_t len = strnlen(text, CLLM_CHECKPOINT_HEX_BYTES);
+
+    CLLM_ASSERT(len > 0 && len < CLLM_CHECKPOINT_HEX_BYTES);
+    CLLM_ASSERT(strspn(text, "0123456789abcdef") == len);
+}
+
+int fuzz_checkpoint(const uint8_t *data, size_t size)
+{
+    struct cllm_checkpoint_info info = {0};
+    const char *text = (const char *)data;
+    int config = cllm_checkpoint_parse_config(text, size, "config.json", &info);
+
+    CLLM_ASSERT(config == 0 || cllm_err_text()[0] != '\0');
+    if (config == 0) {
+        CLLM_ASSERT(info.heads > 0 && info.width % info.heads == 0);
+        CLLM_ASSERT(info.vocab > 0 && info.context > 0 && info.layers > 0);
+        CLLM_ASSERT(info.norm_epsilon > 0 && info.init_range > 0);
+    }
+    int run = cllm_checkpoint_parse_run(text, size, "run.json", &info);
+    CLLM_ASSERT(run == 0 || cllm_err_text()[0] != '\0');
+    if (run == 0) {
+        check_hex(info.fingerprint);
+        check_hex(info.root);
+        check_hex(info.data);
+        CLLM_ASSERT(!isinf(info.train_loss) && !isinf(info.best_loss));
+        CLLM_ASSERT(info.step <= CLLM_CHECKPOINT_STEP_MAX);
+    }
+    fuzz_n_accepted += config == 0 || run == 0;
+    return 0;
+}

@@ -1,0 +1,274 @@
+/*
+ * tests/fuzz/seeds.c - fuzz-seeds DIR: valid inputs of every kind, DIR/<target>/<name>.
+ *
+ * A fuzzer finds its way from a sound input to a strange one, seldom the other way. What
+ * the project itself writes is made by the project's own writers.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/config.h"
+#include "base/err.h"
+#include "formats/checkpoint.h"
+#include "formats/checkpoint_json.h"
+#include "tests/fuzz/fuzz.h"
+
+static const char *directory;
+
+static void fail(const char *what)
+{
+    (void)fprintf(stderr, "fuzz-seeds: %s\n", what);
+    exit(1);
+}
+
+/* @head (of @head_bytes) and then @data, as the seed @name of @target. */
+static void put2(const char *target, const char *name, const void *head,
+                 size_t head_bytes, const void *data, size_t bytes)
+{
+    char path[CLLM_FILE_PATH_BYTES], file[CLLM_FILE_PATH_BYTES];
+    FILE *out;
+
+    if (cllm_file_join(path, directory, target) != 0 || cllm_file_mkdirs(path) != 0 ||
+        cllm_file_join(file, path, name) != 0)
+        fail(cllm_err_text());
+    out = fopen(file, "we");
+    if (!out || fwrite(head, 1, head_bytes, out) != head_bytes ||
+        fwrite(data, 1, bytes, out) != bytes || fclose(out) != 0)
+        fail(file);
+}
+
+static void put(const char *target, const char *name, const void *data, size_t bytes)
+{
+    put2(target, name, "", 0, data, bytes);
+}
+
+static void put_text(const char *target, const char *name, const char *text)
+{
+    put(target, name, text, strlen(text));
+}
+
+/* The file @path as a seed, behind @head. */
+static void put_file(const char *target, const char *name, const char *head,
+                     size_t head_bytes, const char *path)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+
+    if (cllm_file_read(path, 1u << 20, &text, &bytes) != 0)
+        fail(cllm_err_text());
+    put2(target, name, head, head_bytes, text, bytes);
+    free(text);
+}
+
+static void seed_config(void)
+{
+    struct cllm_config config;
+    char *text;
+
+    cllm_config_init(&config);
+    if (cllm_config_set(&config, "run.dir=runs/a") != 0 ||
+        cllm_config_set(&config, "data.train=a_*.bin") != 0)
+        fail(cllm_err_text());
+    text = cllm_config_text(&config);
+    if (!text)
+        fail("out of memory");
+    put_text("config", "all", text);
+    free(text);
+    cllm_config_fini(&config);
+    put_text("config", "short",
+             "; a comment\n[run]\ndir = runs/a ; and one more\n\n[data]\n"
+             "train = a.bin\ntrain = b.bin\n[train]\nsteps: 10k\n");
+    put_text("config", "bom", "\xEF\xBB\xBF[run]\r\nworkers = auto\r\n");
+    put_text("config", "set", "--set train.steps=200");
+    put_text("config", "set-list", "--set data.valid=");
+    put_text("config", "unknown", "[modle]\nwidht = 3\n");
+}
+
+static void seed_control(void)
+{
+    static const char *const lines[] = {
+        "status",   "workers 3", "checkpoint", "pause",
+        "resume\r", "stop",      "workers",    "workers 18446744073709551615",
+        "stop now"};
+    char name[16];
+
+    for (size_t i = 0; i < CLLM_LEN(lines); i++) {
+        (void)snprintf(name, sizeof name, "%zu", i);
+        put_text("control", name, lines[i]);
+    }
+}
+
+static void seed_answer(void)
+{
+    put_text("answer", "status",
+             "{\"ok\": true, \"run\": \"a-1\", \"state\": \"running\", \"paused\": true, "
+             "\"step\": 12, \"steps\": 100, \"loss\": 2.5, \"valid\": null, "
+             "\"tokens_per_s\": 41230.5, \"workers\": 2, \"workers_ready\": 1, "
+             "\"saved_step\": 10, \"deaths\": 3}\n");
+    put_text("answer", "text", "{\"ok\": true, \"text\": \"paused after step 12\"}\n");
+    put_text("answer", "refusal",
+             "{\"ok\": false, \"error\": \"no such command: x\", \"usage\": true}\n");
+}
+
+/* A checkpoint's three texts, as they are written. */
+static void seed_checkpoint(void)
+{
+    const struct cllm_checkpoint_info info = {.step = 100,
+                                              .cursor = 1200,
+                                              .tokens = 18000,
+                                              .fingerprint = "0123456789abcdef",
+                                              .root = "fedcba9876543210",
+                                              .data = "00000000000000ff",
+                                              .train_loss = 2.5,
+                                              .valid_loss = 2.25,
+                                              .best_loss = 2.125,
+                                              .valid_step = 100,
+                                              .best_step = 80,
+                                              .vocab = 256,
+                                              .context = 16,
+                                              .layers = 1,
+                                              .heads = 2,
+                                              .width = 16,
+                                              .norm_epsilon = 1e-5,
+                                              .init_range = 0.02};
+    static const char *const names[] = {CLLM_CHECKPOINT_CONFIG, CLLM_CHECKPOINT_RUN,
+                                        CLLM_CHECKPOINT_MODEL, CLLM_CHECKPOINT_OPTIMIZER,
+                                        CLLM_CHECKPOINT_MANIFEST};
+    char dir[] = "/tmp/fuzz-seeds.XXXXXX", path[5][CLLM_FILE_PATH_BYTES];
+
+    if (!mkdtemp(dir))
+        fail("cannot make a directory in /tmp");
+    for (int i = 0; i < 5; i++)
+        if (cllm_file_join(path[i], dir, names[i]) != 0)
+            fail(cllm_err_text());
+    if (cllm_file_replace(path[2], "model", 5) != 0 ||
+        cllm_file_replace(path[3], "optimizer", 9) != 0 ||
+        cllm_checkpoint_describe(dir, &info) != 0)
+        fail(cllm_err_text());
+    put_file("checkpoint", "config", "", 0, path[0]);
+    put_file("checkpoint", "run", "", 0, path[1]);
+    put_file("manifest", "exact", "\0", 1, path[4]);
+    put_file("manifest", "formed", "1", 1, path[4]);
+    if (cllm_file_remove_tree(dir) != 0)
+        fail(cllm_err_text());
+}
+
+static void seed_dataset(void)
+{
+    put_text("dataset", "two", "/a\t40\t2\t1104\n/b\t20\t2\t1064\n");
+    put_text("dataset", "one", "/b\t20\t2\t1064\n");
+    put_text("dataset", "changed", "/a\t41\t2\t1106\n");
+    put_text("dataset", "large",
+             "/data/train_000001.bin\t100000000\t2\t200001024\n"
+             "/data/train_000002.bin\t18446744073709551615\t4\t0\n");
+}
+
+/* Flags, vocabulary, then the file; see fuzz_shard.c. */
+static void seed_shard(void)
+{
+    static const uint8_t fixed[3] = {1 | 4, 0xff, 0}, wide[3] = {1 | 2 | 4, 0xff, 0xff};
+    static const uint8_t as_is[3] = {4, 0xff, 0};
+    static const uint32_t head[5] = {20240520, 1, 4, 0x00020001, 0x00040003};
+    static const uint32_t head4[5] = {20240801, 7, 2, 5, 70000};
+    static const char *const lookalikes[] = {
+        "\x1f\x8b gzip", "GGUF", "PAR1", "MMIDIDX", "once upon a time", "12345678{\"a"};
+    char name[16];
+
+    put2("shard", "u16", as_is, 3, head, sizeof head);
+    put2("shard", "u32", as_is, 3, head4, sizeof head4);
+    put2("shard", "u16-fixed", fixed, 3, head, sizeof head);
+    put2("shard", "u32-fixed", wide, 3, head4, sizeof head4);
+    for (size_t i = 0; i < CLLM_LEN(lookalikes); i++) {
+        (void)snprintf(name, sizeof name, "other%zu", i);
+        put2("shard", name, "\0\0\0", 3, lookalikes[i], strlen(lookalikes[i]));
+    }
+}
+
+/* Flags, bytes of data, then the header; see fuzz_safetensors.c. */
+static void seed_safetensors(void)
+{
+    static const char two[] =
+        "{\"__metadata__\":{\"format\":\"pt\"},"
+        "\"w\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+        "\"b\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[24,32]}}  ";
+    static const char scalar[] =
+        "{\"x\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},"
+        "\"none\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[0,0]}}";
+    static const uint8_t length[8] = {sizeof two - 1};
+    uint8_t own[3 + sizeof length + sizeof two - 1] = {0, 32, 0};
+
+    put2("safetensors", "two", "\1\x20\0", 3, two, sizeof two - 1);
+    put2("safetensors", "scalar", "\1\x08\0", 3, scalar, sizeof scalar - 1);
+    put2("safetensors", "empty", "\1\0\0", 3, "{}", 2);
+    memcpy(own + 3, length, sizeof length);
+    memcpy(own + 3 + sizeof length, two, sizeof two - 1);
+    put("safetensors", "own-length", own, sizeof own);
+}
+
+/* What a run writes about itself, a line for each step. */
+static void seed_lines(void)
+{
+    static const char metrics[] =
+        "{\"step\":1,\"loss\":5.5,\"tokens_per_s\":4123.5}\n"
+        "{\"step\":2,\"loss\":5.25}\n{\"step\":9,\"loss\":4}\n{\"step\":10,\"lo";
+    static const char journal[] =
+        "{\"step\":1,\"root\":\"0123456789abcdef\",\"loss\":\"0x1.6p+2\"}\n"
+        "{\"step\":2,\"root\":\"00000000000000ff\"}\n{\"step\":3,\"root\":\"1";
+
+    put_text("history", "metrics", metrics);
+    put_text("history", "cut", metrics + 9);
+    put2("journal", "resumed", "\2", 1, journal, sizeof journal - 1);
+    put2("journal", "replayed", "\1", 1, journal, sizeof journal - 1);
+}
+
+/* Flags, then patches of u16 offset, u8 n, n bytes; see fuzz.h. */
+static void seed_pages(void)
+{
+    char name[16];
+
+    for (uint8_t kind = 0; kind < 4; kind++) {
+        uint8_t seed[] = {(uint8_t)(kind << 4 | 7), 200, 2, 2, 0xff, 0xff};
+
+        (void)snprintf(name, sizeof name, "kind%u", kind);
+        put("report", name, seed, sizeof seed);
+        (void)snprintf(name, sizeof name, "intact%u", kind);
+        put("report", name, seed, 1);
+    }
+    put("crash", "intact", "\1", 1);
+    put("crash", "signal", "\1\20\0\1\7", 5);
+    put("crash", "words", "\1\140\5\5hello", 9);
+    for (uint8_t look = 0; look < 8; look++) {
+        const uint8_t intact[] = {15, look}, alive[] = {0x3f, look};
+        const uint8_t patched[] = {15, look, 3, 0, 0, 2, 9, 9, 6,
+                                   8,  0,    1, 2, 8, 4, 0, 1, 2};
+
+        (void)snprintf(name, sizeof name, "intact%u", look);
+        put("segment", name, intact, sizeof intact);
+        (void)snprintf(name, sizeof name, "alive%u", look);
+        put("segment", name, alive, sizeof alive);
+        (void)snprintf(name, sizeof name, "patched%u", look);
+        put("segment", name, patched, sizeof patched);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        (void)fprintf(stderr, "usage: fuzz-seeds DIR\n");
+        return 2;
+    }
+    directory = argv[1];
+    seed_answer();
+    seed_checkpoint();
+    seed_config();
+    seed_control();
+    seed_dataset();
+    seed_lines();
+    seed_pages();
+    seed_safetensors();
+    seed_shard();
+    return 0;
+}

@@ -455,6 +455,7 @@ int cllm_checkpoint_check_manifest(const char *dir, bool deep)
         rc = cllm_err(CLLM_EDATA, "%s is missing", path);
         cllm_err_hint(
             "it is written last: the checkpoint was not finished, or it is none");
+        return rc;
     }
     if (rc == 0)
         rc = cllm_checkpoint_parse_manifest(text, bytes, path, listed);

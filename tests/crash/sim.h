@@ -56,11 +56,12 @@ struct sim_plan {
     uint32_t microbatches, eval_every, checkpoint_every;
     uint32_t last_chunk_words;
     uint32_t spares, audit;
-    bool long_quantum;
+    bool children_only; /* kill_mean spares Node Zero */
 
     /* faults; "mean" is in events, 0 = never */
     uint32_t burst;         /* mean length of an undisturbed turn */
     uint32_t kill_mean;     /* SIGKILL of somebody */
+    uint32_t nz_mean;       /* SIGKILL of Node Zero */
     uint32_t signal_mean;   /* a fault signal of a child, with scribbling before it */
     uint32_t stop_mean;     /* SIGSTOP of somebody, or a hang */
     uint32_t tree_mean;     /* everybody at once */
@@ -99,6 +100,8 @@ struct sim_process {
     bool live;   /* has not ended */
     bool asleep;
     bool stopped, hung;
+    bool spinning;           /* hangs in a circle, not asleep */
+    uint64_t stop_since_ns;
     bool forever; /* nobody continues it: it is ended when that time has come */
     bool leaving; /* its parent is gone: dies within a few events */
     uint32_t doom;
@@ -203,7 +206,7 @@ struct sim {
     uint64_t now_ns;
     uint64_t events; /* of this run */
     uint64_t fuse;   /* event at which the scheduler looks again */
-    uint64_t kill_at, signal_at, stop_at, tree_at, switch_at;
+    uint64_t kill_at, nz_at, signal_at, stop_at, tree_at, switch_at;
     bool quiet; /* no more faults */
     bool over;
 

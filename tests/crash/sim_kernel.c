@@ -551,9 +551,12 @@ bool cllm_process_usage(const struct cllm_process *process, struct cllm_usage *u
         return false;
     *usage = (struct cllm_usage){.state = !child->live     ? 'Z'
                                           : child->stopped ? 'T'
+                                          : child->hung    ? (child->spinning ? 'R' : 'S')
                                           : child->asleep  ? 'S'
                                                            : 'R',
                                  .cpu_ns = child->cpu_ns};
+    if (child->hung && child->spinning)
+        usage->cpu_ns += sim.now_ns - child->stop_since_ns;
     return true;
 }
 

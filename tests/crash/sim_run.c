@@ -34,19 +34,48 @@ static void plan_shape(struct sim_plan *plan)
     plan->checkpoint_every = PICK(0, 1, 2, 3);
 }
 
+/* Every run has a kind of trouble of its own, so that one does not hide another: who is
+ * killed all the time never gets as far as being stopped at the wrong moment. */
 static void plan_faults(struct sim_plan *plan)
 {
-    plan->burst = PICK(2, 5, 20, 100);
-    plan->kill_mean = PICK(0, 30, 40, 50, 60, 60, 120, 400);
-    plan->signal_mean = PICK(0, 0, 500, 3000);
-    plan->stop_mean = PICK(0, 0, 300, 2000);
-    plan->tree_mean = PICK(0, 0, 0, 2000, 10000);
-    plan->reboots = PICK(0, 1, 2);
+    plan->burst = PICK(3, 8, 30, 100);
+    plan->children_only = sim_random() & 1;
+    switch (sim_random() % 8) {
+    case 0:
+    case 1:
+        plan->kill_mean = PICK(60, 100, 200, 400);
+        break;
+    case 2:
+        plan->nz_mean = PICK(60, 150, 400, 1200);
+        break;
+    case 3:
+    case 4:
+        plan->stop_mean = PICK(60, 120, 300);
+        plan->kill_mean = PICK(0, 0, 2000);
+        plan->nz_mean = PICK(0, 0, 5000);
+        break;
+    case 5:
+        plan->signal_mean = PICK(150, 500, 1500);
+        plan->kill_mean = PICK(0, 1000);
+        break;
+    case 6:
+        plan->tree_mean = PICK(300, 1000, 4000);
+        plan->reboots = PICK(0, 1, 3);
+        plan->kill_mean = PICK(0, 500);
+        break;
+    default:
+        plan->kill_mean = PICK(200, 500, 2000);
+        plan->signal_mean = PICK(500, 2000);
+        plan->stop_mean = PICK(300, 1500);
+        plan->tree_mean = PICK(0, 5000);
+        plan->nz_mean = PICK(1000, 4000);
+        plan->reboots = PICK(0, 1);
+    }
     plan->ring_loss = PICK(0, 10, 100);
     plan->fork_failures = PICK(0, 0, 20);
     plan->save_failures = PICK(0, 0, 64);
     plan->people = PICK(0, 0, 4);
-    plan->quiet_at = 4000 + sim_random() % (plan->kill_mean > 0 && plan->kill_mean <= 120 ? 120000 : 20000);
+    plan->quiet_at = 3000 + sim_random() % 40000;
     plan->bound = plan->quiet_at + 1500000;
 }
 
@@ -59,9 +88,9 @@ static void plan_trouble(struct sim_plan *plan)
     plan->spares = (uint32_t)cllm_min_u64(plan->spares, plan->worker_slots - plan->workers);
     plan->audit = PICK(0, 0, 3, 1);
     plan->wrong_slot = plan->bad_lane = plan->bad_step = CLLM_NONE;
-    plan->flips = PICK(0, 0, 1);
+    plan->flips = PICK(0, 0, 0, 0, 1);
     if (plan->flips > 0) {
-        plan->tree_mean = 0;
+        plan->tree_mean = plan->nz_mean = 0;
         plan->signal_mean = 500;
     }
     switch (sim_random() % 8) {
@@ -73,6 +102,7 @@ static void plan_trouble(struct sim_plan *plan)
         plan->wrong_slot = (uint32_t)(sim_random() % (plan->workers + plan->spares));
         plan->wrong = PICK(8, 64, 200);
         plan->kill_mean = plan->stop_mean = plan->signal_mean = plan->tree_mean = 0;
+        plan->nz_mean = 0;
         plan->people = 0;
         break;
     case 2:

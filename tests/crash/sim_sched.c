@@ -247,29 +247,37 @@ static void scribble_control(void)
     sim_check_scribbled();
 }
 
-static void kill_one(void)
+static void kill_node_zero(void)
 {
-    struct sim_process *victim = pick_victim(false);
+    struct sim_process *victim = &sim.process[0];
 
-    if (!victim)
+    if (!victim->live || sim.plan.flips > 0)
         return;
-    /* Node Zero runs most events; it should not have most deaths. */
-    if (victim->role == SIM_NODE_ZERO && (sim.plan.flips > 0 || sim_random() % 6 != 0)) {
-        victim = pick_victim(true);
-        if (!victim)
-            return;
-    }
     sim.totals.crashes++;
-    if (victim->role == SIM_NODE_ZERO) {
-        sim.totals.nz_crashes++;
-        sim.totals.nested += victim->events < 400;
-    }
+    sim.totals.nz_crashes++;
+    sim.totals.nested += victim->events < 400;
     sim_trace(SIM_KILL, victim, 0, 0, NULL);
-    if (victim->role == SIM_NODE_ZERO && sim.plan.signal_mean > 0 && sim_chance(24)) {
+    if (sim.plan.signal_mean > 0 && sim_chance(64)) {
         scribble_control();
         sim_end(victim, SIGSEGV, 0);
         return;
     }
+    sim_end(victim, SIGKILL, 0);
+}
+
+static void kill_one(void)
+{
+    struct sim_process *victim = pick_victim(sim.plan.children_only);
+
+    if (!victim)
+        return;
+    if (victim->role == SIM_NODE_ZERO) {
+        if (sim_random() % 4 == 0)
+            kill_node_zero();
+        return;
+    }
+    sim.totals.crashes++;
+    sim_trace(SIM_KILL, victim, 0, 0, NULL);
     sim_end(victim, SIGKILL, 0);
 }
 
@@ -302,25 +310,30 @@ static void kill_tree(void)
 
 static void stop_one(void)
 {
-    static const uint64_t length[] = {CLLM_NS_PER_MS / 4, 20 * CLLM_NS_PER_MS,
-                                      3 * CLLM_NS_PER_S, 40 * CLLM_NS_PER_S};
-    struct sim_process *victim = pick_victim(false);
+    static const uint64_t length[] = {
+        CLLM_NS_PER_MS / 20,      CLLM_NS_PER_MS,    20 * CLLM_NS_PER_MS,
+        500 * CLLM_NS_PER_MS,     CLLM_NS_PER_S * 2, 4 * CLLM_NS_PER_S,
+        40 * CLLM_NS_PER_S};
+    struct sim_process *victim = pick_victim(sim_random() % 16 != 0);
 
     if (!victim || victim->stopped || victim->hung)
         return;
     sim.totals.stops++;
+    victim->stop_since_ns = sim.now_ns;
     victim->stop_until_ns = sim.now_ns + length[sim_random() % CLLM_LEN(length)];
     victim->forever = victim->role == SIM_NODE_ZERO &&
                       victim->stop_until_ns > sim.now_ns + GUARDIAN_NS;
-    if (sim_chance(128)) {
+    if (sim_chance(160)) {
         victim->stopped = true;
         victim->stop_news = true;
         if (victim->role != SIM_NODE_ZERO)
             sim_signal_node_zero(SIGCHLD);
     } else {
         victim->hung = true;
+        victim->spinning = sim_random() & 1;
     }
-    sim_trace(SIM_STOP, victim, 0, victim->stop_until_ns, victim->hung ? "hung" : "stopped");
+    sim_trace(SIM_STOP, victim, 0, victim->stop_until_ns,
+              victim->stopped ? "stopped" : "hung");
     if (victim == sim.current)
         yield();
 }
@@ -467,6 +480,7 @@ void sim_set_fuse(void)
     uint64_t fuse = sim.switch_at;
 
     fuse = cllm_min_u64(fuse, sim.kill_at);
+    fuse = cllm_min_u64(fuse, sim.nz_at);
     fuse = cllm_min_u64(fuse, sim.signal_at);
     fuse = cllm_min_u64(fuse, sim.stop_at);
     fuse = cllm_min_u64(fuse, sim.tree_at);
@@ -488,7 +502,7 @@ static void fall_quiet(void)
     for (uint32_t i = 0; i < SIM_PROCESSES; i++)
         sim.process[i].stop_until_ns = cllm_min_u64(sim.process[i].stop_until_ns,
                                                     sim.now_ns + sim_random() % CLLM_NS_PER_S);
-    sim.kill_at = sim.signal_at = sim.stop_at = sim.tree_at = SIM_FOREVER;
+    sim.kill_at = sim.nz_at = sim.signal_at = sim.stop_at = sim.tree_at = SIM_FOREVER;
 }
 
 static bool can_run(const struct sim_process *process)
@@ -505,12 +519,23 @@ static bool others_can_run(void)
     return false;
 }
 
+/* Most stores are the long middle of a report; most deaths should be elsewhere. */
+static bool dull(enum sim_event_kind kind, uint64_t off)
+{
+    const struct sim_object *object = sim_object_at(off);
+    uint64_t in;
+
+    if (kind != SIM_STORE || object->kind != SIM_OBJECT_CONTROL || !sim.have_view ||
+        off < object->off + sim.view.header->slots_off || sim_chance(64))
+        return false;
+    in = (off - object->off - sim.view.header->slots_off) % sizeof(struct cllm_slot);
+    return in >= offsetof(struct cllm_slot, own.report) + offsetof(struct cllm_report, result);
+}
+
 void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes)
 {
     struct sim_process *self = sim.current;
 
-    (void)kind;
-    (void)off;
     (void)bytes;
     if (!sim.quiet && sim.events >= sim.plan.quiet_at)
         fall_quiet();
@@ -518,7 +543,14 @@ void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes)
         sim_end(self, SIGKILL, 0);
     if (sim.events >= sim.kill_at) {
         sim.kill_at = at(sim.plan.kill_mean);
-        kill_one();
+        if (dull(kind, off))
+            sim.kill_at = sim.events + 1 + sim_random() % 32;
+        else
+            kill_one();
+    }
+    if (sim.events >= sim.nz_at) {
+        sim.nz_at = at(sim.plan.nz_mean);
+        kill_node_zero();
     }
     if (sim.events >= sim.signal_at) {
         sim.signal_at = at(sim.plan.signal_mean);
@@ -599,6 +631,7 @@ static struct sim_process *choose(void)
 void sim_loop(void)
 {
     sim.kill_at = at(sim.plan.kill_mean);
+    sim.nz_at = at(sim.plan.nz_mean);
     sim.signal_at = at(sim.plan.signal_mean);
     sim.stop_at = at(sim.plan.stop_mean);
     sim.tree_at = at(sim.plan.tree_mean);

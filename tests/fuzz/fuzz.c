@@ -3,8 +3,8 @@
  */
 #include "tests/fuzz/fuzz.h"
 
+#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 uint64_t fuzz_n_accepted;
@@ -34,7 +34,7 @@ const char *fuzz_file(uint32_t which, const void *data, size_t bytes, uint64_t f
 
     CLLM_ASSERT(which < FUZZ_FILES);
     if (file[which].path[0] == '\0') {
-        file[which].fd = memfd_create("fuzz", MFD_CLOEXEC);
+        file[which].fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
         CLLM_ASSERT(file[which].fd >= 0);
         (void)snprintf(file[which].path, sizeof file[which].path, "/proc/self/fd/%d",
                        file[which].fd);

@@ -24,8 +24,9 @@ extern uint64_t fuzz_n_accepted;
 /* A stream that swallows everything. */
 FILE *fuzz_sink(void);
 
-/* A memory file whose content each call replaces: @bytes bytes of @data, then zeros up to
- * @file_bytes. Returns its path in /proc. @which of FUZZ_FILES files, each of one use. */
+/* A nameless file in memory whose content each call replaces: @bytes bytes of @data, then
+ * zeros up to @file_bytes. Returns its path in /proc. @which of FUZZ_FILES files, each of
+ * one use. */
 #define FUZZ_FILES 4
 const char *fuzz_file(uint32_t which, const void *data, size_t bytes,
                       uint64_t file_bytes);

@@ -41,13 +41,13 @@ coordinator_SRC := \
 	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c \
 	heartbeat.c journal.c lanes.c logout.c main.c node_begin.c node_control.c \
 	node_deaths.c node_end.c node_events.c node_watch.c nodezero.c plan.c progress.c \
-	saving.c step.c sweep.c team.c
+	saving.c step.c step_reports.c step_takeover.c step_turns.c sweep.c team.c
 tools_SRC       := \
 	ctl.c ctl_answer.c facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
 	shm_clean.c shm_crashes.c shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_view.c trial.c watch.c
 tests_SRC       := \
-	test_adamw.c test_arena.c test_attention.c test_checkpoint.c test_checkpoint_json.c test_config.c \
+	test_adamw.c test_arena.c test_attention.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
 	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
 	test_gpt2_names.c test_heartbeat.c test_history.c test_json.c test_loader.c test_local_socket.c \
@@ -222,6 +222,8 @@ $(TESTS) $(BENCHES): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o \
 		$(tests_LINK)
 
 $(BUILD)/tests/test_fuzz_corpus: $(FUZZ_OBJECTS)
+$(BUILD)/tests/test_chaos: $(patsubst %,$(BUILD)/obj/tests/crash/%.o,\
+	chaos_check chaos_plan nano run_copy)
 
 # VARIANT=fuzz, CC=clang: one libFuzzer program for each target, of what it needs alone.
 $(call lib,fuzz): $(FUZZ_OBJECTS) $(tests_common_SRC:%.c=$(BUILD)/obj/tests/%.o)

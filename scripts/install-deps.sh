@@ -11,7 +11,7 @@ set -eu
 packages="gcc make pkg-config libc6-dev
     libdnnl-dev liburing-dev libinih-dev libjansson-dev libxxhash-dev libssl-dev
     libncurses-dev libseccomp-dev libcmocka-dev bible-kjv procps python3-minimal"
-check_tools="clang clang-format clang-tidy cppcheck shellcheck"
+check_tools="clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck"
 
 case "${1:-}" in
 '') ;;

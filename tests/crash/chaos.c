@@ -63,7 +63,7 @@ static int make_kind(struct campaign *campaign, struct chaos_kind *kind, const c
                                 .spares = campaign->options->spares};
     /* Every step that may happen happens often. */
     chaos_kind_set(kind, "train.eval_every=4");
-    chaos_kind_set(kind, "checkpoint.every=5");
+    chaos_kind_set(kind, "checkpoint.every=20");
     chaos_kind_set(kind, "train.warmup=10");
     return chaos_kind_finish(kind, &campaign->bench);
 }

@@ -36,10 +36,8 @@ static void find(struct findings *findings, const char *fmt, ...)
     size_t used = strlen(findings->text);
     va_list args;
 
-    if (used > 0 && used + 2 < findings->bytes) {
-        (void)strcat(findings->text, "; ");
-        used += 2;
-    }
+    if (used > 0 && used + 2 < findings->bytes)
+        used += (size_t)snprintf(findings->text + used, findings->bytes - used, "; ");
     va_start(args, fmt);
     (void)vsnprintf(findings->text + used, findings->bytes - used, fmt, args);
     va_end(args);
@@ -99,16 +97,18 @@ static void check_ledger(const struct chaos_run *run, struct findings *findings)
 /* ---- leftovers ---- */
 
 struct names {
-    char prefix[CLLM_REGION_NAME_BYTES];
+    char prefix[CLLM_REGION_NAME_BYTES]; /* "/cllm-<uid>-<run id>-" */
+    size_t prefix_bytes;
     struct findings *findings;
 };
 
 static int find_object(const char *name, uint64_t bytes, void *ctx)
 {
     const struct names *names = ctx;
+    const char *prefix = names->prefix + 1; /* the list has no slashes */
 
     (void)bytes;
-    if (strncmp(name, names->prefix + 1, strlen(names->prefix + 1)) == 0)
+    if (strncmp(name, prefix, names->prefix_bytes - 1) == 0)
         find(names->findings, "/dev/shm/%s is left", name);
     return 0;
 }
@@ -148,6 +148,7 @@ bool chaos_check(const struct chaos_run *run, uint32_t faults, char *text, size_
     check_journal(run, &findings);
     check_ledger(run, &findings);
     cllm_region_name(names.prefix, run->nano.run_id, "");
+    names.prefix_bytes = strlen(names.prefix);
     (void)cllm_region_list(find_object, &names);
     (void)look_for_temporary(run, "", &findings);
     (void)look_for_temporary(run, "checkpoints", &findings);

@@ -18,8 +18,6 @@
 #define LOST_NS   (20 * CLLM_NS_PER_S) /* longer is a failure, not a sample */
 #define LOOKS     100                  /* at shared memory between two at the system */
 
-#define LOOK(field) (*(const volatile __typeof__(field) *)&(field))
-
 struct series {
     struct chaos_run run;
     struct chaos_view view;
@@ -53,7 +51,7 @@ static uint32_t count_up(const struct series *s)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < s->view.control.header->geometry.n_worker_slots; i++) {
-        uint32_t state = LOOK(slot_of(s, i)->command.state);
+        uint32_t state = CHAOS_LOOK(slot_of(s, i)->command.state);
 
         n += state == CLLM_SLOT_IDLE || state == CLLM_SLOT_BUSY;
     }
@@ -109,7 +107,7 @@ static bool catch_at_work(struct series *s, const struct chaos_target *target,
 static int look_for_lane(const struct series *s, const struct loss *loss)
 {
     const struct cllm_lane *lane = &s->view.control.lane[loss->lane];
-    uint32_t state = LOOK(lane->state);
+    uint32_t state = CHAOS_LOOK(lane->state);
 
     for (uint32_t i = 0; i < s->view.control.header->geometry.n_worker_slots; i++) {
         const struct cllm_status *status = &slot_of(s, i)->own.status;
@@ -123,8 +121,8 @@ static int look_for_lane(const struct series *s, const struct loss *loss)
         return -1;
     if (state != CLLM_LANE_DONE && state != CLLM_LANE_FOLDED)
         return 0;
-    return LOOK(lane->slot) == loss->slot &&
-                   LOOK(lane->generation) == s->generation[loss->slot]
+    return CHAOS_LOOK(lane->slot) == loss->slot &&
+                   CHAOS_LOOK(lane->generation) == s->generation[loss->slot]
                ? -1
                : 1;
 }

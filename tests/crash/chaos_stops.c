@@ -27,7 +27,7 @@ static bool is_replaced(struct chaos_view *view, const struct chaos_target *targ
 
     if (target->slot == CLLM_NONE || !chaos_view_refresh(view))
         return false;
-    state = *(const volatile uint32_t *)&view->control.slots[target->slot].command.state;
+    state = CHAOS_LOOK(view->control.slots[target->slot].command.state);
     return state == CLLM_SLOT_STOPPED || state == CLLM_SLOT_SUSPECT;
 }
 

@@ -12,8 +12,6 @@
 #define WATCH_NS (3 * CLLM_NS_PER_S)
 #define LOOKS    200 /* at the table between two looks at the clock */
 
-#define LOOK(field) (*(const volatile __typeof__(field) *)&(field))
-
 enum mark { MARK_NONE = 0, MARK_FINISHED, MARK_BEGUN };
 
 struct picture {
@@ -28,11 +26,11 @@ static bool in_hands(const struct cllm_control *control, uint32_t lane, uint64_t
 {
     for (uint32_t s = 0; s < control->header->geometry.n_worker_slots; s++) {
         const struct cllm_slot *slot = &control->slots[s];
-        uint64_t next = LOOK(slot->command.reported) + 1;
+        uint64_t next = CHAOS_LOOK(slot->command.reported) + 1;
         const struct cllm_assignment *asked = &slot->command.assignment[next & 1];
         const struct cllm_status *status = &slot->own.status;
 
-        if (LOOK(slot->command.posted) < next || asked->kind != CLLM_WORK_LANE ||
+        if (CHAOS_LOOK(slot->command.posted) < next || asked->kind != CLLM_WORK_LANE ||
             asked->lane != lane || asked->step != step)
             continue;
         if (cllm_load_relaxed(&slot->own.report[next & 1].seq) == next ||
@@ -49,7 +47,7 @@ static void take_picture(struct picture *picture, const struct cllm_control *con
     picture->lanes_of = cllm_load_relaxed(&control->state->lanes_of);
     picture->n = control->header->geometry.lanes;
     for (uint32_t i = 0; i < picture->n; i++) {
-        uint32_t state = LOOK(control->lane[i].state);
+        uint32_t state = CHAOS_LOOK(control->lane[i].state);
 
         picture->again[i] = false;
         picture->mark[i] = MARK_NONE;
@@ -64,7 +62,7 @@ static void take_picture(struct picture *picture, const struct cllm_control *con
 static void compare(struct picture *picture, const struct cllm_control *control)
 {
     for (uint32_t i = 0; i < picture->n; i++) {
-        uint32_t state = LOOK(control->lane[i].state);
+        uint32_t state = CHAOS_LOOK(control->lane[i].state);
 
         /* Half of the table may be the next step's already: look before and after. */
         if (picture->mark[i] != MARK_NONE && state != CLLM_LANE_DONE &&

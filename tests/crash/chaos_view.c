@@ -16,10 +16,6 @@
 
 #define ANCESTORS 4 /* guardian, Node Zero, child, and one to spare */
 
-/* Words of Node Zero's that are no atomics: one writer, and a stale value only costs a
- * look. */
-#define LOOK(field) (*(const volatile __typeof__(field) *)&(field))
-
 void chaos_view_init(struct chaos_view *view, const char *run_id, pid_t guardian)
 {
     *view = (struct chaos_view){.guardian = guardian,
@@ -127,11 +123,12 @@ static bool open_target(const struct chaos_view *view, struct chaos_target *targ
 static bool open_slot(struct chaos_view *view, struct chaos_target *target, uint32_t slot)
 {
     const struct cllm_command *command = &view->control.slots[slot].command;
-    uint64_t ticks = LOOK(command->start_ticks);
+    uint64_t ticks = CHAOS_LOOK(command->start_ticks);
 
     target->slot = slot;
     target->generation = cllm_load_relaxed(&command->generation);
-    return ticks != 0 && open_target(view, target, (pid_t)LOOK(command->pid), ticks);
+    return ticks != 0 &&
+           open_target(view, target, (pid_t)CHAOS_LOOK(command->pid), ticks);
 }
 
 /* Node Zero is the guardian's child, and the only one unless orphans came to it. */
@@ -178,9 +175,9 @@ static void slots_of(const struct chaos_view *view, enum chaos_role role, uint32
 
 static bool is_wanted(const struct cllm_command *command, enum chaos_want want)
 {
-    bool starting = LOOK(command->state) == CLLM_SLOT_STARTING;
+    bool starting = CHAOS_LOOK(command->state) == CLLM_SLOT_STARTING;
 
-    return LOOK(command->pid) != 0 &&
+    return CHAOS_LOOK(command->pid) != 0 &&
            (want == CHAOS_WANT_ANY || starting == (want == CHAOS_WANT_STARTING));
 }
 
@@ -251,8 +248,8 @@ static bool saver_works(const struct chaos_view *view)
     uint32_t workers = view->control.header->geometry.n_worker_slots;
     const struct cllm_slot *saver = &view->control.slots[workers + 1];
 
-    return LOOK(saver->command.pid) != 0 &&
-           LOOK(saver->command.state) != CLLM_SLOT_STARTING &&
+    return CHAOS_LOOK(saver->command.pid) != 0 &&
+           CHAOS_LOOK(saver->command.state) != CLLM_SLOT_STARTING &&
            cllm_load_relaxed(&saver->own.status.work) == CLLM_WORK_SAVE;
 }
 
@@ -264,9 +261,9 @@ enum chaos_phase chaos_view_phase(const struct chaos_view *view,
     enum chaos_phase phase;
 
     if (target->slot == CLLM_NONE) {
-        if (LOOK(state->node_zero_pid) != (uint32_t)target->pid)
+        if (CHAOS_LOOK(state->node_zero_pid) != (uint32_t)target->pid)
             return CHAOS_STARTING;
-    } else if (LOOK(view->control.slots[target->slot].command.state) ==
+    } else if (CHAOS_LOOK(view->control.slots[target->slot].command.state) ==
                CLLM_SLOT_STARTING) {
         return CHAOS_STARTING;
     }

@@ -15,6 +15,10 @@
 #include "shm/control.h"
 #include "tests/crash/chaos_plan.h"
 
+/* A word of Node Zero's in shared memory that is no atomic: read as it is now. It has one
+ * writer, and a stale value only costs a look. */
+#define CHAOS_LOOK(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+
 struct chaos_view {
     char run_id[CLLM_RUN_ID_BYTES];
     pid_t guardian;

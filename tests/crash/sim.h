@@ -62,6 +62,7 @@ struct sim_plan {
     uint32_t burst;         /* mean length of an undisturbed turn */
     uint32_t kill_mean;     /* SIGKILL of somebody */
     uint32_t nz_mean;       /* SIGKILL of Node Zero */
+    uint32_t damage_mean;   /* a word of a report or of the ring changes */
     uint32_t signal_mean;   /* a fault signal of a child, with scribbling before it */
     uint32_t stop_mean;     /* SIGSTOP of somebody, or a hang */
     uint32_t tree_mean;     /* everybody at once */
@@ -206,7 +207,7 @@ struct sim {
     uint64_t now_ns;
     uint64_t events; /* of this run */
     uint64_t fuse;   /* event at which the scheduler looks again */
-    uint64_t kill_at, nz_at, signal_at, stop_at, tree_at, switch_at;
+    uint64_t kill_at, nz_at, damage_at, signal_at, stop_at, tree_at, switch_at;
     bool quiet; /* no more faults */
     bool over;
 
@@ -251,6 +252,8 @@ struct sim {
     uint64_t kept_faults;
     uint32_t after_commit;
     uint32_t saves_failed;
+    bool ring_damaged;
+    bool blamed; /* a lane may be poison by mistake */
     uint32_t n_kept; /* results that a new Node Zero finds and must not throw away */
     struct {
         uint64_t table;

@@ -2,13 +2,13 @@
 # loops of the children, compiled a second time with a call before every access to memory,
 # and linked with a house of cards around them. Included by the Makefile.
 
-# Under test, with stores that are events.
+# Under test, with stores that are events: Node Zero but for its neighbours, which
+# sim_kernel.c and sim_house.c stand for, and the loops of the children.
+sim_NEIGHBOURS := \
+	children.c control_socket.c crashes.c dryrun.c guardian.c journal.c logout.c main.c \
+	plan.c progress.c
 sim_REAL := \
-	coordinator/beginning.c coordinator/health.c coordinator/heartbeat.c \
-	coordinator/lanes.c coordinator/node_begin.c coordinator/node_control.c \
-	coordinator/node_deaths.c coordinator/node_end.c coordinator/node_events.c \
-	coordinator/node_watch.c coordinator/nodezero.c coordinator/saving.c \
-	coordinator/step.c coordinator/sweep.c coordinator/team.c \
+	$(addprefix coordinator/,$(filter-out $(sim_NEIGHBOURS),$(coordinator_SRC))) \
 	loader/fill.c loader/main.c saver/main.c saver/snapshot.c \
 	shm/control.c shm/objects.c shm/ring.c shm/slot.c \
 	worker/lane.c worker/main.c worker/update.c

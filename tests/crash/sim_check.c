@@ -248,8 +248,11 @@ static void check_post(uint32_t slot, uint32_t k)
                 sim.view.lane[l].buffer == entry->buffer)
                 sim_violation("buffers", "buffer %u of lane %u is given to lane %u",
                               entry->buffer, l, entry->lane);
-    if (!self->live)
+    if (!self->live) {
+        /* Whoever dies of a fault is blamed for what he is given afterwards. */
+        sim.blamed |= self->exists && self->end_signal && self->end_code != 9;
         return;
+    }
     if (!self->greeted)
         sim_violation("post", "%s is given work and has not said hello",
                       sim_process_name(self));
@@ -358,6 +361,7 @@ static void check_given_back(uint32_t l)
 
         for (uint32_t k = 0; k < 2; k++)
             if (answers_lane(process, k, l) && process->answer_good &&
+                process->parent == sim.process[0].pid &&
                 process->generation == command->generation &&
                 process->answer[k].seq > command->reported)
                 sim_violation("work lost", "lane %u was finished by %s and is done again",
@@ -395,7 +399,7 @@ static void check_filled(uint32_t slot)
     uint64_t slots = (uint64_t)g->ring_slots + g->ring_eval_slots;
     uint64_t row = (uint64_t)g->context + 1;
 
-    if (!base || !before.writer->answer_good)
+    if (!base || !before.writer->answer_good || sim.ring_damaged)
         return;
     for (uint64_t batch = from; batch < filled; batch++) {
         uint64_t at = batch % g->ring_slots;
@@ -584,6 +588,7 @@ static bool kept_report(const struct sim_process *process, uint32_t l)
     for (uint32_t k = 0; k < 2; k++)
         if (answers_lane(process, k, l) && process->answer_good &&
             process->generation == sim.view.slots[process->slot].command.generation &&
+            process->answer[k].seq > sim.view.slots[process->slot].command.reported &&
             own->report[k].seq == process->answer[k].seq &&
             (own->report[k].flags & CLLM_REPORT_FINITE) &&
             !(own->report[k].flags & CLLM_REPORT_BAD_BATCH))

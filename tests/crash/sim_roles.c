@@ -218,6 +218,7 @@ double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw
             gpt->progress(gpt->progress_ctx);
         if (bad && sim.plan.bad == SIM_END_POISON) {
             sim.totals.poisoned++;
+            sim.totals.faults++;
             sim.totals.crashes++;
             sim_end(sim.current, 11, 0);
         }

@@ -71,6 +71,7 @@ static void plan_faults(struct sim_plan *plan)
         plan->nz_mean = PICK(1000, 4000);
         plan->reboots = PICK(0, 1);
     }
+    plan->damage_mean = PICK(0, 0, 0, 300, 1000);
     plan->ring_loss = PICK(0, 10, 100);
     plan->fork_failures = PICK(0, 0, 20);
     plan->save_failures = PICK(0, 0, 64);
@@ -198,9 +199,12 @@ void sim_node_zero_ended(struct sim_process *process)
     sim_message("exit", (uint64_t)rc);
     if (rc == CLLM_EXIT_RELOAD)
         sim_end(process, 0, rc);
-    if (rc == CLLM_EXIT_STOPPED || (rc == CLLM_EXIT_FAILURE && sim.saves_failed >= 3)) {
-        /* As asked, or with a full disk; somebody starts it again. */
+    if (rc == CLLM_EXIT_STOPPED ||
+        (rc == CLLM_EXIT_FAILURE && (sim.saves_failed >= 3 || sim.blamed))) {
+        /* As asked, with a full disk, or over a lane that looked like poison; somebody
+         * starts it again. */
         sim.saves_failed = 0;
+        sim.blamed = false;
         sim.totals.resumes++;
         sim.guardian_pid++;
         sim.suspect = false;

@@ -313,16 +313,18 @@ static void stop_one(void)
     static const uint64_t length[] = {
         CLLM_NS_PER_MS / 20,      CLLM_NS_PER_MS,    20 * CLLM_NS_PER_MS,
         500 * CLLM_NS_PER_MS,     CLLM_NS_PER_S * 2, 4 * CLLM_NS_PER_S,
-        40 * CLLM_NS_PER_S};
+        40 * CLLM_NS_PER_S,       SIM_FOREVER / 2};
     struct sim_process *victim = pick_victim(sim_random() % 16 != 0);
 
-    if (!victim || victim->stopped || victim->hung)
+    if (!victim || victim->stopped || victim->hung || victim->leaving)
         return;
     sim.totals.stops++;
     victim->stop_since_ns = sim.now_ns;
     victim->stop_until_ns = sim.now_ns + length[sim_random() % CLLM_LEN(length)];
     victim->forever = victim->role == SIM_NODE_ZERO &&
                       victim->stop_until_ns > sim.now_ns + GUARDIAN_NS;
+    if (victim->forever)
+        victim->stop_until_ns = sim.now_ns + GUARDIAN_NS;
     if (sim_chance(160)) {
         victim->stopped = true;
         victim->stop_news = true;
@@ -402,29 +404,49 @@ static bool may_fault(const struct sim_process *victim)
     return true;
 }
 
+/* A report that is there and not taken yet; NULL: none. */
+static struct cllm_report *fresh_report(struct sim_process **whose)
+{
+    uint32_t first = (uint32_t)(sim_random() % sim.geometry.n_slots);
+
+    for (uint32_t i = 0; i < sim.geometry.n_slots; i++) {
+        uint32_t slot = (first + i) % sim.geometry.n_slots;
+        struct sim_process *process = &sim.process[1 + slot];
+
+        if (!process->live || process->answered <= sim.view.slots[slot].command.reported)
+            continue;
+        *whose = process;
+        return &sim.view.slots[slot].own.report[process->answered & 1];
+    }
+    return NULL;
+}
+
 /* Memory errs and nobody dies: a word of a report, or of the ring. */
 static void damage(void)
 {
-    const struct sim_process *victim = &sim.process[1 + sim_random() % sim.geometry.n_slots];
+    struct sim_process *whose = NULL;
     uint64_t value = sim_random();
     uint8_t *ring = sim_object_base(SIM_OBJECT_RING, 0);
+    struct cllm_report *report;
+    uint64_t words;
 
     if (!sim.have_view)
         return;
-    if (ring && sim_chance(128)) {
-        uint64_t words = cllm_ring_bytes(&sim.geometry) / 8;
-
+    report = fresh_report(&whose);
+    if (report) {
+        /* What counts: the head, and the results of the chunks it is about. */
+        words = (offsetof(struct cllm_report, result) +
+                 sizeof report->result[0] * sim.geometry.n_chunks) /
+                8;
+        (void)__real_memcpy((uint8_t *)report + sim_random() % words * 8, &value,
+                            sizeof value);
+        whose->answer_good = false;
+        sim_trace(SIM_FAULT, whose, 0, 0, "not: its report is damaged");
+    } else if (ring) {
+        words = cllm_ring_bytes(&sim.geometry) / 8;
         (void)__real_memcpy(ring + sim_random() % words * 8, &value, sizeof value);
-        sim_trace(SIM_FAULT, victim, 0, 0, "not: the ring is damaged");
-    } else if (victim->live) {
-        struct cllm_report *report =
-            &sim.view.slots[victim->slot].own.report[sim_random() & 1];
-
-        (void)__real_memcpy((uint8_t *)report +
-                                sim_random() % offsetof(struct cllm_report, seq) / 8 * 8,
-                            &value, sizeof value);
-        sim.process[1 + victim->slot].answer_good = false;
-        sim_trace(SIM_FAULT, victim, 0, 0, "not: a report is damaged");
+        sim.ring_damaged = true;
+        sim_trace(SIM_FAULT, NULL, 0, 0, "the ring is damaged");
     }
     sim.totals.damages++;
 }
@@ -481,6 +503,7 @@ void sim_set_fuse(void)
 
     fuse = cllm_min_u64(fuse, sim.kill_at);
     fuse = cllm_min_u64(fuse, sim.nz_at);
+    fuse = cllm_min_u64(fuse, sim.damage_at);
     fuse = cllm_min_u64(fuse, sim.signal_at);
     fuse = cllm_min_u64(fuse, sim.stop_at);
     fuse = cllm_min_u64(fuse, sim.tree_at);
@@ -499,10 +522,14 @@ static uint64_t at(uint32_t mean)
 static void fall_quiet(void)
 {
     sim.quiet = true;
+    /* Those that are stopped for good stay so: Node Zero ends them. */
     for (uint32_t i = 0; i < SIM_PROCESSES; i++)
-        sim.process[i].stop_until_ns = cllm_min_u64(sim.process[i].stop_until_ns,
-                                                    sim.now_ns + sim_random() % CLLM_NS_PER_S);
+        if (sim.process[i].stop_until_ns < SIM_FOREVER / 2)
+            sim.process[i].stop_until_ns =
+                cllm_min_u64(sim.process[i].stop_until_ns,
+                             sim.now_ns + sim_random() % CLLM_NS_PER_S);
     sim.kill_at = sim.nz_at = sim.signal_at = sim.stop_at = sim.tree_at = SIM_FOREVER;
+    sim.damage_at = SIM_FOREVER;
 }
 
 static bool can_run(const struct sim_process *process)
@@ -554,10 +581,11 @@ void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes)
     }
     if (sim.events >= sim.signal_at) {
         sim.signal_at = at(sim.plan.signal_mean);
-        if (sim_chance(64))
-            damage();
-        else
-            fault_one();
+        fault_one();
+    }
+    if (sim.events >= sim.damage_at) {
+        sim.damage_at = at(sim.plan.damage_mean);
+        damage();
     }
     if (sim.events >= sim.stop_at) {
         sim.stop_at = at(sim.plan.stop_mean);
@@ -632,6 +660,7 @@ void sim_loop(void)
 {
     sim.kill_at = at(sim.plan.kill_mean);
     sim.nz_at = at(sim.plan.nz_mean);
+    sim.damage_at = at(sim.plan.damage_mean);
     sim.signal_at = at(sim.plan.signal_mean);
     sim.stop_at = at(sim.plan.stop_mean);
     sim.tree_at = at(sim.plan.tree_mean);

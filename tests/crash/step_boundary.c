@@ -85,7 +85,8 @@ static bool is_picked(struct step_boundaries *boundaries)
         return false;
     if (pick->gap == 0)
         return true;
-    if (boundaries->n < boundaries->next)
+    if (boundaries->n < boundaries->next ||
+        (pick->most > 0 && boundaries->n_resumed >= pick->most))
         return false;
     boundaries->next =
         boundaries->n + 1 + step_boundaries_draw(boundaries, 2 * pick->gap);

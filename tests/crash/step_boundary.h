@@ -14,6 +14,7 @@
 struct step_pick {
     uint64_t seed;     /* of what is picked at random */
     uint64_t gap;      /* 0: every one; else about one of so many */
+    uint64_t most;     /* no more than so many of them; 0 = any number */
     uint64_t from, to; /* and only these; 1 ... UINT64_MAX = all */
 };
 

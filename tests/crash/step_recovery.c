@@ -19,11 +19,12 @@ volatile sig_atomic_t step_interrupted;
 static int count_object(const char *name, uint64_t bytes, void *ctx)
 {
     const struct step_job *job = ctx;
-    char prefix[CLLM_REGION_NAME_BYTES];
+    char prefix[CLLM_REGION_NAME_BYTES], path[CLLM_REGION_NAME_BYTES];
 
     (void)bytes;
     cllm_region_name(prefix, job->nano.run_id, "");
-    return strncmp(name, prefix + 1, strlen(prefix + 1)) == 0 ? 1 : 0;
+    (void)snprintf(path, sizeof path, "/%.150s", name);
+    return strncmp(path, prefix, strlen(prefix)) == 0 ? 1 : 0;
 }
 
 /* Empty when all is as it must be, else what is not. */

@@ -20,18 +20,21 @@
 #include "base/err.h"
 #include "tests/crash/step_walk.h"
 
-#define STEPS     8 /* of the run */
-#define STEP      5 /* walked through: with a validation, a save going on, another one due */
-#define END_NS    (60 * CLLM_NS_PER_S)
-#define QUICK_MIN 40 /* recoveries of each role, at least */
+/* The step that is walked through: with a validation, while a save goes on. */
+#define STEP       5
+#define END_NS     (60 * CLLM_NS_PER_S)
+#define QUICK_MIN  40 /* recoveries of each role, at least */
+#define QUICK_MOST 60
 
-static const char *const settings[] = {
-    "run.lanes=4",        "train.batch=4",      "train.eval_batch=4",     "train.steps=8",
-    "train.eval_every=5", "checkpoint.every=4", "run.restart_limit=1000", NULL};
+#define SETTINGS                                                           \
+    "run.lanes=4", "train.batch=4", "train.eval_batch=4", "train.steps=8", \
+        "train.eval_every=5", "checkpoint.every=4", "run.restart_limit=1000"
+static const char *const deep_settings[] = {SETTINGS, NULL};
+static const char *const quick_settings[] = {SETTINGS, "model.width=8", NULL};
 
 /* In the short form about one boundary of so many is resumed. */
 static const uint64_t quick_gap[NANO_ROLES] = {
-    [NANO_NODE_ZERO] = 9, [NANO_WORKER] = 150, [NANO_LOADER] = 1, [NANO_SAVER] = 3};
+    [NANO_NODE_ZERO] = 7, [NANO_WORKER] = 50, [NANO_LOADER] = 1, [NANO_SAVER] = 2};
 
 struct options {
     char program[CLLM_FILE_PATH_BYTES], bin[CLLM_FILE_PATH_BYTES];
@@ -214,6 +217,7 @@ static bool walk_role(const struct options *options, struct step_recovery *recov
                                          : 2,
         .pick = {.seed = options->seed,
                  .gap = options->quick ? quick_gap[role] : 0,
+                 .most = options->quick ? QUICK_MOST : 0,
                  .from = options->from,
                  .to = options->to}};
     uint64_t began = cllm_now_ns(), least = options->quick ? QUICK_MIN : 1;
@@ -257,11 +261,12 @@ static int run(const struct options *options, const char *base)
         return cllm_err(-ENOMEM, "cannot begin");
     (void)snprintf(data, sizeof data, "%.4000s/data", base);
     (void)snprintf(golden, sizeof golden, "%.4000s/golden", base);
-    recovery->plan = (struct nano_plan){.bin = options->bin,
-                                        .config = options->config,
-                                        .data = data,
-                                        .workers = 1,
-                                        .set = settings};
+    recovery->plan =
+        (struct nano_plan){.bin = options->bin,
+                           .config = options->config,
+                           .data = data,
+                           .workers = 1,
+                           .set = options->quick ? quick_settings : deep_settings};
     recovery->base = base;
     recovery->n_jobs = options->jobs;
     rc = nano_make_data(options->bin, data);

@@ -4,6 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -70,4 +71,31 @@ size_t fuzz_patch(struct fuzz_reader *in, void *image, size_t bytes, size_t *off
     if (off)
         *off = at;
     return n;
+}
+
+void fuzz_sound_crash(struct cllm_crash_record *out)
+{
+    static const struct cllm_crash_record sound = {
+        .role = CLLM_ROLE_WORKER,
+        .generation = 2,
+        .pid = 4000,
+        .signo = SIGSEGV,
+        .code = SEGV_ACCERR,
+        .address = 0x7f0000001f40,
+        .ip = 0x401231,
+        .access = CLLM_ACCESS_WRITE,
+        .region = "params0",
+        .region_off = 0x1f40,
+        .work = CLLM_WORK_UPDATE,
+        .lane = CLLM_NONE,
+        .step = 7,
+        .seq = 5,
+        .n_frames = 3,
+        .n_modules = 2,
+        .frame = {0x401231, 0x401500, 0x7f1000002000},
+        .module = {{0x400000, 0x401000, 0x402000, "cllm-worker"},
+                   {0x7f1000000000, 0x7f1000001000, 0x7f1000009000, "libc.so.6"}},
+    };
+
+    *out = sound;
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/base.h"
+#include "shm/layout.h"
 
 /* int fuzz_<target>(const uint8_t *data, size_t size) for each target */
 #define FUZZ_TARGET(name) int fuzz_##name(const uint8_t *data, size_t size);
@@ -47,5 +48,8 @@ uint16_t fuzz_u16(struct fuzz_reader *in);
  * is wrong with it. Returns n; *@off (may be NULL) gets the offset.
  */
 size_t fuzz_patch(struct fuzz_reader *in, void *image, size_t bytes, size_t *off);
+
+/* A crash record of worker 0 as its handler writes it; its sum is not set. */
+void fuzz_sound_crash(struct cllm_crash_record *out);
 
 #endif /* CLLM_TESTS_FUZZ_FUZZ_H */

@@ -6,7 +6,6 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include <signal.h>
 #include <string.h>
 
 #include "shm/crash_text.h"
@@ -14,28 +13,6 @@
 enum { FIX_SUM = 1, RAW = 2, NO_GEOMETRY = 4 };
 
 static struct cllm_slot slot;
-
-static const struct cllm_crash_record sound = {
-    .role = CLLM_ROLE_WORKER,
-    .generation = 2,
-    .pid = 4000,
-    .signo = SIGSEGV,
-    .code = SEGV_ACCERR,
-    .address = 0x7f0000001f40,
-    .ip = 0x401231,
-    .access = CLLM_ACCESS_WRITE,
-    .region = "params0",
-    .region_off = 0x1f40,
-    .work = CLLM_WORK_UPDATE,
-    .lane = CLLM_NONE,
-    .step = 7,
-    .seq = 5,
-    .n_frames = 3,
-    .n_modules = 2,
-    .frame = {0x401231, 0x401500, 0x7f1000002000},
-    .module = {{0x400000, 0x401000, 0x402000, "cllm-worker"},
-               {0x7f1000000000, 0x7f1000001000, 0x7f1000009000, "libc.so.6"}},
-};
 
 static bool printable(const char *text, size_t bytes)
 {
@@ -58,7 +35,7 @@ int fuzz_crash(const uint8_t *data, size_t size)
     uint8_t flags = fuzz_u8(&in);
 
     slot.command.role = CLLM_ROLE_WORKER;
-    slot.crash = sound;
+    fuzz_sound_crash(&slot.crash);
     if (flags & RAW)
         memcpy(&slot.crash, in.at,
                cllm_min_u64((uint64_t)(in.end - in.at), sizeof slot.crash));

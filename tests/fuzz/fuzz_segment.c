@@ -29,6 +29,7 @@ enum {
     FIX_CRASHES = 4,
     FIX_RING = 8,
     ALIVE = 0x30, /* both: Node Zero is this process */
+    FRESH = 0x40, /* and its heartbeat is new */
 };
 
 /* JSON costs most of the time, so it has a quarter of the looks. */
@@ -80,6 +81,7 @@ static void settle(struct image *image)
     struct cllm_header *header = (struct cllm_header *)(void *)image->sound;
     struct cllm_state *state = (void *)(image->sound + header->state_off);
     struct cllm_event *event = (void *)(image->sound + header->events_off);
+    struct cllm_slot *slot = (void *)(image->sound + header->slots_off);
 
     header->creator_pid = header->creator_start_ticks = 0;
     header->created_unix_s = 1700000000;
@@ -88,6 +90,8 @@ static void settle(struct image *image)
     state->node_zero_start_ticks = 0;
     cllm_store_relaxed(&state->heartbeat_ns, 2000);
     cllm_store_relaxed(&state->started_ns, 1000);
+    fuzz_sound_crash(&slot->crash);
+    slot->crash.sum = cllm_crash_sum(&slot->crash);
     for (uint32_t i = 0; i < CLLM_N_EVENTS; i++) {
         event[i].unix_ns = INT64_C(1700000000000000000);
         if (i >= N_EVENTS) /* printing more of them costs most of a look */
@@ -173,7 +177,8 @@ static void fix(uint8_t flags)
     if ((flags & ALIVE) == ALIVE) {
         state->node_zero_pid = (uint32_t)getpid();
         state->node_zero_start_ticks = our_ticks;
-        cllm_store_relaxed(&state->heartbeat_ns, cllm_now_ns());
+        if (flags & FRESH)
+            cllm_store_relaxed(&state->heartbeat_ns, cllm_now_ns());
     }
 }
 

@@ -197,12 +197,26 @@ static void seed_safetensors(void)
     static const char scalar[] =
         "{\"x\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},"
         "\"none\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[0,0]}}";
+    static const char *const bad[] = {
+        "{\"__metadata__\":[]}",
+        "{\"__metadata__\":{\"a\":1}}",
+        "{\"x\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,0],\"data_offsets\":[0,0]}}",
+        "{\"x\":{\"dtype\":\"F64\",\"shape\":[4294967296,4294967296],"
+        "\"data_offsets\":[0,0]}}",
+        "{\"x\":{\"dtype\":\"F64\",\"shape\":[4611686018427387904],"
+        "\"data_offsets\":[0,0]}}",
+    };
     static const uint8_t length[8] = {sizeof two - 1};
+    char name[16];
     uint8_t own[3 + sizeof length + sizeof two - 1] = {0, 32, 0};
 
     put2("safetensors", "two", "\1\x20\0", 3, two, sizeof two - 1);
     put2("safetensors", "scalar", "\1\x08\0", 3, scalar, sizeof scalar - 1);
     put2("safetensors", "empty", "\1\0\0", 3, "{}", 2);
+    for (size_t i = 0; i < CLLM_LEN(bad); i++) {
+        (void)snprintf(name, sizeof name, "bad%zu", i);
+        put2("safetensors", name, "\1\0\0", 3, bad[i], strlen(bad[i]));
+    }
     memcpy(own + 3, length, sizeof length);
     memcpy(own + 3 + sizeof length, two, sizeof two - 1);
     put("safetensors", "own-length", own, sizeof own);
@@ -241,7 +255,8 @@ static void seed_pages(void)
     put("crash", "signal", "\1\20\0\1\7", 5);
     put("crash", "words", "\1\140\5\5hello", 9);
     for (uint8_t look = 0; look < 8; look++) {
-        const uint8_t intact[] = {15, look}, alive[] = {0x3f, look};
+        const uint8_t intact[] = {15, look}, alive[] = {0x7f, look},
+                      hung[] = {0x3f, look};
         const uint8_t patched[] = {15, look, 3, 0, 0, 2, 9, 9, 6,
                                    8,  0,    1, 2, 8, 4, 0, 1, 2};
 
@@ -249,8 +264,40 @@ static void seed_pages(void)
         put("segment", name, intact, sizeof intact);
         (void)snprintf(name, sizeof name, "alive%u", look);
         put("segment", name, alive, sizeof alive);
+        (void)snprintf(name, sizeof name, "hung%u", look);
+        put("segment", name, hung, sizeof hung);
         (void)snprintf(name, sizeof name, "patched%u", look);
         put("segment", name, patched, sizeof patched);
+    }
+}
+
+/* One number of the control object changed; see fuzz_segment.c. */
+static void seed_number(const char *name, uint8_t section, size_t off, uint8_t value)
+{
+    const uint8_t seed[] = {15, 0, section, (uint8_t)off, (uint8_t)(off >> 8), 1, value};
+
+    put("segment", name, seed, sizeof seed);
+}
+
+static void seed_segment(void)
+{
+    const size_t geometry = offsetof(struct cllm_header, geometry);
+    const size_t kind = offsetof(struct cllm_command, assignment) +
+                        sizeof(struct cllm_assignment) +
+                        offsetof(struct cllm_assignment, kind);
+    char name[16];
+
+    seed_number("lanes", 0, geometry + offsetof(struct cllm_geometry, lanes), 64);
+    seed_number("chunks", 0, geometry + offsetof(struct cllm_geometry, n_chunks), 64);
+    seed_number("committed", 1, offsetof(struct cllm_state, committed), 0);
+    seed_number("pid", 1, offsetof(struct cllm_state, node_zero_pid), 1);
+    for (uint8_t i = 0; i <= CLLM_WORK_LAST; i++) {
+        (void)snprintf(name, sizeof name, "work%u", i);
+        seed_number(name, 6, kind, i); /* of worker 0's command page */
+    }
+    for (uint8_t i = 0; i <= CLLM_SLOT_LAST; i++) {
+        (void)snprintf(name, sizeof name, "slot%u", i);
+        seed_number(name, 6, offsetof(struct cllm_command, state), i);
     }
 }
 
@@ -269,6 +316,7 @@ int main(int argc, char **argv)
     seed_lines();
     seed_pages();
     seed_safetensors();
+    seed_segment();
     seed_shard();
     return 0;
 }

@@ -175,14 +175,23 @@ void cllm_node_describe_work(const struct cllm_node *nz, uint32_t slot, char *ou
                        work->step);
 }
 
-/* The lane that @slot was computing; CLLM_NONE = none. */
+/*
+ * The lane of this step that the process of @slot had begun, by its own word and by what
+ * it was asked; CLLM_NONE = none. One that was posted to it when it was dying is not to
+ * blame.
+ */
 static uint32_t computing(const struct cllm_node *nz, uint32_t slot)
 {
     const struct cllm_assignment *work = cllm_slot_unanswered(&nz->control, slot, 0);
+    const struct cllm_status *status = cllm_node_status(nz, slot);
     bool lane = work && work->step == nz->step.step &&
                 (work->kind == CLLM_WORK_LANE || work->kind == CLLM_WORK_EVAL);
 
-    return lane ? work->lane : CLLM_NONE;
+    if (!lane || cllm_load_relaxed(&status->work) != work->kind ||
+        cllm_load_relaxed(&status->lane) != work->lane ||
+        cllm_load_relaxed(&status->step) != work->step)
+        return CLLM_NONE;
+    return work->lane;
 }
 
 /* The saver is dead: what it was saving is due again, if it is still there. */

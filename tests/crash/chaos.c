@@ -154,7 +154,8 @@ static uint64_t until_ns(const struct campaign *campaign)
 static bool do_run(struct campaign *campaign, uint64_t seed)
 {
     struct chaos_plan plan = make_plan(campaign, seed);
-    const struct chaos_kind *kind = plan.focused && plan.focus_phase == CHAOS_INIT
+    const struct chaos_kind *kind = plan.focused && plan.focus_phase == CHAOS_INIT &&
+                                            campaign->options->mode == CHAOS_KILL
                                         ? &campaign->short_kind
                                         : &campaign->long_kind;
     char name[40], text[TEXT_BYTES];
@@ -211,11 +212,13 @@ static int shoot(struct campaign *campaign)
 {
     int rc = make_kind(campaign, &campaign->long_kind, "long", campaign->options->steps);
 
-    if (rc == 0)
-        rc = make_kind(campaign, &campaign->short_kind, "short", SHORT_STEPS);
+    bool both = campaign->options->mode == CHAOS_KILL; /* only there INIT is aimed at */
+
     if (rc == 0)
         rc = make_golden(campaign, &campaign->long_kind);
-    if (rc == 0)
+    if (rc == 0 && both)
+        rc = make_kind(campaign, &campaign->short_kind, "short", SHORT_STEPS);
+    if (rc == 0 && both)
         rc = make_golden(campaign, &campaign->short_kind);
     campaign->began_ns = cllm_now_ns();
     if (rc == 0)

@@ -599,9 +599,9 @@ static bool kept_report(const struct sim_process *process, uint32_t l)
 void sim_check_adoption(void)
 {
     sim.n_kept = 0;
-    sim.kept_faults = sim.totals.faults;
+    sim.kept_faults = sim.totals.faults + sim.totals.damages;
     sim_check_all();
-    if (!sim.have_view || sim.scribbled || sim.suspect || sim.newest == NOTHING ||
+    if (!sim.have_view || sim.view.state->wishes != 0 || sim.scribbled || sim.suspect || sim.newest == NOTHING ||
         sim.view.state->lanes_of >> 1 != sim.newest + 2 || sim.plan.wrong_slot != CLLM_NONE ||
         sim.plan.audit != 0 || sim.view.state->phase == CLLM_PHASE_VERIFY)
         return;
@@ -621,7 +621,7 @@ void sim_check_adoption(void)
 /* Lane @l of the table is computed, perhaps once more. */
 static void check_again(uint64_t table, uint32_t l)
 {
-    if (sim.totals.faults != sim.kept_faults)
+    if (sim.totals.faults + sim.totals.damages != sim.kept_faults)
         return; /* a step that is done again after a fault signal */
     for (uint32_t i = 0; i < sim.n_kept; i++)
         if (sim.kept[i].table == table && sim.kept[i].lane == l)

@@ -421,6 +421,27 @@ static struct cllm_report *fresh_report(struct sim_process **whose)
     return NULL;
 }
 
+/* A word of a batch that is there: between its bytes and their hash nobody can tell. */
+static void damage_ring(uint8_t *ring)
+{
+    const struct cllm_geometry *g = &sim.geometry;
+    uint64_t slots = (uint64_t)g->ring_slots + g->ring_eval_slots;
+    uint64_t at = sim_random() % slots, value = sim_random();
+    struct cllm_ring_slot *head = (struct cllm_ring_slot *)(void *)ring + at;
+    uint64_t bytes = cllm_ring_batch_tokens(g) * sizeof(uint32_t);
+
+    if (head->ready == 0)
+        return;
+    if (sim_chance(64))
+        (void)__real_memcpy((uint8_t *)head + sim_random() % 4 * 8, &value, sizeof value);
+    else
+        (void)__real_memcpy(ring + cllm_align_up(slots * sizeof *head, CLLM_PAGE) +
+                                at * bytes + sim_random() % (bytes / 4) * 4,
+                            &value, sizeof(uint32_t));
+    sim.ring_damaged = true;
+    sim_trace(SIM_FAULT, NULL, 0, at, "a slot of the ring is damaged");
+}
+
 /* Memory errs and nobody dies: a word of a report, or of the ring. */
 static void damage(void)
 {
@@ -443,10 +464,7 @@ static void damage(void)
         whose->answer_good = false;
         sim_trace(SIM_FAULT, whose, 0, 0, "not: its report is damaged");
     } else if (ring) {
-        words = cllm_ring_bytes(&sim.geometry) / 8;
-        (void)__real_memcpy(ring + sim_random() % words * 8, &value, sizeof value);
-        sim.ring_damaged = true;
-        sim_trace(SIM_FAULT, NULL, 0, 0, "the ring is damaged");
+        damage_ring(ring);
     }
     sim.totals.damages++;
 }

@@ -208,6 +208,8 @@ static void tell(const struct step_walk *walk, const struct step_recovery *recov
 static bool walk_role(const struct options *options, struct step_recovery *recovery,
                       enum nano_role role, const char *base)
 {
+    bool some = options->from > 1 || options->to < UINT64_MAX;
+    bool sampled = options->quick && !some;
     const struct step_walk_plan plan = {
         .role = role,
         .step = STEP,
@@ -216,11 +218,11 @@ static bool walk_role(const struct options *options, struct step_recovery *recov
                    : role == NANO_WORKER ? 1
                                          : 2,
         .pick = {.seed = options->seed,
-                 .gap = options->quick ? quick_gap[role] : 0,
-                 .most = options->quick ? QUICK_MOST : 0,
+                 .gap = sampled ? quick_gap[role] : 0,
+                 .most = sampled ? QUICK_MOST : 0,
                  .from = options->from,
                  .to = options->to}};
-    uint64_t began = cllm_now_ns(), least = options->quick ? QUICK_MIN : 1;
+    uint64_t began = cllm_now_ns(), least = sampled ? QUICK_MIN : 1;
     struct step_walk *walk = calloc(1, sizeof *walk);
     char dir[CLLM_FILE_PATH_BYTES], again[2 * CLLM_FILE_PATH_BYTES];
     bool good;
@@ -229,7 +231,8 @@ static bool walk_role(const struct options *options, struct step_recovery *recov
     if (!walk)
         return false;
     (void)snprintf(dir, sizeof dir, "%.4000s/%s", base, nano_role_name(role));
-    (void)snprintf(again, sizeof again, "%s --role %s --seed %" PRIu64, options->program,
+    (void)snprintf(again, sizeof again, "%s%s --role %s --seed %" PRIu64,
+                   options->program, options->quick ? " --quick" : "",
                    nano_role_name(role), options->seed);
     recovery->role = nano_role_name(role);
     recovery->again = again;
@@ -238,8 +241,6 @@ static bool walk_role(const struct options *options, struct step_recovery *recov
     if (rc != 0)
         cllm_err_print("stepping");
     tell(walk, recovery, cllm_now_ns() - began);
-    if (options->from > 1 || options->to < UINT64_MAX)
-        least = 1;
     good = rc == 0 && recovery->n_bad == 0 && recovery->n_done >= least;
     (void)printf("%s - the %s may be killed at any instruction: %" PRIu64
                  " states, %" PRIu64 " mismatches\n",

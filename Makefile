@@ -76,6 +76,8 @@ tests_sim_SRC := \
 tests_disk_SRC := corrupt.c faults.c states.c
 tests_disk_common_SRC := disk_log.c disk_state.c saver_rig.c tally.c whole.c
 tests_corrupt_SRC := corrupt_checkpoint.c corrupt_control.c corrupt_shard.c
+# The n-th system call and the n-th allocation fail; tests/crash/nth.mk builds it.
+tests_nth_SRC := nth.c nth_run.c nth_trace.c
 # Files that test programs share.
 tests_common_SRC := control_temp.c gpt_double.c loader_data.c saver_run.c shm_run.c
 
@@ -176,6 +178,7 @@ SOURCES  := $(foreach f,$(FOLDERS),$(addprefix $(f)/,$($(f)_SRC))) \
 	$(addprefix tests/crash/,$(tests_chaos_SRC) $(tests_sim_SRC)) \
 	$(addprefix tests/crash/,$(filter-out $(tests_chaos_SRC),$(tests_stepping_SRC))) \
 	$(addprefix tests/crash/,$(tests_disk_SRC) $(tests_disk_common_SRC) $(tests_corrupt_SRC)) \
+	$(addprefix tests/crash/,alloc_fail.c $(tests_nth_SRC)) \
 	$(addprefix tests/fuzz/,entry.c $(tests_fuzz_SRC) seeds.c)
 FUZZ_TARGETS := $(patsubst fuzz_%.c,%,$(filter fuzz_%.c,$(tests_fuzz_SRC)))
 FUZZ_OBJECTS := $(tests_fuzz_SRC:%.c=$(BUILD)/obj/tests/fuzz/%.o)
@@ -253,6 +256,7 @@ $(BUILD)/tests/crash/stepping: $(tests_stepping_SRC:%.c=$(BUILD)/obj/tests/crash
 
 include tests/crash/sim.mk
 include tests/crash/disk.mk
+include tests/crash/nth.mk
 
 # A library archive without members is normal for a folder that has only its main file.
 .SECONDARY: $(OBJECTS)
@@ -272,7 +276,7 @@ help: ## this list
 deps:
 	@scripts/install-deps.sh
 
-build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(DISKS)
+build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(NTH) $(DISKS)
 
 # With every core, unless make was told how many.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))

@@ -16,6 +16,7 @@
 #include <ini.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/option.h"
 
 #define LINE_MAX_BYTES 190            /* inih cuts at 200, including the line end */
@@ -28,11 +29,19 @@ static void clear_list(struct cllm_config_list *list)
     *list = (struct cllm_config_list){0};
 }
 
+/* Nothing has begun yet, and without options nothing can. */
+CLLM_NORETURN static void no_memory(void)
+{
+    cllm_error("cannot keep the options: %s", strerror(ENOMEM));
+    exit(CLLM_EXIT_FAILURE);
+}
+
 void cllm_config_init(struct cllm_config *config)
 {
     *config = (struct cllm_config){0};
     config->given = calloc(CLLM_N_OPTIONS, sizeof *config->given);
-    CLLM_ASSERT(config->given != NULL);
+    if (!config->given)
+        no_memory();
     for (size_t i = 0; i < CLLM_N_OPTIONS; i++) {
         const struct cllm_option *opt = &cllm_options[i];
         int rc = 0;
@@ -41,6 +50,8 @@ void cllm_config_init(struct cllm_config *config)
             *(uint64_t *)cllm_option_field(config, opt) = UINT64_MAX;
         else if (opt->def[0] != '\0')
             rc = cllm_option_store(config, opt, opt->def);
+        if (rc == -ENOMEM)
+            no_memory();
         CLLM_ASSERT(rc == 0);
     }
 }

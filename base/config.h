@@ -45,7 +45,7 @@ struct cllm_config {
     uint32_t *given; /* how often each option was given, by row; heap */
 };
 
-/* Defaults; lists empty. Pair with fini. */
+/* Defaults; lists empty. Pair with fini. Without memory for them the program ends. */
 void cllm_config_init(struct cllm_config *config);
 void cllm_config_fini(struct cllm_config *config);
 

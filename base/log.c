@@ -4,6 +4,7 @@
  */
 #include "base/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+
+#define HELD_MS 100 /* a reader that is only slow takes a line within this */
 
 static struct {
     const char *role;
@@ -31,6 +34,20 @@ static void write_all(int fd, const char *text, size_t len)
         text += n;
         len -= (size_t)n;
     }
+}
+
+/*
+ * A terminal that is held (Ctrl-S) or a pipe whose reader stands still must not stop a
+ * run: who cannot take a line in a moment does not get it; the log file has it.
+ */
+static void to_stderr(const char *text, size_t len)
+{
+    static bool held;
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    held = poll(&out, 1, held ? 0 : HELD_MS) == 0;
+    if (!held)
+        write_all(STDERR_FILENO, text, len);
 }
 
 void cllm_log_init(const char *role, enum cllm_log_level level)
@@ -91,7 +108,7 @@ void cllm_log(enum cllm_log_level level, const char *fmt, ...)
                                            : "",
                  text, self.colour && before[level][0] ? "\033[0m" : "", self.status);
     if (n > 0)
-        write_all(STDERR_FILENO, line, cllm_min_u64((uint64_t)n, sizeof line - 1));
+        to_stderr(line, cllm_min_u64((uint64_t)n, sizeof line - 1));
     if (self.file_fd >= 0)
         to_file(name[level], text);
 }
@@ -115,5 +132,5 @@ void cllm_log_status(const char *fmt, ...)
         self.status[cllm_min_u64(width, sizeof self.status - 1)] = '\0';
     n = snprintf(line, sizeof line, "\r\033[K%s", self.status);
     if (n > 0)
-        write_all(STDERR_FILENO, line, (size_t)n);
+        to_stderr(line, (size_t)n);
 }

@@ -71,14 +71,15 @@ static void print_choice(char *out, size_t bytes, const char *choices, uint32_t 
     (void)snprintf(out, bytes, "%.*s", (int)strcspn(at, "|"), at);
 }
 
-/* Edit distance, for "did you mean". Words are short; rows fit on the stack. */
+/* Edit distance, for "did you mean". Words are short, rows fit on the stack; a long one
+ * is no slip of the finger. */
 static unsigned edit_distance(const char *a, const char *b)
 {
     unsigned row[64];
     size_t nb = strlen(b);
 
-    if (nb >= CLLM_LEN(row))
-        return UINT32_MAX;
+    if (nb >= CLLM_LEN(row) || strlen(a) >= CLLM_LEN(row))
+        return UINT32_MAX / 2;
     for (unsigned j = 0; j <= nb; j++)
         row[j] = j;
     for (size_t i = 0; a[i]; i++) {

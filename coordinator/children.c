@@ -182,10 +182,21 @@ bool cllm_process_usage(const struct cllm_process *process, struct cllm_usage *u
     return true;
 }
 
-void cllm_process_reap_orphans(void)
+/* Signals of a process that may have written anything before it ended. */
+static bool is_fault(int signal)
 {
-    while (waitpid(-1, NULL, WNOHANG) > 0)
-        continue;
+    return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL ||
+           signal == SIGFPE || signal == SIGABRT || signal == SIGSYS;
+}
+
+bool cllm_process_reap_orphans(void)
+{
+    bool fault = false;
+    int status;
+
+    while (waitpid(-1, &status, WNOHANG) > 0)
+        fault |= WIFSIGNALED(status) && is_fault(WTERMSIG(status));
+    return fault;
 }
 
 void cllm_process_expect_children(void)
@@ -217,9 +228,7 @@ void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending)
     *ending = (struct cllm_ending){.by_signal = info.si_code != CLD_EXITED,
                                    .code = info.si_status};
     if (ending->by_signal) {
-        ending->fault = info.si_status == SIGSEGV || info.si_status == SIGBUS ||
-                        info.si_status == SIGILL || info.si_status == SIGFPE ||
-                        info.si_status == SIGABRT || info.si_status == SIGSYS;
+        ending->fault = is_fault(info.si_status);
         (void)snprintf(ending->text, sizeof ending->text, "killed by %s",
                        cllm_signal_name(info.si_status, name));
     } else {

@@ -66,8 +66,11 @@ bool cllm_process_usage(const struct cllm_process *process, struct cllm_usage *u
 /* The process has ended (its pidfd is readable): reap it, close the pidfd, say how. */
 void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending);
 
-/* Reap children that are nobody's any more: orphans of a killed Node Zero. */
-void cllm_process_reap_orphans(void);
+/*
+ * Reap children that are nobody's any more: orphans of a killed Node Zero. True when one
+ * of them was ended by a fault signal.
+ */
+bool cllm_process_reap_orphans(void);
 
 /* This process reaps its children itself, whatever it inherited. */
 void cllm_process_expect_children(void);

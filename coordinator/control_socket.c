@@ -19,6 +19,7 @@
 
 #include "base/err.h"
 #include "base/local_socket.h"
+#include "base/log.h"
 
 #define TAG_LISTEN UINT32_MAX
 #define ACCEPT_AGAIN_NS \
@@ -284,7 +285,8 @@ void cllm_control_socket_close(struct cllm_control_socket *socket)
             let_go(&socket->client[i]);
     if (socket->listen_fd >= 0) {
         /* By the directory that was opened, wherever it is called by now. */
-        (void)unlinkat(socket->dir_fd, CLLM_CONTROL_SOCKET_NAME, 0);
+        if (unlinkat(socket->dir_fd, CLLM_CONTROL_SOCKET_NAME, 0) != 0 && errno != ENOENT)
+            cllm_warn("cannot remove " CLLM_CONTROL_SOCKET_NAME ": %s", strerror(errno));
         (void)close(socket->listen_fd);
     }
     if (socket->epoll_fd >= 0)

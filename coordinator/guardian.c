@@ -26,6 +26,7 @@
 #include "formats/file.h"
 #include "shm/keeper.h"
 
+#define NOT_EXECUTED  127  /* exit code of a child whose exec failed */
 #define RESTARTS_KEPT 1024 /* newest ends of Node Zero that the budget looks at */
 
 #define LOCK_TRIES   100 /* a killed run's processes need a moment to go */
@@ -218,8 +219,8 @@ static int run_node_zero(struct watch *watch, struct cllm_ending *ending)
     cllm_fault(CLLM_FAULT_guardian_watched);
     cllm_process_reap(&node_zero, ending);
     cllm_fault(CLLM_FAULT_guardian_reaped);
-    cllm_process_reap_orphans();
     watch->suspect |= ending->fault;
+    watch->suspect |= cllm_process_reap_orphans();
     return 0;
 }
 
@@ -296,6 +297,11 @@ int cllm_guardian(const struct cllm_config *config, const struct cllm_options *o
     while (rc == 0) {
         rc = run_node_zero(&watch, &ending);
         reload = rc == 0 && !ending.by_signal && ending.code == CLLM_EXIT_RELOAD;
+        if (rc == 0 && !ending.by_signal && ending.code == NOT_EXECUTED) {
+            rc = cllm_err(-ENOEXEC, "cannot execute %s", watch.program);
+            cllm_err_hint("the system had no memory for it, or the file is damaged");
+            break;
+        }
         if (rc == 0 && !ending.by_signal && !reload)
             return ending.code;
         if (rc != 0 || !within_budget(config, &budget))

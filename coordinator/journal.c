@@ -31,15 +31,17 @@ static bool line_step(const char *line, uint64_t *step)
 static bool keep_root(struct cllm_journal *journal, const char *line, uint64_t step)
 {
     const char *at = strstr(line, "\"root\":\"");
-    uint64_t *grown;
+    struct cllm_journal_kept *grown;
 
     if (!at || step != journal->n_roots + 1)
         return false;
-    grown = realloc(journal->root, (journal->n_roots + 1) * sizeof *grown);
+    grown = realloc(journal->kept, (journal->n_roots + 1) * sizeof *grown);
     if (!grown)
         return false;
-    journal->root = grown;
-    grown[journal->n_roots++] = strtoull(at + 8, NULL, 16);
+    journal->kept = grown;
+    grown[journal->n_roots++] =
+        (struct cllm_journal_kept){.root = strtoull(at + 8, NULL, 16),
+                                   .poison = strstr(line, "\"skipped\":\"poison\"")};
     return true;
 }
 
@@ -116,9 +118,14 @@ void cllm_journal_close(struct cllm_journal *journal)
     close_file(&journal->metrics);
     /* The analyzer forgets that keep_root() stored the new array over what realloc()
      * took. */
-    free(journal->root); /* NOLINT(clang-analyzer-unix.Malloc) */
-    journal->root = NULL;
+    free(journal->kept); /* NOLINT(clang-analyzer-unix.Malloc) */
+    journal->kept = NULL;
     journal->n_roots = 0;
+}
+
+bool cllm_journal_skipped(const struct cllm_journal *journal, uint64_t step)
+{
+    return step > 0 && step <= journal->n_roots && journal->kept[step - 1].poison;
 }
 
 int cllm_journal_check(const struct cllm_journal *journal,
@@ -127,12 +134,12 @@ int cllm_journal_check(const struct cllm_journal *journal,
     int rc;
 
     if (record->step == 0 || record->step > journal->n_roots ||
-        journal->root[record->step - 1] == record->root)
+        journal->kept[record->step - 1].root == record->root)
         return 0;
     rc = cllm_err(CLLM_EDATA, "step %" PRIu64 " was done again with other bits",
                   record->step);
     cllm_err_detail("root %016" PRIx64 ", recorded %016" PRIx64, record->root,
-                    journal->root[record->step - 1]);
+                    journal->kept[record->step - 1].root);
     cllm_err_hint("memory, processor or data differ from the first time; the step is not "
                   "committed, and what was saved before it is intact");
     return rc;

@@ -24,10 +24,16 @@ struct cllm_journal_file {
     bool failing; /* the last write failed; said once */
 };
 
+/* What a line that is there says of its step. */
+struct cllm_journal_kept {
+    uint64_t root;
+    bool poison; /* left out, because a lane killed every worker */
+};
+
 struct cllm_journal {
     struct cllm_journal_file journal, metrics;
-    uint64_t n_roots; /* lines of the journal that were there */
-    uint64_t *root;   /* of step i + 1; heap */
+    uint64_t n_roots;               /* lines of the journal that were there */
+    struct cllm_journal_kept *kept; /* of step i + 1; heap */
 };
 
 struct cllm_metrics {
@@ -49,6 +55,12 @@ struct cllm_metrics {
 int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step,
                       bool replay);
 void cllm_journal_close(struct cllm_journal *journal);
+
+/*
+ * Was @step left out as poison when it was done first? Which processes die is no function
+ * of the data: whoever does it again leaves it out again.
+ */
+bool cllm_journal_skipped(const struct cllm_journal *journal, uint64_t step);
 
 /* May @record be committed? CLLM_EDATA with text when its step has another root already.
  */

@@ -34,24 +34,32 @@ static void enter(struct cllm_lane *lane, enum cllm_lane_state state)
 void cllm_lanes_open(struct cllm_control *control, uint64_t step, bool eval,
                      uint64_t audit)
 {
-    uint64_t seed = control->header->geometry.seed;
+    uint64_t seed = control->header->geometry.seed, table = cllm_lanes_of(step, eval);
+    bool same_step = lanes_of(control) >> 1 == table >> 1;
 
     cllm_store_relaxed(&control->state->lanes_of, 0);
     cllm_fence_release();
     cllm_fault(CLLM_FAULT_lanes_void);
-    memset(control->lane, 0, n_lanes(control) * sizeof *control->lane);
     for (uint32_t l = 0; l < n_lanes(control); l++) {
         uint64_t index = step * n_lanes(control) + l;
+        struct cllm_lane before = control->lane[l];
 
-        control->lane[l].slot = CLLM_NONE;
-        control->lane[l].buffer = CLLM_NONE;
-        control->lane[l].crash_slot = CLLM_NONE;
-        control->lane[l].audited =
-            audit > 0 && cllm_random_u64(seed, CLLM_RANDOM_AUDIT, index) % audit == 0;
+        control->lane[l] = (struct cllm_lane){
+            .slot = CLLM_NONE,
+            .buffer = CLLM_NONE,
+            .crash_slot = CLLM_NONE,
+            .audited =
+                audit > 0 && cllm_random_u64(seed, CLLM_RANDOM_AUDIT, index) % audit == 0,
+        };
+        if (!same_step)
+            continue;
+        control->lane[l].crashes = before.crashes;
+        control->lane[l].crash_slot = before.crash_slot;
+        control->lane[l].crash_slots = before.crash_slots;
     }
     cllm_fault(CLLM_FAULT_lanes_made);
     /* release: pairs with the read of a Node Zero that adopts the run */
-    cllm_store_release(&control->state->lanes_of, cllm_lanes_of(step, eval));
+    cllm_store_release(&control->state->lanes_of, table);
 }
 
 void cllm_lanes_reopen(struct cllm_control *control, uint64_t step)
@@ -108,6 +116,12 @@ uint32_t cllm_lanes_done_run(const struct cllm_control *control, uint32_t front)
 }
 
 /* ---- who holds what ---- */
+
+/* The first lane that is not in the fold. */
+static uint32_t front_of(const struct cllm_control *control)
+{
+    return cllm_folded_lanes(cllm_load_relaxed(&control->state->folded));
+}
 
 static uint32_t work_kind(uint64_t lanes_of)
 {
@@ -182,6 +196,15 @@ static void find_held(const struct cllm_control *control, bool held[])
     }
 }
 
+/* Is @lane being computed, by nobody who is trusted to finish it? */
+static bool abandoned(const struct cllm_control *control, uint32_t lane)
+{
+    uint32_t state = control->lane[lane].state;
+
+    return (state == CLLM_LANE_ASSIGNED || state == CLLM_LANE_DUPLICATED) &&
+           find_holders(control, lane).trusted == 0;
+}
+
 /* Does the lane at the front of the fold still need a buffer? */
 static bool front_needs_buffer(const struct cllm_control *control, uint32_t front)
 {
@@ -190,16 +213,13 @@ static bool front_needs_buffer(const struct cllm_control *control, uint32_t fron
     if (front >= n_lanes(control))
         return false;
     state = control->lane[front].state;
-    if (state == CLLM_LANE_ASSIGNED || state == CLLM_LANE_DUPLICATED)
-        return find_holders(control, front).trusted == 0;
-    return state == CLLM_LANE_EMPTY || state == CLLM_LANE_READY ||
-           state == CLLM_LANE_RECHECK;
+    return abandoned(control, front) || state == CLLM_LANE_EMPTY ||
+           state == CLLM_LANE_READY || state == CLLM_LANE_RECHECK;
 }
 
 uint32_t cllm_lanes_free_buffer(const struct cllm_control *control, uint32_t lane)
 {
-    uint32_t front = cllm_folded_lanes(cllm_load_relaxed(&control->state->folded));
-    uint32_t found = CLLM_NONE, n = 0;
+    uint32_t front = front_of(control), found = CLLM_NONE, n = 0;
     bool held[CLLM_MAX_LANES + CLLM_MAX_WORKERS];
 
     CLLM_ASSERT(control->header->geometry.n_buffers <= CLLM_LEN(held));
@@ -250,13 +270,17 @@ static bool may_judge(const struct cllm_control *control, const struct cllm_lane
 static uint32_t choose(const struct cllm_control *control, uint32_t slot,
                        uint64_t overdue_ns)
 {
-    uint32_t all = n_lanes(control);
+    uint32_t all = n_lanes(control), front = front_of(control);
 
+    /* Nothing can be folded, and no buffer becomes free, before the front is done. */
+    if (front < all && abandoned(control, front) && !slot_holds(control, slot, front) &&
+        may_judge(control, &control->lane[front], slot))
+        return front;
     for (uint32_t l = 0; l < all; l++) {
         const struct cllm_lane *lane = &control->lane[l];
 
-        if (lane->state == CLLM_LANE_READY ||
-            (lane->state == CLLM_LANE_RECHECK && may_judge(control, lane, slot)))
+        if ((lane->state == CLLM_LANE_READY || lane->state == CLLM_LANE_RECHECK) &&
+            may_judge(control, lane, slot) && !slot_holds(control, slot, l))
             return l;
     }
     for (uint32_t l = 0; l < all; l++) {
@@ -273,6 +297,26 @@ static uint32_t choose(const struct cllm_control *control, uint32_t slot,
             return l;
     }
     return all;
+}
+
+/*
+ * A buffer for the front of the fold when all are taken: that of the highest finished
+ * lane, which is computed again. Otherwise a process that cannot be ended could hold the
+ * last one for ever. The front is not finished, so no fold reads that buffer.
+ */
+static uint32_t take_buffer(struct cllm_control *control, uint32_t front)
+{
+    for (uint32_t l = n_lanes(control); l-- > front + 1;) {
+        struct cllm_lane *lane = &control->lane[l];
+
+        if (lane->state != CLLM_LANE_DONE)
+            continue;
+        enter(lane, CLLM_LANE_READY);
+        (void)atomic_fetch_add_explicit(&control->state->lanes_redone, 1,
+                                        memory_order_relaxed);
+        return lane->buffer;
+    }
+    return CLLM_NONE;
 }
 
 bool cllm_lanes_assign(struct cllm_control *control, uint32_t slot, uint32_t kind,
@@ -293,6 +337,8 @@ bool cllm_lanes_assign(struct cllm_control *control, uint32_t slot, uint32_t kin
         return false;
     if (kind == CLLM_WORK_LANE) {
         work.buffer = cllm_lanes_free_buffer(control, l);
+        if (work.buffer == CLLM_NONE && l == front_of(control))
+            work.buffer = take_buffer(control, l);
         if (work.buffer == CLLM_NONE)
             return false;
     }
@@ -344,6 +390,11 @@ static struct cllm_lane_judgement judge(struct cllm_control *control, uint32_t s
     struct cllm_lane_judgement result = {.odd = {CLLM_NONE, CLLM_NONE}};
     uint32_t n_odd = 0;
 
+    if (!may_judge(control, lane, slot)) {
+        result.verdict = CLLM_VERDICT_LATE; /* it was asked before a turn back */
+        (void)cllm_lanes_settle(control);
+        return result;
+    }
     for (uint32_t i = 0; i < lane->n_opinions; i++)
         if (lane->opinion[i].sum != sum)
             result.odd[n_odd++] = lane->opinion[i].slot;
@@ -396,7 +447,7 @@ struct cllm_lane_judgement cllm_lanes_take(struct cllm_control *control, uint32_
     if (report->flags & CLLM_REPORT_BAD_BATCH) {
         result.verdict = CLLM_VERDICT_BAD_BATCH;
         if ((lane->state == CLLM_LANE_ASSIGNED || lane->state == CLLM_LANE_DUPLICATED) &&
-            find_holders(control, report->lane).n == 0)
+            find_holders(control, report->lane).trusted == 0)
             lane->state = CLLM_LANE_EMPTY;
         return result;
     }
@@ -463,8 +514,10 @@ bool cllm_lanes_adopt(struct cllm_control *control, uint64_t step, bool eval,
             lane->state = CLLM_LANE_FOLDED;
         else if (!kept)
             lane->state = CLLM_LANE_EMPTY;
-        if (lane->n_opinions > CLLM_LEN(lane->opinion))
-            lane->n_opinions = 0;
+        for (uint32_t i = 0; i < CLLM_LEN(lane->opinion); i++)
+            if (lane->n_opinions > CLLM_LEN(lane->opinion) ||
+                lane->opinion[i].slot >= g->n_worker_slots)
+                lane->n_opinions = 0;
     }
     return true;
 }

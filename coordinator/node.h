@@ -99,6 +99,9 @@ json_t *cllm_node_answer(void *ctx, const struct cllm_control_socket_request *re
 /* Want @workers worker slots from now on, 1 <= @workers <= n_worker_slots. */
 void cllm_node_want_workers(struct cllm_node *nz, uint32_t workers);
 
+/* A checkpoint as soon as a step is committed, even if Node Zero dies before that. */
+void cllm_node_want_save(struct cllm_node *nz);
+
 /* Finish the step, save, leave, exit with 75. */
 void cllm_node_stop(struct cllm_node *nz);
 
@@ -113,6 +116,10 @@ void cllm_node_harvest(struct cllm_node *nz);
 /* The process of @slot has ended: take its last reports, bury it, give back what it held.
  */
 void cllm_node_bury(struct cllm_node *nz, uint32_t slot);
+
+/* Whoever was saving does not: what was being saved is due again, if it is still there.
+ */
+void cllm_node_revoke_saving(struct cllm_node *nz);
 
 /* "lane 7 of step 121", "chunks 0..3 of the update of step 121", "idle" */
 void cllm_node_describe_work(const struct cllm_node *nz, uint32_t slot, char *out,

@@ -80,6 +80,7 @@ static void take_over_wishes(struct cllm_node *nz)
         nz->team.workers = workers;
         if (cllm_load_relaxed(&state->wishes) & CLLM_WISH_STOP)
             cllm_node_stop(nz);
+        nz->save_now = (cllm_load_relaxed(&state->wishes) & CLLM_WISH_SAVE) != 0;
         return;
     }
     cllm_store_relaxed(&state->workers, nz->team.workers);

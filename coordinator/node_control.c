@@ -21,6 +21,12 @@ bool cllm_node_pause_wanted(const struct cllm_node *nz)
     return (cllm_load_relaxed(WISH(nz)) & CLLM_WISH_PAUSE) != 0;
 }
 
+void cllm_node_want_save(struct cllm_node *nz)
+{
+    nz->save_now = true;
+    cllm_store_relaxed(WISH(nz), cllm_load_relaxed(WISH(nz)) | CLLM_WISH_SAVE);
+}
+
 void cllm_node_stop(struct cllm_node *nz)
 {
     if (nz->ending != CLLM_ENDING_NO)
@@ -132,7 +138,7 @@ static json_t *answer_workers(struct cllm_node *nz, uint64_t workers)
 
 static json_t *answer_checkpoint(struct cllm_node *nz)
 {
-    nz->save_now = true;
+    cllm_node_want_save(nz);
     return agree(nz, nz->held ? "checkpoint now" : "checkpoint at the end of this step");
 }
 

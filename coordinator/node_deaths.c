@@ -30,7 +30,8 @@ static void act_on(struct cllm_node *nz, uint32_t slot, const struct cllm_report
     if (news->late && report->kind == CLLM_WORK_LANE)
         (void)atomic_fetch_add_explicit(&nz->control.state->lanes_late, 1,
                                         memory_order_relaxed);
-    if (news->refetch) {
+    /* One that is coming up already fills the ring anew. */
+    if (news->refetch && cllm_team_ready(&nz->team, cllm_team_loader(&nz->team))) {
         cllm_warn("worker %u found lane %u's batch damaged in the ring: the loader "
                   "starts again",
                   slot, report->lane);
@@ -100,6 +101,10 @@ static void take_report(struct cllm_node *nz, uint32_t slot,
 
     if (report->kind == CLLM_WORK_SAVE) {
         cllm_saving_take(&nz->saving, report);
+        if (nz->saving.failures == 0 && !nz->save_now)
+            cllm_store_relaxed(&nz->control.state->wishes,
+                               cllm_load_relaxed(&nz->control.state->wishes) &
+                                   ~(uint32_t)CLLM_WISH_SAVE);
     } else if (report->flags & CLLM_REPORT_FAILED) {
         rc = cllm_err(
             report->error < 0 ? report->error : -EIO, "%s %u could not %s: %.300s",
@@ -194,8 +199,7 @@ static uint32_t computing(const struct cllm_node *nz, uint32_t slot)
     return work->lane;
 }
 
-/* The saver is dead: what it was saving is due again, if it is still there. */
-static void revoke_saving(struct cllm_node *nz)
+void cllm_node_revoke_saving(struct cllm_node *nz)
 {
     bool intact = cllm_control_holds(&nz->control, nz->saving.posted);
 
@@ -209,7 +213,7 @@ static uint32_t give_back(struct cllm_node *nz, uint32_t slot)
     uint32_t redone = 0;
 
     if (slot == cllm_team_saver(&nz->team))
-        revoke_saving(nz);
+        cllm_node_revoke_saving(nz);
     if (slot == cllm_team_loader(&nz->team))
         return 0;
     cllm_sweep_revoke(&nz->control, slot);

@@ -72,7 +72,7 @@ static void on_signal(struct cllm_node *nz)
         (void)cllm_signal_name((int)info.ssi_signo, name);
         if (info.ssi_signo == SIGUSR1) {
             cllm_info("%s: checkpoint at the end of this step", name);
-            nz->save_now = true;
+            cllm_node_want_save(nz);
         } else if (nz->stops++ == 0) {
             cllm_info(
                 "%s: finishing the step, saving, leaving; once more to leave at once",

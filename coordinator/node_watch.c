@@ -104,6 +104,8 @@ static uint64_t limit_of(const struct cllm_node *nz, uint32_t slot)
 
     if (slot >= cllm_team_loader(&nz->team))
         return FILES_HANG_NS;
+    if (nz->pace[0].n == 0)
+        return FILES_HANG_NS; /* nobody knows yet how long a lane takes */
     for (uint32_t i = 0; i < CLLM_LEN(nz->pace); i++)
         usual = cllm_max_u64(usual, cllm_pace_median(&nz->pace[i]));
     return cllm_max_u64(HANG_NS, HANG_PACE * usual);
@@ -119,6 +121,8 @@ static void watch_progress(struct cllm_node *nz, uint32_t slot, uint64_t late_ns
 
     if (!working(nz, slot)) {
         cllm_health_reset(health, progress, now);
+        if (state == CLLM_SLOT_SUSPECT)
+            cllm_team_trust(&nz->team, slot); /* it has answered after all */
         return;
     }
     switch (cllm_health_look(health, &nz->team.process[slot], progress,
@@ -162,7 +166,11 @@ static void watch_killing(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
     for (uint32_t s = 0; s < nz->control.header->geometry.n_worker_slots; s++)
         if (nz->control.slots[s].command.state == CLLM_SLOT_UNKILLABLE)
             lost += cllm_slot_outstanding(&nz->control, s);
-    if (slot < cllm_team_loader(&nz->team) && !cllm_sweep_owed(&nz->control, slot) &&
+    if (slot == cllm_team_saver(&nz->team) && !cllm_sweep_owed(&nz->control, slot)) {
+        cllm_node_revoke_saving(nz); /* it only reads: training goes on without it */
+        return;
+    }
+    if (slot < cllm_team_loader(&nz->team) && !cllm_step_needs(&nz->step, slot) &&
         lost + 2 <= nz->control.header->geometry.n_buffers)
         return;
     rc = cllm_err(-EBUSY, "%s %u (pid %u) cannot be ended and may still write",

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/atomic.h"
 #include "base/clock.h"
@@ -61,6 +62,8 @@ static struct cllm_step_world look_around(const struct cllm_node *nz)
 
 void cllm_node_step_begins(struct cllm_node *nz)
 {
+    if (cllm_journal_skipped(&nz->journal, nz->step.step))
+        cllm_step_skip(&nz->step, CLLM_SKIP_POISON);
     nz->step_began_ns = cllm_now_ns();
     nz->wait_data_before = cllm_load_relaxed(&nz->control.state->wait_data_ns);
     nz->wait_saver_before = cllm_load_relaxed(&nz->control.state->wait_saver_ns);
@@ -70,8 +73,8 @@ static void open_step(struct cllm_node *nz)
 {
     struct cllm_step_record record = nz->step.record;
 
-    cllm_node_step_begins(nz);
     cllm_step_open(&nz->step, &record);
+    cllm_node_step_begins(nz);
 }
 
 static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
@@ -149,6 +152,18 @@ void cllm_node_go_on(struct cllm_node *nz)
         open_step(nz);
 }
 
+static void tell_skip(struct cllm_node *nz, const struct cllm_step_record *record)
+{
+    char line[160];
+
+    (void)snprintf(line, sizeof line, "step %" PRIu64 " changed no parameter: %s",
+                   record->step,
+                   record->skipped == CLLM_SKIP_POISON
+                       ? "a lane killed every worker that computed it (on_poison = skip)"
+                       : "its loss or gradient is not finite (on_nonfinite = skip)");
+    cllm_node_announce(nz, CLLM_LOG_WARN, line);
+}
+
 /* A training step is complete: commit, tell, save if due, go on or come to the end. */
 static void commit(struct cllm_node *nz)
 {
@@ -171,6 +186,8 @@ static void commit(struct cllm_node *nz)
     metrics = measure(nz, now);
     cllm_journal_append(&nz->journal, record, &metrics);
     cllm_progress_step(&nz->progress, &nz->control, record, &metrics, now);
+    if (record->skipped != CLLM_SKIP_NO)
+        tell_skip(nz, record);
     cllm_fault(CLLM_FAULT_commit_told);
     if (nz->save_now || nz->ending == CLLM_ENDING_STEP ||
         cllm_node_save_due(nz, record) || cllm_saving_retry(&nz->saving, now)) {

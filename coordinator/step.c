@@ -94,6 +94,8 @@ void cllm_step_open(struct cllm_step *step, const struct cllm_step_record *commi
     cllm_lanes_open(step->control, step->step, false, step->config->run_audit);
     cllm_step_publish_folded(step, 0);
     enter(step, CLLM_PHASE_COMPUTE);
+    if (cllm_load_relaxed(&step->control->state->distrust) != 0)
+        cllm_step_want_turn(step, CLLM_TURN_VERIFY);
 }
 
 /* ---- fold ---- */
@@ -421,5 +423,6 @@ void cllm_step_commit(struct cllm_step *step)
     /* release: pairs with the acquire of the loader and of tools */
     cllm_store_release(&step->control->state->committed, record->step);
     cllm_fault(CLLM_FAULT_commit_stored);
+    cllm_store_relaxed(&step->control->state->distrust, 0);
     enter(step, CLLM_PHASE_NONE);
 }

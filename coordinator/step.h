@@ -16,8 +16,8 @@
 /* The step cannot go on as it is; done as soon as nobody owes an answer about chunks. */
 enum cllm_step_turn {
     CLLM_TURN_NO = 0,
-    CLLM_TURN_REDO,   /* from the committed version once more (T2) */
-    CLLM_TURN_VERIFY, /* likewise, after every chunk of that version has been hashed */
+    CLLM_TURN_VERIFY, /* from the committed version once more (T2), after all of it has
+                         been hashed */
     CLLM_TURN_SKIP,   /* the next version is a copy of the committed one */
 };
 
@@ -93,9 +93,14 @@ enum cllm_step_outcome cllm_step_advance(struct cllm_step *step,
 uint32_t cllm_step_adopt(struct cllm_step *step, const struct cllm_step_record *committed,
                          bool suspect);
 
-/* A fault signal ended a worker: what it could write is not trusted. Do the step again.
+/*
+ * A fault signal ended a worker, or two found different bits: nothing but what was
+ * committed is trusted, and that is verified. Do the step again.
  */
 void cllm_step_suspect(struct cllm_step *step);
+
+/* The open step changes no parameter, because of @why: its version is a copy. */
+void cllm_step_skip(struct cllm_step *step, enum cllm_skip why);
 
 /* A lane is POISONED: follow the policy. Returns 0, or a negative code with text. */
 int cllm_step_poisoned(struct cllm_step *step, uint32_t lane);
@@ -116,6 +121,9 @@ bool cllm_step_plenty(const struct cllm_step *step);
 int cllm_step_take(struct cllm_step *step, uint32_t slot,
                    const struct cllm_assignment *asked, const struct cllm_report *report,
                    struct cllm_step_news *news);
+
+/* Will the step wait for an answer of @slot, or for its death? */
+bool cllm_step_needs(const struct cllm_step *step, uint32_t slot);
 
 /* All that the step waits for is that @slot, which was given up, is confirmed dead. */
 bool cllm_step_waits_for_death(const struct cllm_step *step, uint32_t slot);

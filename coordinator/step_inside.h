@@ -63,9 +63,6 @@ bool cllm_step_merge_due(const struct cllm_step *step);
 /* The step cannot go on as it is: @turn is taken as soon as nobody holds it up. */
 void cllm_step_want_turn(struct cllm_step *step, enum cllm_step_turn turn);
 
-/* The step changes no parameter, because of @why. */
-void cllm_step_skip(struct cllm_step *step, enum cllm_skip why);
-
 /* A turn is wanted: take it if nobody holds it up any more. False: wait. */
 bool cllm_step_try_turn(struct cllm_step *step);
 

@@ -83,7 +83,7 @@ static int take_lane(struct cllm_step *step, uint32_t slot,
         return on_nonfinite(step, report, news);
     case CLLM_VERDICT_DISAGREES:
         news->redo = true;
-        cllm_step_want_turn(step, CLLM_TURN_REDO);
+        cllm_step_suspect(step);
         return 0;
     case CLLM_VERDICT_THREE_WAYS:
         rc = cllm_err(

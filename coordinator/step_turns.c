@@ -11,21 +11,29 @@
 #include "coordinator/lanes.h"
 #include "shm/slot.h"
 
-/* Back to the beginning of the step; crashes and opinions about its lanes are kept. */
+/*
+ * Back to the beginning of the step; crashes and opinions about its lanes are kept. The
+ * folds are void first: whoever takes over in the middle finds no finished lane in them.
+ */
 static void reopen(struct cllm_step *step)
 {
-    uint32_t lost = cllm_lanes_count(step->control, CLLM_LANE_DONE) +
-                    cllm_lanes_count(step->control, CLLM_LANE_FOLDED);
+    struct cllm_state *state = step->control->state;
+    bool eval = cllm_load_relaxed(&state->lanes_of) == cllm_lanes_of(step->step, true);
+    uint32_t lost = eval ? geometry(step)->lanes
+                         : cllm_lanes_count(step->control, CLLM_LANE_DONE) +
+                               cllm_lanes_count(step->control, CLLM_LANE_FOLDED);
     const struct cllm_step_record *other = &step->control->record[(step->step - 1) & 1];
     struct cllm_step_record committed = *other;
 
     CLLM_ASSERT(committed.step + 1 == step->step);
-    (void)atomic_fetch_add_explicit(&step->control->state->lanes_redone, lost,
-                                    memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&state->lanes_redone, lost, memory_order_relaxed);
     cllm_step_begin_record(step, &committed);
-    cllm_lanes_reopen(step->control, step->step);
-    cllm_fault(CLLM_FAULT_step_reopened);
     cllm_step_publish_folded(step, 0);
+    cllm_fault(CLLM_FAULT_step_reopened);
+    if (eval)
+        cllm_lanes_open(step->control, step->step, false, step->config->run_audit);
+    else
+        cllm_lanes_reopen(step->control, step->step);
     enter(step, CLLM_PHASE_COMPUTE);
 }
 
@@ -56,9 +64,14 @@ static bool holds_up_turn(const struct cllm_step *step, uint32_t slot)
     const struct cllm_assignment *work;
 
     for (uint32_t i = 0; (work = cllm_slot_unanswered(step->control, slot, i)); i++)
-        if (work->kind == CLLM_WORK_EVAL)
+        if (work->kind == CLLM_WORK_EVAL && work->step == step->step)
             return true;
     return cllm_sweep_owed(step->control, slot);
+}
+
+bool cllm_step_needs(const struct cllm_step *step, uint32_t slot)
+{
+    return holds_up_turn(step, slot);
 }
 
 static bool turn_held_up(const struct cllm_step *step)
@@ -82,8 +95,6 @@ static void take_turn(struct cllm_step *step)
         cllm_sweep_begin(&step->sweep, step->control, &work, step->workers);
     } else if (turn == CLLM_TURN_VERIFY) {
         begin_verify(step);
-    } else if (turn == CLLM_TURN_REDO) {
-        reopen(step);
     } else {
         enter(step, CLLM_PHASE_UPDATE);
     }
@@ -91,9 +102,9 @@ static void take_turn(struct cllm_step *step)
 
 void cllm_step_suspect(struct cllm_step *step)
 {
-    if (phase(step) == CLLM_PHASE_NONE)
-        return;
     cllm_store_relaxed(&step->control->state->distrust, 1);
+    if (phase(step) == CLLM_PHASE_NONE)
+        return; /* the next step begins with it */
     cllm_step_want_turn(step, CLLM_TURN_VERIFY);
 }
 
@@ -148,11 +159,14 @@ enum cllm_step_outcome cllm_step_advance_verify(struct cllm_step *step)
         return CLLM_STEP_GOING;
     step->sweep.active = false;
     if (step->sweep.damaged == CLLM_NONE) {
-        cllm_store_relaxed(&step->control->state->distrust, 0);
-        if (step->skip != CLLM_SKIP_NO)
+        if (step->skip != CLLM_SKIP_NO) {
             enter(step, CLLM_PHASE_UPDATE);
-        else
-            reopen(step);
+            return CLLM_STEP_GOING;
+        }
+        reopen(step);
+        /* Not before there is nothing left that was not trusted. */
+        cllm_fence_release();
+        cllm_store_relaxed(&step->control->state->distrust, 0);
         return CLLM_STEP_GOING;
     }
     (void)cllm_err(CLLM_EDATA,

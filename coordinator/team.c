@@ -114,7 +114,10 @@ bool cllm_team_retire(struct cllm_team *team, uint32_t slot)
     if (others == 0)
         return false;
     team->retired[slot] = true;
-    cllm_team_kill(team, slot);
+    if (team->process[slot].pid == 0)
+        enter(team, slot, CLLM_SLOT_DISABLED);
+    else
+        cllm_team_kill(team, slot);
     return true;
 }
 
@@ -257,6 +260,14 @@ static void thin_out(struct cllm_team *team, uint32_t slot)
     }
 }
 
+static bool any_usable(const struct cllm_team *team)
+{
+    for (uint32_t slot = 0; slot < cllm_team_loader(team); slot++)
+        if (usable(team, slot))
+            return true;
+    return false;
+}
+
 int cllm_team_tend(struct cllm_team *team, uint64_t now_ns)
 {
     int rc = 0;
@@ -275,6 +286,11 @@ int cllm_team_tend(struct cllm_team *team, uint64_t now_ns)
             cllm_process_signal(&team->process[slot], SIGKILL);
         else if (!cllm_team_wanted(team, slot))
             thin_out(team, slot);
+    }
+    if (rc == 0 && !team->leaving && !any_usable(team)) {
+        rc = cllm_err(-ESRCH, "no worker is left that can be started");
+        cllm_err_detail("the last one of slot 0: %s", command_of(team, 0)->obituary);
+        cllm_err_hint("--resume begins again with all of them");
     }
     return rc;
 }

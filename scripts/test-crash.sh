@@ -50,6 +50,7 @@ form states "$tests/states"
 form corrupt "$tests/corrupt"
 form faults "$tests/faults"
 form stepping "$tests/stepping"
+form nth "$tests/nth"
 form chaos-kill "${chaos[@]}" --hits 20000 --cells 300
 form chaos-tiny "${chaos[@]}" --model tiny --hits 1000
 form chaos-node-zero "${chaos[@]}" --mode node-zero --hits 2500

@@ -150,6 +150,7 @@ enum {
 enum {
     CLLM_WISH_PAUSE = 1u << 0,
     CLLM_WISH_STOP = 1u << 1,
+    CLLM_WISH_SAVE = 1u << 2,
 };
 
 const char *cllm_role_name(uint32_t role);

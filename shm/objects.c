@@ -6,6 +6,8 @@
  */
 #include <stdio.h>
 
+#include "base/err.h"
+#include "base/log.h"
 #include "shm/control.h"
 
 static void part_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
@@ -63,24 +65,30 @@ int cllm_objects_create(const char *run_id, const struct cllm_geometry *geometry
     return rc;
 }
 
+static void unlink_one(const char *name)
+{
+    if (cllm_region_unlink(name) != 0)
+        cllm_warn("%s", cllm_err_text());
+}
+
 void cllm_objects_unlink(const char *run_id, const struct cllm_geometry *geometry)
 {
     char name[CLLM_REGION_NAME_BYTES];
 
     for (uint32_t i = 0; i < 2; i++) {
         cllm_params_name(name, run_id, i);
-        (void)cllm_region_unlink(name);
+        unlink_one(name);
     }
     for (uint32_t i = 0; i < geometry->n_folds; i++) {
         cllm_fold_name(name, run_id, i);
-        (void)cllm_region_unlink(name);
+        unlink_one(name);
     }
     for (uint32_t i = 0; i < geometry->n_buffers; i++) {
         cllm_buffer_name(name, run_id, i);
-        (void)cllm_region_unlink(name);
+        unlink_one(name);
     }
     cllm_ring_name(name, run_id);
-    (void)cllm_region_unlink(name);
+    unlink_one(name);
     cllm_region_name(name, run_id, "control");
-    (void)cllm_region_unlink(name);
+    unlink_one(name);
 }

@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "shm/keeper.h"
 #include "shm/memfd.h"
 
@@ -317,7 +318,11 @@ void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
     CLLM_ASSERT(end <= region->bytes);
     rc = mprotect(region->base + off, end - off,
                   writable ? PROT_READ | PROT_WRITE : PROT_READ);
-    CLLM_ASSERT(rc == 0);
+    if (rc == 0)
+        return;
+    cllm_error("cannot make shared memory %s: %s", writable ? "writable" : "read-only",
+               strerror(errno));
+    _exit(CLLM_EXIT_FAILURE); /* nothing is written, nothing reported: done by others */
 }
 
 void cllm_region_close(struct cllm_region *region)

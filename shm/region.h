@@ -64,7 +64,8 @@ int cllm_region_open(struct cllm_region *region, const char *name, size_t min_by
 int cllm_region_open_window(struct cllm_region *region, const char *name, size_t off,
                             size_t bytes, const char *note);
 
-/* Make pages [off, off + bytes) of a GUARDED region writable, or read-only again. */
+/* Make pages [off, off + bytes) of a GUARDED region writable, or read-only again. When
+ * the system refuses, the process says so and ends. */
 void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
                        bool writable);
 

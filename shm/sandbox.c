@@ -192,7 +192,8 @@ static bool enter_landlock(const struct cllm_sandbox *sandbox)
 /* Computing, waiting, writing to what is open, and ending, also by a fault. */
 static const int for_all[] = {
     SCMP_SYS(read),         SCMP_SYS(write),
-    SCMP_SYS(writev),       SCMP_SYS(close),
+    SCMP_SYS(writev),       SCMP_SYS(poll),
+    SCMP_SYS(close),
     SCMP_SYS(lseek),        SCMP_SYS(fstat),
     SCMP_SYS(mmap),         SCMP_SYS(munmap),
     SCMP_SYS(mprotect),     SCMP_SYS(mremap),

@@ -69,7 +69,8 @@ uint32_t cllm_slot_outstanding(const struct cllm_control *control, uint32_t slot
 {
     const struct cllm_command *command = &control->slots[slot].command;
 
-    return (uint32_t)(command->posted - command->reported);
+    /* More than two only where the page is damaged. */
+    return (uint32_t)cllm_min_u64(command->posted - command->reported, 2);
 }
 
 const struct cllm_assignment *cllm_slot_unanswered(const struct cllm_control *control,
@@ -114,8 +115,18 @@ uint64_t cllm_slot_post(struct cllm_control *control, uint32_t slot,
 }
 
 /* Is @report a possible answer to @asked? It comes from a process that may be broken. */
-static bool answers(const struct cllm_report *report, const struct cllm_assignment *asked)
+static bool answers(const struct cllm_control *control, const struct cllm_report *report,
+                    const struct cllm_assignment *asked)
 {
+    const struct cllm_geometry *g = &control->header->geometry;
+    uint64_t rows =
+        asked->kind == CLLM_WORK_EVAL ? g->eval_microbatches : g->microbatches;
+    bool lane = asked->kind == CLLM_WORK_LANE || asked->kind == CLLM_WORK_EVAL;
+    bool computed = (report->flags & (CLLM_REPORT_BAD_BATCH | CLLM_REPORT_FAILED)) == 0;
+
+    if (lane && (asked->lane >= g->lanes ||
+                 (computed && report->tokens != rows * g->sequences * g->context)))
+        return false;
     return report->kind == asked->kind && report->generation == asked->generation &&
            report->step == asked->step && report->lane == asked->lane &&
            report->buffer == asked->buffer && report->chunk_lo == asked->chunk_lo &&
@@ -139,7 +150,7 @@ enum cllm_harvest cllm_slot_harvest(struct cllm_control *control, uint32_t slot,
     cllm_fault(CLLM_FAULT_harvest_seen);
     memcpy(out, entry, offsetof(struct cllm_report, seq));
     copy_assignment(asked, &command->assignment[seq & 1]);
-    if (out->sum != report_sum(out, seq) || !answers(out, asked))
+    if (out->sum != report_sum(out, seq) || !answers(control, out, asked))
         return CLLM_HARVEST_BAD;
     cllm_fault(CLLM_FAULT_harvest_checked);
     cllm_store_relaxed(&asked->seq, seq);

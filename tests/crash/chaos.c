@@ -95,7 +95,7 @@ static void choose_focus(const struct campaign *campaign, struct chaos_plan *pla
     uint64_t least = UINT64_MAX;
 
     for (int r = 0; r < CHAOS_ROLES; r++)
-        for (int p = 0; p < CHAOS_PHASES; p++) {
+        for (int p = 0; p <= CHAOS_ENDING; p++) {
             uint64_t hits = campaign->score.tally.hits[r][p] *
                             (p == CHAOS_ENDING ? ENDING_WEIGHT : 1);
 
@@ -194,15 +194,32 @@ static bool is_enough(const struct campaign *campaign)
     return true;
 }
 
+/* A sign of life once a minute. */
+static void print_progress(const struct campaign *campaign, uint64_t *said_ns)
+{
+    const struct chaos_score *score = &campaign->score;
+
+    if (cllm_now_ns() - *said_ns < CLLM_NS_PER_S * 60)
+        return;
+    *said_ns = cllm_now_ns();
+    (void)printf("%.0f s: %" PRIu64 " hits in %" PRIu64 " runs, %" PRIu64 " wrong\n",
+                 seconds_since(campaign->began_ns), score->tally.n, score->runs,
+                 score->failed);
+    (void)fflush(stdout);
+}
+
 static bool do_runs(struct campaign *campaign)
 {
     const struct chaos_options *options = campaign->options;
+    uint64_t said_ns = cllm_now_ns();
     bool good = true;
 
     if (options->has_replay)
         return do_run(campaign, options->replay);
-    for (uint64_t i = 0; good && !interrupted && !is_enough(campaign); i++)
+    for (uint64_t i = 0; good && !interrupted && !is_enough(campaign); i++) {
         good = do_run(campaign, cllm_random_u64(options->seed, CLLM_RANDOM_TEST, i));
+        print_progress(campaign, &said_ns);
+    }
     return good;
 }
 

@@ -17,9 +17,9 @@
 
 static const char *const role_names[CHAOS_ROLES] = {"worker", "loader", "saver",
                                                     "node-zero", "tree"};
-static const char *const phase_names[CHAOS_PHASES] = {"starting", "init",   "compute",
-                                                      "fold",     "update", "eval",
-                                                      "commit",   "saving", "ending"};
+static const char *const phase_names[CHAOS_PHASES] = {
+    "starting", "init",   "compute", "fold",   "update",
+    "eval",     "commit", "saving",  "ending", "verify"};
 static const char *const mode_names[CHAOS_MODES] = {"kill", "node-zero", "stop", "fault",
                                                     "load", "goodput",   "mttr"};
 

@@ -35,7 +35,8 @@ enum chaos_phase {
     CHAOS_EVAL,
     CHAOS_COMMIT, /* and between two steps */
     CHAOS_SAVING,
-    CHAOS_ENDING,
+    CHAOS_ENDING, /* from here on: hit by whoever comes by, never drawn */
+    CHAOS_VERIFY, /* the committed version is looked at, after a fault signal */
     CHAOS_PHASES
 };
 

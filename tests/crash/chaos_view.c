@@ -237,6 +237,8 @@ static enum chaos_phase run_phase(const struct chaos_view *view)
         return CHAOS_UPDATE;
     case CLLM_PHASE_EVAL:
         return CHAOS_EVAL;
+    case CLLM_PHASE_VERIFY:
+        return CHAOS_VERIFY;
     default:
         return CHAOS_COMMIT;
     }

@@ -65,11 +65,13 @@ struct sim_plan {
     uint32_t damage_mean;   /* a word of a report or of the ring changes */
     uint32_t signal_mean;   /* a fault signal of a child, with scribbling before it */
     uint32_t stop_mean;     /* SIGSTOP of somebody, or a hang */
+    uint32_t stall;         /* in 256: held up before a store that others act upon */
     uint32_t tree_mean;     /* everybody at once */
     uint32_t ring_loss;     /* in 256: rings that are lost */
     uint32_t fork_failures; /* in 256 */
     uint32_t reboots;       /* shared memory is lost so often */
     uint32_t save_failures; /* in 256 */
+    uint32_t slow_saves;    /* in 256: the saver begins late */
     uint32_t people;        /* in 256 turns of Node Zero: somebody asks for something */
     uint32_t wrong_slot;    /* worker slot that errs in 256: wrong bits, or not finite; */
     uint32_t wrong;         /* CLLM_NONE = none */
@@ -196,7 +198,7 @@ enum sim_event_kind {
 struct sim_totals {
     uint64_t runs, events, crashes, nz_crashes, nested, trees, stops, zombies, faults;
     uint64_t sdcs, reboots, fork_failures, lost_rings, commits, saves, poisoned;
-    uint64_t resumes, damages;
+    uint64_t resumes, damages, stalls;
 };
 
 struct sim {
@@ -269,6 +271,7 @@ struct sim {
 extern struct sim sim;
 
 #define SIM_FOREVER UINT64_MAX
+#define SIM_NOWHERE UINT64_MAX
 
 /* ---- sim_sched.c ---- */
 
@@ -287,6 +290,8 @@ void sim_sleep(uint64_t wake_ns);
 void sim_wake(struct sim_process *process);
 /* The scheduler looks at what happens next; called when the fuse has burnt. */
 void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes);
+/* The current process may be held up just before its store at @off, or SIM_NOWHERE. */
+void sim_stall(uint64_t off);
 /* Everybody takes turns until the run is over. */
 void sim_loop(void);
 void sim_continue(struct sim_process *process);
@@ -345,6 +350,8 @@ void sim_check_after(void);
 void sim_check_reset(void);
 /* The control object was made, adopted or lost. */
 void sim_check_attach(void);
+/* Control is about to be removed: nothing that is committed may be lost. */
+void sim_check_removal(void);
 /* Control has been written wildly: what is left is what counts. */
 void sim_check_scribbled(void);
 /* A new Node Zero begins: what it finds must not be computed again. */

@@ -573,6 +573,14 @@ void sim_check_attach(void)
     check_records();
 }
 
+void sim_check_removal(void)
+{
+    if (sim.have_view && !sim.scribbled && sim.newest != NOTHING && sim.newest > 0 &&
+        !sim.checkpoint[sim.newest].there)
+        sim_violation("lost", "step %" PRIu64 " stands in memory alone, and that is removed",
+                      sim.newest);
+}
+
 void sim_check_scribbled(void)
 {
     sim.after = 0;
@@ -674,6 +682,33 @@ void sim_check_end(int exit_code)
             sim_violation("left behind", "%s is still there", sim.object[i].name);
 }
 
+/* The tables as they stand. */
+static void print_tables(void)
+{
+    static const char lane_letter[] = "e-adrDFP?";
+
+    (void)printf("step %" PRIu64 " committed, phase %s; lanes ", sim.view.state->committed,
+                 cllm_phase_name(sim.view.state->phase));
+    for (uint32_t l = 0; l < sim.geometry.lanes; l++)
+        (void)putchar(lane_letter[cllm_min_u64(sim.view.lane[l].state, 8)]);
+    (void)printf("; chunks ");
+    for (uint32_t c = 0; c < sim.geometry.n_chunks; c++)
+        (void)putchar("oan?"[cllm_min_u64(sim.view.chunk[c].state, 3)]);
+    (void)printf("\n");
+    for (uint32_t slot = 0; slot < sim.geometry.n_slots; slot++) {
+        const struct cllm_command *command = &sim.view.slots[slot].command;
+        const struct sim_process *process = &sim.process[1 + slot];
+
+        (void)printf("slot %u %s, %" PRIu64 " posted, %" PRIu64 " taken, %" PRIu64
+                     " answered, filled %" PRIu64 ", %s%s%s%s\n",
+                     slot, cllm_slot_state_name(command->state), command->posted,
+                     command->reported, process->answered,
+                     (uint64_t)sim.view.slots[slot].own.status.filled,
+                     process->live ? "lives" : "dead", process->stopped ? ", stopped" : "",
+                     process->hung ? ", hangs" : "", process->leaving ? ", leaving" : "");
+    }
+}
+
 void sim_violation(const char *check, const char *fmt, ...)
 {
     char text[400];
@@ -684,6 +719,8 @@ void sim_violation(const char *check, const char *fmt, ...)
     va_end(ap);
     sim.failed = check;
     sim_trace_print(40);
+    if (sim.have_view)
+        print_tables();
     (void)printf("VIOLATION %s: seed %" PRIu64 ", event %" PRIu64 "%s%s: %s\n", check,
                  sim.plan.seed, sim.events, sim.current ? ", " : "",
                  sim.current ? sim_process_name(sim.current) : "", text);

@@ -58,6 +58,8 @@ static void before_store(volatile void *address, uint32_t bytes)
     if (off >= SIM_ARENA_BYTES || !sim.current)
         return;
     event(SIM_STORE, off, bytes);
+    if (sim.plan.stall != 0 && !sim.quiet)
+        sim_stall(off);
     sim_trace(SIM_STORE, sim.current, off, bytes, NULL);
     sim_check_before(off, bytes);
 }
@@ -104,6 +106,8 @@ void sim_message(const char *what, uint64_t value)
     if (!sim.current)
         return;
     event(SIM_MESSAGE, 0, 0);
+    if (sim.plan.stall != 0 && !sim.quiet)
+        sim_stall(SIM_NOWHERE);
     sim_trace(SIM_MESSAGE, sim.current, 0, value, what);
 }
 

@@ -572,8 +572,9 @@ void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending)
     *process = (struct cllm_process){.pidfd = -1};
 }
 
-void cllm_process_reap_orphans(void)
+bool cllm_process_reap_orphans(void)
 {
+    return false; /* the simulator has no guardian */
 }
 
 void cllm_process_expect_children(void)

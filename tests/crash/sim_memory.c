@@ -211,6 +211,8 @@ int cllm_region_unlink(const char *name)
 
     sim_message("unlink", 0);
     if (object) {
+        if (object->kind == SIM_OBJECT_CONTROL)
+            sim_check_removal();
         object->named = false;
         if (object->kind == SIM_OBJECT_CONTROL)
             sim_check_attach();

@@ -488,8 +488,12 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
 {
     struct sim_checkpoint made = {.there = true};
     struct cllm_snapshot snapshot;
-    int rc = cllm_snapshot_begin(&snapshot, saver->control, saver->child->eventfd, step,
-                                 version);
+    int rc;
+
+    if (!sim.quiet && sim_chance(sim.plan.slow_saves))
+        sim_sleep(sim.now_ns + sim_random() % (40 * CLLM_NS_PER_MS));
+    rc = cllm_snapshot_begin(&snapshot, saver->control, saver->child->eventfd, step,
+                             version);
 
     if (rc == -EBADMSG)
         sim_violation("pin", "step %llu was gone before it was saved",

@@ -40,7 +40,9 @@ static void plan_faults(struct sim_plan *plan)
 {
     plan->burst = PICK(3, 8, 30, 100);
     plan->children_only = sim_random() & 1;
-    switch (sim_random() % 8) {
+    plan->stall = PICK(0, 0, 2, 8, 24);
+    plan->slow_saves = PICK(0, 64, 200);
+    switch (sim_random() % 9) {
     case 0:
     case 1:
         plan->kill_mean = PICK(60, 100, 200, 400);
@@ -62,6 +64,11 @@ static void plan_faults(struct sim_plan *plan)
         plan->tree_mean = PICK(300, 1000, 4000);
         plan->reboots = PICK(0, 1, 3);
         plan->kill_mean = PICK(0, 500);
+        break;
+    case 7: /* nobody dies, but everybody is late */
+        plan->stall = PICK(16, 64);
+        plan->slow_saves = 250;
+        plan->checkpoint_every = 1;
         break;
     default:
         plan->kill_mean = PICK(200, 500, 2000);
@@ -200,7 +207,8 @@ void sim_node_zero_ended(struct sim_process *process)
     if (rc == CLLM_EXIT_RELOAD)
         sim_end(process, 0, rc);
     if (rc == CLLM_EXIT_STOPPED ||
-        (rc == CLLM_EXIT_FAILURE && (sim.saves_failed >= 3 || sim.blamed))) {
+        (rc == CLLM_EXIT_FAILURE && (sim.saves_failed >= 3 ||
+                                      (sim.blamed && sim.plan.bad == SIM_END_WELL)))) {
         /* As asked, with a full disk, or over a lane that looked like poison; somebody
          * starts it again. */
         sim.saves_failed = 0;

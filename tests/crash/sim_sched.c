@@ -564,6 +564,51 @@ static bool others_can_run(void)
     return false;
 }
 
+/* A word that others act upon, and not one of many in a record. */
+static bool telling(uint64_t off)
+{
+    static const uint64_t word[] = {
+        offsetof(struct cllm_slot, command.assignment[0].seq),
+        offsetof(struct cllm_slot, command.assignment[1].seq),
+        offsetof(struct cllm_slot, own.report[0].seq),
+        offsetof(struct cllm_slot, own.report[1].seq),
+        offsetof(struct cllm_slot, own.status.hello_generation),
+        offsetof(struct cllm_slot, own.status.saving_step),
+        offsetof(struct cllm_slot, own.status.holds_version),
+        offsetof(struct cllm_slot, own.status.filled),
+    };
+    const struct sim_object *object = sim_object_at(off);
+    uint64_t slots, in;
+
+    if (object->kind != SIM_OBJECT_CONTROL)
+        return object->kind != SIM_OBJECT_RING;
+    slots = object->off + sim.view.header->slots_off;
+    if (off < slots)
+        return true;
+    in = (off - slots) % sizeof(struct cllm_slot);
+    for (uint32_t i = 0; i < CLLM_LEN(word); i++)
+        if (in == word[i])
+            return true;
+    return false;
+}
+
+void sim_stall(uint64_t off)
+{
+    struct sim_process *self = sim.current;
+
+    if (!sim.have_view || self->leaving || (off != SIM_NOWHERE && !telling(off)) ||
+        !sim_chance(sim.plan.stall))
+        return;
+    sim.totals.stalls++;
+    self->hung = true;
+    self->spinning = false;
+    self->forever = false;
+    self->stop_since_ns = sim.now_ns;
+    self->stop_until_ns =
+        sim.now_ns + CLLM_NS_PER_MS * (UINT64_C(1) << sim_random() % 10) / 8;
+    yield();
+}
+
 /* Most stores are the long middle of a report; most deaths should be elsewhere. */
 static bool dull(enum sim_event_kind kind, uint64_t off)
 {

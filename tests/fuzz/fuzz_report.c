@@ -21,11 +21,14 @@ enum {
     KIND_SHIFT = 4, /* two bits */
 };
 
-#define GENERATION 3
+#define GENERATION  3
+#define LANE_TOKENS (2 * 3 * 7) /* of the geometry below */
 
 static struct cllm_slot slot;
 static struct cllm_own page; /* as a child in good health leaves it */
-static struct cllm_control control = {.slots = &slot, .own = &page};
+static struct cllm_header header = {
+    .geometry = {.lanes = 8, .microbatches = 2, .sequences = 3, .context = 7}};
+static struct cllm_control control = {.header = &header, .slots = &slot, .own = &page};
 
 static const struct cllm_assignment works[4] = {
     {.kind = CLLM_WORK_LANE, .step = 9, .lane = 4, .buffer = 1},
@@ -50,6 +53,7 @@ static void begin(const struct cllm_assignment *work)
         cllm_slot_answer(&report, &asked);
         report.flags = CLLM_REPORT_FINITE;
         report.loss = 1.5;
+        report.tokens = work->kind == CLLM_WORK_LANE ? LANE_TOKENS : 0;
         cllm_slot_report(&control, &report, seq, -1);
     }
     memcpy(&slot.own, &page, sizeof page);
@@ -97,6 +101,8 @@ static void harvest(const struct cllm_assignment *work)
         CLLM_ASSERT(report.lane == work->lane && report.buffer == work->buffer);
         CLLM_ASSERT(report.chunk_lo == work->chunk_lo);
         CLLM_ASSERT(report.chunk_hi == work->chunk_hi);
+        CLLM_ASSERT(work->kind != CLLM_WORK_LANE || report.tokens == LANE_TOKENS ||
+                    report.flags & (CLLM_REPORT_FAILED | CLLM_REPORT_BAD_BATCH));
         fuzz_n_accepted++;
     }
 }

@@ -291,13 +291,13 @@ static void seed_segment(void)
     seed_number("chunks", 0, geometry + offsetof(struct cllm_geometry, n_chunks), 64);
     seed_number("committed", 1, offsetof(struct cllm_state, committed), 0);
     seed_number("pid", 1, offsetof(struct cllm_state, node_zero_pid), 1);
-    for (uint8_t i = 0; i <= CLLM_WORK_LAST; i++) {
+    for (uint32_t i = 0; i <= CLLM_WORK_LAST; i++) {
         (void)snprintf(name, sizeof name, "work%u", i);
-        seed_number(name, 6, kind, i); /* of worker 0's command page */
+        seed_number(name, 6, kind, (uint8_t)i); /* of worker 0's command page */
     }
-    for (uint8_t i = 0; i <= CLLM_SLOT_LAST; i++) {
+    for (uint32_t i = 0; i <= CLLM_SLOT_LAST; i++) {
         (void)snprintf(name, sizeof name, "slot%u", i);
-        seed_number(name, 6, offsetof(struct cllm_command, state), i);
+        seed_number(name, 6, offsetof(struct cllm_command, state), (uint8_t)i);
     }
 }
 

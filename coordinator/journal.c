@@ -18,8 +18,9 @@
 #include "base/log.h"
 #include "formats/file.h"
 
-#define FILE_CAP    (1u << 30)
-#define PENDING_CAP (16u << 20) /* lines of a disk that stays full for days */
+#define FILE_CAP      (1u << 30)
+#define PENDING_CAP   (16u << 20) /* lines of a disk that stays full for days */
+#define PENDING_FIRST 4096
 
 /* The step of a line that begins {"step":N, ; false when it does not. */
 static bool line_step(const char *line, uint64_t *step)
@@ -60,6 +61,10 @@ static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t l
 
     if (rc != 0)
         return rc;
+    file->pending = malloc(PENDING_FIRST);
+    if (!file->pending)
+        return cllm_err(-ENOMEM, "cannot open %s", path);
+    file->room = PENDING_FIRST;
     rc = cllm_fault_error(CLLM_FAULT_journal_open);
     if (rc != 0)
         return cllm_err(rc, "cannot open %s", path);
@@ -106,6 +111,9 @@ int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_
 
 static void close_file(struct cllm_journal_file *file)
 {
+    if (file->pending_bytes > 0)
+        cllm_warn("%s: the last %" PRIu64 " bytes could not be written", file->name,
+                  file->pending_bytes);
     if (file->fd >= 0)
         (void)close(file->fd); /* every line was written with its own check */
     free(file->pending);
@@ -175,21 +183,23 @@ static void flush(struct cllm_journal_file *file)
 
 static void append(struct cllm_journal_file *file, uint64_t step, const char *line, int n)
 {
-    char *grown;
+    uint64_t bytes = file->pending_bytes + (uint64_t)n;
 
     CLLM_ASSERT(n > 0);
     if (step <= file->last_step)
         return;
-    grown = file->pending_bytes + (uint64_t)n > PENDING_CAP
-                ? NULL
-                : realloc(file->pending, file->pending_bytes + (uint64_t)n);
-    if (!grown) {
-        cllm_warn("%s: no room to keep the line of step %" PRIu64, file->name, step);
-        return;
+    if (bytes > file->room) {
+        char *grown = bytes > PENDING_CAP ? NULL : realloc(file->pending, bytes);
+
+        if (!grown) {
+            cllm_warn("%s: no room to keep the line of step %" PRIu64, file->name, step);
+            return;
+        }
+        file->pending = grown;
+        file->room = bytes;
     }
-    memcpy(grown + file->pending_bytes, line, (size_t)n);
-    file->pending = grown;
-    file->pending_bytes += (uint64_t)n;
+    memcpy(file->pending + file->pending_bytes, line, (size_t)n);
+    file->pending_bytes = bytes;
     file->last_step = step;
     flush(file);
 }

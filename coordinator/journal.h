@@ -21,7 +21,8 @@ struct cllm_journal_file {
     uint64_t last_step; /* of the newest line, written or pending */
     char *pending;      /* lines that could not be written yet; heap */
     uint64_t pending_bytes;
-    bool failing; /* the last write failed; said once */
+    uint64_t room; /* in pending: from the beginning enough for a few lines */
+    bool failing;  /* the last write failed; said once */
 };
 
 /* What a line that is there says of its step. */

@@ -18,6 +18,8 @@
 #include "shm/slot.h"
 #include "tests/control_temp.h"
 
+#define TOKENS (2 * 3 * 8) /* of a lane: control_temp_geometry() */
+
 static struct cllm_control node_zero, child;
 static uint32_t generation;
 
@@ -51,6 +53,7 @@ static struct cllm_report answer_to(const struct cllm_assignment *work)
     struct cllm_report report;
 
     cllm_slot_answer(&report, work);
+    report.tokens = TOKENS;
     report.loss = 1.5;
     return report;
 }

@@ -296,6 +296,8 @@ void sim_stall(uint64_t off);
 void sim_loop(void);
 void sim_continue(struct sim_process *process);
 void sim_set_fuse(void);
+/* When the Node Zero that begins now is killed. */
+void sim_next_nz(void);
 const char *sim_process_name(const struct sim_process *process);
 
 /* ---- sim_hooks.c ---- */

@@ -48,7 +48,7 @@ static void plan_faults(struct sim_plan *plan)
         plan->kill_mean = PICK(60, 100, 200, 400);
         break;
     case 2:
-        plan->nz_mean = PICK(60, 150, 400, 1200);
+        plan->nz_mean = PICK(400, 1200, 3000);
         break;
     case 3:
     case 4:
@@ -190,6 +190,7 @@ void sim_start_node_zero(void)
     sim.signals = 0;
     sim.signal_mask = 0;
     sim_check_adoption();
+    sim_next_nz();
     sim_spawn(process);
 }
 

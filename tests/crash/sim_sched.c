@@ -40,8 +40,8 @@ uint64_t sim_gap(uint32_t mean)
 {
     if (mean == 0)
         return SIM_FOREVER;
-    /* Short gaps often, long ones sometimes: 0.25 to 4 times the mean. */
-    return 1 + sim_random() % mean * (sim_random() % 8 == 0 ? 4 : 1);
+    /* Any order of magnitude: what needs long peace to come about is met too. */
+    return 1 + sim_random() % ((cllm_max_u64(mean, 8) / 8) << sim_random() % 8);
 }
 
 const char *sim_process_name(const struct sim_process *process)
@@ -515,6 +515,13 @@ static void fault_one(void)
 
 /* ---- decisions ---- */
 
+static uint64_t at(uint32_t mean)
+{
+    uint64_t gap = sim_gap(mean);
+
+    return gap == SIM_FOREVER ? SIM_FOREVER : sim.events + gap;
+}
+
 void sim_set_fuse(void)
 {
     uint64_t fuse = sim.switch_at;
@@ -530,11 +537,9 @@ void sim_set_fuse(void)
     sim.fuse = fuse;
 }
 
-static uint64_t at(uint32_t mean)
+void sim_next_nz(void)
 {
-    uint64_t gap = sim_gap(mean);
-
-    return gap == SIM_FOREVER ? SIM_FOREVER : sim.events + gap;
+    sim.nz_at = sim.quiet ? SIM_FOREVER : at(sim.plan.nz_mean);
 }
 
 static void fall_quiet(void)
@@ -639,7 +644,7 @@ void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes)
             kill_one();
     }
     if (sim.events >= sim.nz_at) {
-        sim.nz_at = at(sim.plan.nz_mean);
+        sim.nz_at = SIM_FOREVER; /* until the next one begins */
         kill_node_zero();
     }
     if (sim.events >= sim.signal_at) {
@@ -662,7 +667,7 @@ void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes)
         if (others_can_run())
             yield();
         else
-            sim.switch_at = sim.events + sim_gap(sim.plan.burst);
+            sim.switch_at = sim.events + 1 + sim_random() % sim.plan.burst;
     }
     sim_set_fuse();
 }
@@ -722,7 +727,7 @@ static struct sim_process *choose(void)
 void sim_loop(void)
 {
     sim.kill_at = at(sim.plan.kill_mean);
-    sim.nz_at = at(sim.plan.nz_mean);
+    sim_next_nz();
     sim.damage_at = at(sim.plan.damage_mean);
     sim.signal_at = at(sim.plan.signal_mean);
     sim.stop_at = at(sim.plan.stop_mean);
@@ -747,7 +752,7 @@ void sim_loop(void)
         }
         next->asleep = false;
         sim.events++;
-        sim.switch_at = sim.events + sim_gap(sim.plan.burst);
+        sim.switch_at = sim.events + 1 + sim_random() % sim.plan.burst;
         sim_trace(SIM_SWITCH, next, 0, 0, NULL);
         sim.current = next;
         sim_set_fuse();

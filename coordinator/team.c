@@ -137,6 +137,28 @@ int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
     return cllm_binary_directory(team->binaries, sizeof team->binaries);
 }
 
+static int check_budget(struct cllm_team *team, uint64_t now_ns)
+{
+    uint64_t window_ns = (uint64_t)(team->config->run_restart_window * 1e9);
+    uint64_t recent = 0;
+    uint64_t kept = cllm_min_u64(team->n_deaths, CLLM_TEAM_DEATHS);
+    int rc;
+
+    for (uint64_t i = 0; i < kept; i++)
+        recent += now_ns - team->death_ns[i] < window_ns;
+    if (recent <= team->config->run_restart_limit)
+        return 0;
+    rc = cllm_err(
+        CLLM_EBUDGET,
+        "%" PRIu64 " processes died or could not be started within %g s, %" PRIu64
+        " are forgiven",
+        recent, team->config->run_restart_window, team->config->run_restart_limit);
+    cllm_err_hint(
+        "log.txt and cllm-shm show show what they died of; [run] restart_limit sets "
+        "the budget; --resume goes on");
+    return rc;
+}
+
 /* ---- start ---- */
 
 static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
@@ -173,7 +195,9 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
         cllm_warn("%s; tried again in a second", cllm_err_text());
         team->due_ns[slot] = now_ns + CLLM_NS_PER_S;
         enter(team, slot, CLLM_SLOT_COOLDOWN);
-        return 0;
+        /* Who can never be started must not be waited for for ever. */
+        team->death_ns[team->n_deaths++ % CLLM_TEAM_DEATHS] = now_ns;
+        return check_budget(team, now_ns);
     }
     if (rc != 0)
         return rc;
@@ -306,26 +330,6 @@ uint64_t cllm_team_next_due(const struct cllm_team *team)
 }
 
 /* ---- end ---- */
-
-static int check_budget(struct cllm_team *team, uint64_t now_ns)
-{
-    uint64_t window_ns = (uint64_t)(team->config->run_restart_window * 1e9);
-    uint64_t recent = 0;
-    uint64_t kept = cllm_min_u64(team->n_deaths, CLLM_TEAM_DEATHS);
-    int rc;
-
-    for (uint64_t i = 0; i < kept; i++)
-        recent += now_ns - team->death_ns[i] < window_ns;
-    if (recent <= team->config->run_restart_limit)
-        return 0;
-    rc = cllm_err(
-        CLLM_EBUDGET, "%" PRIu64 " processes died within %g s, %" PRIu64 " are forgiven",
-        recent, team->config->run_restart_window, team->config->run_restart_limit);
-    cllm_err_hint(
-        "log.txt and cllm-shm show show what they died of; [run] restart_limit sets "
-        "the budget; --resume goes on");
-    return rc;
-}
 
 static void write_obituary(struct cllm_team *team, uint32_t slot,
                            const struct cllm_ending *ending)

@@ -23,8 +23,6 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/hash.h"
-#include "base/random.h"
 #include "formats/file.h"
 #include "tests/crash/nth_run.h"
 #include "tests/crash/tally.h"

@@ -45,25 +45,25 @@ static void plan_faults(struct sim_plan *plan)
     switch (sim_random() % 9) {
     case 0:
     case 1:
-        plan->kill_mean = PICK(60, 100, 200, 400);
+        plan->kill_mean = PICK(10, 20, 40, 100);
         break;
     case 2:
-        plan->nz_mean = PICK(400, 1200, 3000);
+        plan->nz_mean = PICK(100, 400, 1200);
         break;
     case 3:
     case 4:
-        plan->stop_mean = PICK(60, 120, 300);
-        plan->kill_mean = PICK(0, 0, 2000);
-        plan->nz_mean = PICK(0, 0, 5000);
+        plan->stop_mean = PICK(20, 60, 150);
+        plan->kill_mean = PICK(0, 0, 1000);
+        plan->nz_mean = PICK(0, 0, 3000);
         break;
     case 5:
-        plan->signal_mean = PICK(150, 500, 1500);
-        plan->kill_mean = PICK(0, 1000);
+        plan->signal_mean = PICK(60, 200, 800);
+        plan->kill_mean = PICK(0, 500);
         break;
     case 6:
-        plan->tree_mean = PICK(300, 1000, 4000);
+        plan->tree_mean = PICK(300, 1000, 3000);
         plan->reboots = PICK(0, 1, 3);
-        plan->kill_mean = PICK(0, 500);
+        plan->kill_mean = PICK(0, 200);
         break;
     case 7: /* nobody dies, but everybody is late */
         plan->stall = PICK(16, 64);
@@ -71,11 +71,11 @@ static void plan_faults(struct sim_plan *plan)
         plan->checkpoint_every = 1;
         break;
     default:
-        plan->kill_mean = PICK(200, 500, 2000);
-        plan->signal_mean = PICK(500, 2000);
-        plan->stop_mean = PICK(300, 1500);
-        plan->tree_mean = PICK(0, 5000);
-        plan->nz_mean = PICK(1000, 4000);
+        plan->kill_mean = PICK(50, 200, 800);
+        plan->signal_mean = PICK(200, 1000);
+        plan->stop_mean = PICK(100, 600);
+        plan->tree_mean = PICK(0, 3000);
+        plan->nz_mean = PICK(500, 2000);
         plan->reboots = PICK(0, 1);
     }
     plan->damage_mean = PICK(0, 0, 0, 300, 1000);

@@ -30,13 +30,14 @@ static const char *role_of(const struct cllm_node *nz, uint32_t slot)
     return cllm_role_name(nz->control.slots[slot].command.role);
 }
 
-static void tell(struct cllm_node *nz, uint32_t slot, const char *what)
+/* "worker 1 (pid 42) @what at lane 3 of step 7@then" */
+static void tell(struct cllm_node *nz, uint32_t slot, const char *what, const char *then)
 {
     char doing[96], line[400];
 
     cllm_node_describe_work(nz, slot, doing, sizeof doing);
-    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s at %s", role_of(nz, slot), slot,
-                   nz->control.slots[slot].command.pid, what, doing);
+    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s at %s%s", role_of(nz, slot),
+                   slot, nz->control.slots[slot].command.pid, what, doing, then);
     cllm_node_announce(nz, CLLM_LOG_WARN, line);
 }
 
@@ -66,7 +67,7 @@ static void watch_stop(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
     if (!stopped) {
         if (*since != 0 && nz->control.slots[slot].command.state == CLLM_SLOT_STOPPED) {
             cllm_team_trust(&nz->team, slot);
-            tell(nz, slot, "goes on");
+            tell(nz, slot, "goes on", "");
         }
         if (*since != 0)
             cllm_health_reset(&nz->team.health[slot], 0, now);
@@ -76,7 +77,10 @@ static void watch_stop(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
     if (*since == 0) {
         *since = now;
         if (cllm_team_ready(&nz->team, slot) || cllm_team_given_up(&nz->team, slot)) {
-            tell(nz, slot, "was stopped by a signal");
+            tell(nz, slot, "was stopped by a signal",
+                 slot < cllm_team_loader(&nz->team)
+                     ? "; others do its work; ended in 2 s unless it goes on"
+                     : "; ended in 2 s unless it goes on");
             give_up(nz, slot, CLLM_SLOT_STOPPED);
         }
         return;
@@ -84,7 +88,7 @@ static void watch_stop(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
     *since += late_ns;
     if ((now > *since + STOP_GRACE_NS || cllm_step_waits_for_death(&nz->step, slot)) &&
         nz->control.slots[slot].command.state != CLLM_SLOT_KILLING && !traced(process)) {
-        tell(nz, slot, "stays stopped: ended,");
+        tell(nz, slot, "stays stopped", ": ended");
         cllm_team_kill(&nz->team, slot);
     }
 }
@@ -128,9 +132,9 @@ static void watch_progress(struct cllm_node *nz, uint32_t slot, uint64_t late_ns
     switch (cllm_health_look(health, &nz->team.process[slot], progress,
                              limit_of(nz, slot), late_ns, now)) {
     case CLLM_HEALTH_HANGS:
-        (void)snprintf(what, sizeof what, "hangs (no progress for %s, state %c): ended,",
+        (void)snprintf(what, sizeof what, "hangs (no progress for %s, state %c)",
                        cllm_format_duration(took, now - health->since_ns), health->state);
-        tell(nz, slot, what);
+        tell(nz, slot, what, ": ended");
         cllm_team_kill(&nz->team, slot);
         break;
     case CLLM_HEALTH_SUSPECT:
@@ -138,7 +142,7 @@ static void watch_progress(struct cllm_node *nz, uint32_t slot, uint64_t late_ns
             break;
         (void)snprintf(what, sizeof what, "makes no progress (for %s, state %c)",
                        cllm_format_duration(took, now - health->since_ns), health->state);
-        tell(nz, slot, what);
+        tell(nz, slot, what, "; others do its work");
         give_up(nz, slot, CLLM_SLOT_SUSPECT);
         break;
     case CLLM_HEALTH_GOOD:
@@ -161,7 +165,7 @@ static void watch_killing(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
     *since += late_ns;
     if (now < *since + KILL_NS || cllm_process_ended(&nz->team.process[slot], 0))
         return;
-    tell(nz, slot, "cannot be ended: its slot and what it holds stay out of use, stuck");
+    tell(nz, slot, "cannot be ended", ": its slot and what it holds stay out of use");
     cllm_team_unkillable(&nz->team, slot);
     for (uint32_t s = 0; s < nz->control.header->geometry.n_worker_slots; s++)
         if (nz->control.slots[s].command.state == CLLM_SLOT_UNKILLABLE)

@@ -41,7 +41,7 @@ for role in worker loader saver; do
     start_coord "$role" -n 2 "${long[@]}" --set train.steps=20000
     until_step "$role" 10
     kill -STOP "$(children $role | head -n 1)"
-    check "a $role that stays stopped is ended" said "$role" "$role [0-9]+ .* stays stopped: ended"
+    check "a $role that stays stopped is ended" said "$role" "$role [0-9]+ .* stays stopped at .*: ended"
     check "and replaced" said "$role" "$role [0-9]+ .* killed by SIGKILL .*; started again"
     "$bin/cllm-ctl" "$work/runs/$role" stop >/dev/null
     wait $coord
@@ -51,7 +51,7 @@ done
 # A worker that runs in circles is ended for it.
 CLLM_FAULTS=lane_zeroed:hang:50 start_coord circles -n 2 "${long[@]}" --set train.steps=100000
 check "a hanging worker is suspected" said circles "worker . .* makes no progress"
-check "and ended" said circles "worker . .* hangs \(no progress for .*, state R\): ended"
+check "and ended" said circles "worker . .* hangs \(no progress for .*, state R\) at .*: ended"
 "$bin/cllm-ctl" "$work/runs/circles" stop >/dev/null
 wait $coord
 same "the run goes on without it" 75 $?

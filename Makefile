@@ -72,6 +72,8 @@ tests_stepping_SRC := \
 tests_sim_SRC := \
 	sim.c sim_check.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c sim_memory.c \
 	sim_roles.c sim_run.c sim_sched.c sim_trace.c
+# Shared records under ThreadSanitizer; likewise.
+tests_races_SRC := races.c
 # What a power cut, a failing disk and rotten bytes leave; tests/crash/disk.mk builds them.
 tests_disk_SRC := corrupt.c faults.c states.c
 tests_disk_common_SRC := disk_log.c disk_state.c saver_rig.c tally.c whole.c
@@ -175,7 +177,7 @@ TESTS    := $(tests_SRC:%.c=$(BUILD)/tests/%)
 BENCHES  := $(tests_bench_SRC:%.c=$(BUILD)/tests/%) $(tests_points_SRC:%.c=$(BUILD)/tests/%)
 SOURCES  := $(foreach f,$(FOLDERS),$(addprefix $(f)/,$($(f)_SRC))) \
 	$(addprefix tests/,$(tests_bench_SRC) $(tests_points_SRC) $(tests_common_SRC) $(tests_SRC)) \
-	$(addprefix tests/crash/,$(tests_chaos_SRC) $(tests_sim_SRC)) \
+	$(addprefix tests/crash/,$(tests_chaos_SRC) $(tests_sim_SRC) $(tests_races_SRC)) \
 	$(addprefix tests/crash/,$(filter-out $(tests_chaos_SRC),$(tests_stepping_SRC))) \
 	$(addprefix tests/crash/,$(tests_disk_SRC) $(tests_disk_common_SRC) $(tests_corrupt_SRC)) \
 	$(addprefix tests/crash/,alloc_fail.c $(tests_nth_SRC)) \

@@ -251,8 +251,7 @@ static int norm(struct cllm_step *step)
 /* From here on the target does not hold the version before the committed one any more. */
 static void begin_target(struct cllm_step *step, const struct cllm_assignment *work)
 {
-    step->control->record[work->target].sum = 0;
-    cllm_fence_release();
+    cllm_control_void_record(step->control, work->target);
     cllm_fault(CLLM_FAULT_target_voided);
     cllm_sweep_begin(&step->sweep, step->control, work, step->workers);
 }
@@ -300,13 +299,10 @@ static bool begin_update(struct cllm_step *step)
 /* The new version is complete; what its record says so far outlives Node Zero. */
 static void begin_eval(struct cllm_step *step)
 {
-    struct cllm_step_record *open = &step->control->record[CLLM_RECORD_OPEN];
-
     cllm_step_seal(step);
-    open->sum = 0;
-    cllm_fence_release();
+    cllm_control_void_record(step->control, CLLM_RECORD_OPEN);
     cllm_fault(CLLM_FAULT_eval_cleared);
-    *open = step->record;
+    cllm_control_put_record(step->control, CLLM_RECORD_OPEN, &step->record);
     cllm_fault(CLLM_FAULT_eval_recorded);
     cllm_lanes_open(step->control, step->step, true, 0);
     enter(step, CLLM_PHASE_EVAL);
@@ -410,15 +406,14 @@ void cllm_step_seal(struct cllm_step *step)
 void cllm_step_commit(struct cllm_step *step)
 {
     const struct cllm_step_record *record = &step->record;
-    struct cllm_step_record *place = &step->control->record[record->step & 1];
+    uint32_t place = (uint32_t)(record->step & 1);
 
     CLLM_ASSERT(record->sum == cllm_step_record_sum(record));
     step->sweep.active = false;
     /* A torn record has a wrong sum; the other one still stands for the step before. */
-    place->sum = 0;
-    cllm_fence_release();
+    cllm_control_void_record(step->control, place);
     cllm_fault(CLLM_FAULT_commit_cleared);
-    *place = *record;
+    cllm_control_put_record(step->control, place, record);
     cllm_fault(CLLM_FAULT_commit_recorded);
     /* release: pairs with the acquire of the loader and of tools */
     cllm_store_release(&step->control->state->committed, record->step);

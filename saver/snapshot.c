@@ -53,13 +53,15 @@ static int take_record(struct cllm_snapshot *snapshot, uint64_t step)
     uint64_t root;
     int rc;
 
-    memcpy(&snapshot->record, &snapshot->control->record[step & 1],
-           sizeof snapshot->record);
+    cllm_read_words(&snapshot->record, &snapshot->control->record[step & 1],
+                    sizeof snapshot->record);
     if (snapshot->record.step != step ||
         snapshot->record.sum != cllm_step_record_sum(&snapshot->record))
         return cllm_err(-EBADMSG, "there is no valid record of step %" PRIu64, step);
-    memcpy(snapshot->chunks, snapshot->control->chunk,
-           geometry->n_chunks * sizeof *snapshot->chunks);
+    /* The hashes of this version and nothing else: the rest is being written. */
+    for (uint32_t c = 0; c < geometry->n_chunks; c++)
+        snapshot->chunks[c].sum[snapshot->version] =
+            snapshot->control->chunk[c].sum[snapshot->version];
     root = cllm_chunk_root(snapshot->chunks, geometry->n_chunks, snapshot->version);
     if (root == snapshot->record.root)
         return 0;

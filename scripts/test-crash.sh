@@ -53,7 +53,7 @@ form stepping "$tests/stepping"
 form nth "$tests/nth"
 form chaos-kill "${chaos[@]}" --hits 20000 --cells 300
 form chaos-tiny "${chaos[@]}" --model tiny --hits 1000
-form chaos-node-zero "${chaos[@]}" --mode node-zero --hits 2500
+form chaos-node-zero "${chaos[@]}" --mode node-zero --hits 2800
 form chaos-stop "${chaos[@]}" --mode stop --hits 2000
 form chaos-fault "${chaos[@]}" --mode fault --hits 1000
 form chaos-load "${chaos[@]}" --mode load --seconds 120

@@ -24,6 +24,8 @@ static_assert((int)CLLM_FAULT_WORKER == (int)CLLM_ROLE_WORKER, "roles agree");
 static_assert((int)CLLM_FAULT_LOADER == (int)CLLM_ROLE_LOADER, "roles agree");
 static_assert((int)CLLM_FAULT_SAVER == (int)CLLM_ROLE_SAVER, "roles agree");
 
+#define NEWEST_TRIES 8
+
 static uint64_t header_sum(const struct cllm_header *header)
 {
     return cllm_hash(header, offsetof(struct cllm_header, sum), CLLM_LAYOUT_MAGIC);
@@ -398,14 +400,30 @@ void cllm_control_detach(struct cllm_control *control)
     *control = (struct cllm_control){.slot = CLLM_NONE};
 }
 
-bool cllm_control_newest_record(const struct cllm_control *control,
-                                struct cllm_step_record *out)
+void cllm_control_void_record(struct cllm_control *control, uint32_t index)
+{
+    CLLM_ASSERT(index < CLLM_N_RECORDS);
+    cllm_clear_words(&control->record[index].sum, sizeof control->record[index].sum);
+    cllm_fence_release();
+}
+
+void cllm_control_put_record(struct cllm_control *control, uint32_t index,
+                             const struct cllm_step_record *record)
+{
+    /* A torn record has a wrong sum. */
+    cllm_control_void_record(control, index);
+    cllm_write_words(&control->record[index], record, sizeof *record);
+}
+
+static bool look_for_newest(const struct cllm_control *control,
+                            struct cllm_step_record *out)
 {
     bool found = false;
 
     for (uint32_t i = 0; i < 2; i++) {
-        struct cllm_step_record record = control->record[i];
+        struct cllm_step_record record;
 
+        cllm_read_words(&record, &control->record[i], sizeof record);
         if (record.sum != cllm_step_record_sum(&record) || (record.step & 1) != i)
             continue;
         if (!found || record.step > out->step)
@@ -415,10 +433,29 @@ bool cllm_control_newest_record(const struct cllm_control *control,
     return found;
 }
 
+bool cllm_control_newest_record(const struct cllm_control *control,
+                                struct cllm_step_record *out)
+{
+    bool found = false;
+
+    /* One of the two is valid at any instant, but they are looked at one after the other:
+     * while the run goes on, both may have been caught being written. */
+    for (uint32_t tries = 0; tries < NEWEST_TRIES; tries++) {
+        /* acquire: pairs with the release of the commit */
+        uint64_t committed = cllm_load_acquire(&control->state->committed);
+
+        found = look_for_newest(control, out);
+        if (found && out->step >= committed)
+            break;
+    }
+    return found;
+}
+
 bool cllm_control_holds(const struct cllm_control *control, uint64_t step)
 {
-    struct cllm_step_record record = control->record[step & 1];
+    struct cllm_step_record record;
 
+    cllm_read_words(&record, &control->record[step & 1], sizeof record);
     return record.step == step && record.sum == cllm_step_record_sum(&record);
 }
 

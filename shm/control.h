@@ -96,6 +96,15 @@ int cllm_control_clear_slots(struct cllm_control *control);
 void cllm_control_detach(struct cllm_control *control);
 
 /*
+ * Node Zero: write record @index (0 and 1 by the parity of the step, or CLLM_RECORD_OPEN)
+ * or make it invalid. Others may read it meanwhile: they find the old one, an invalid one
+ * or the new one.
+ */
+void cllm_control_put_record(struct cllm_control *control, uint32_t index,
+                             const struct cllm_step_record *record);
+void cllm_control_void_record(struct cllm_control *control, uint32_t index);
+
+/*
  * The newest valid step record, copied out; NULL arguments are not allowed. False when
  * neither is valid (nothing committed yet).
  */

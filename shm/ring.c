@@ -71,22 +71,26 @@ static uint32_t *payload(const struct cllm_ring *ring, uint32_t slot)
     return ring->tokens + slot * ring->batch_tokens;
 }
 
+/* Does @slot hold @batch? Its head is copied to *@head: a reader that comes late may find
+ * the loader at the next batch already. */
 static bool names(const struct cllm_ring *ring, const struct cllm_ring_slot *slot,
-                  uint64_t batch)
+                  uint64_t batch, struct cllm_ring_slot *head)
 {
     /* acquire: pairs with the release in cllm_ring_publish() */
-    return cllm_load_acquire(&slot->ready) == batch + 1 && slot->batch == batch &&
-           slot->n_tokens == ring->batch_tokens;
+    if (cllm_load_acquire(&slot->ready) != batch + 1)
+        return false;
+    cllm_read_words(head, slot, offsetof(struct cllm_ring_slot, ready));
+    return head->batch == batch && head->n_tokens == ring->batch_tokens;
 }
 
 bool cllm_ring_has(const struct cllm_ring *ring, uint64_t batch)
 {
     uint32_t index = cllm_ring_slot_of(ring->geometry, batch);
-    const struct cllm_ring_slot *slot = &ring->slot[index];
+    struct cllm_ring_slot head;
 
-    return names(ring, slot, batch) &&
+    return names(ring, &ring->slot[index], batch, &head) &&
            cllm_hash(payload(ring, index), ring->batch_tokens * sizeof(uint32_t),
-                     batch) == slot->sum;
+                     batch) == head.sum;
 }
 
 uint32_t *cllm_ring_begin(struct cllm_ring *ring, uint64_t batch)
@@ -104,30 +108,37 @@ void cllm_ring_publish(struct cllm_ring *ring, uint64_t batch, uint32_t generati
 {
     uint32_t index = cllm_ring_slot_of(ring->geometry, batch);
     struct cllm_ring_slot *slot = &ring->slot[index];
+    const struct cllm_ring_slot head = {
+        .batch = batch,
+        .n_tokens = (uint32_t)ring->batch_tokens,
+        .generation = generation,
+        .sum = cllm_hash(payload(ring, index), ring->batch_tokens * sizeof(uint32_t),
+                         batch)};
 
     cllm_fault(CLLM_FAULT_ring_rows);
-    slot->batch = batch;
-    slot->n_tokens = (uint32_t)ring->batch_tokens;
-    slot->generation = generation;
-    slot->sum =
-        cllm_hash(payload(ring, index), ring->batch_tokens * sizeof(uint32_t), batch);
+    cllm_write_words(slot, &head, offsetof(struct cllm_ring_slot, ready));
     cllm_fault(CLLM_FAULT_ring_tagged);
     /* release: pairs with the acquire in names() */
     cllm_store_release(&slot->ready, batch + 1);
     cllm_fault(CLLM_FAULT_ring_ready);
 }
 
+/* Word by word, relaxed, as cllm_read_words(): rows are aligned to 4 only. */
+static void copy_tokens(uint32_t *out, const uint32_t *shared, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        out[i] = cllm_load_relaxed((const _Atomic uint32_t *)&shared[i]);
+}
+
 bool cllm_ring_read(const struct cllm_ring *ring, uint64_t batch, uint32_t *out)
 {
     uint32_t index = cllm_ring_slot_of(ring->geometry, batch);
-    const struct cllm_ring_slot *slot = &ring->slot[index];
-    uint64_t sum;
+    struct cllm_ring_slot head;
 
-    if (!names(ring, slot, batch))
+    if (!names(ring, &ring->slot[index], batch, &head))
         return false;
     cllm_fault(CLLM_FAULT_ring_named);
-    sum = slot->sum;
-    memcpy(out, payload(ring, index), ring->batch_tokens * sizeof *out);
+    copy_tokens(out, payload(ring, index), ring->batch_tokens);
     cllm_fault(CLLM_FAULT_ring_copied);
-    return cllm_hash(out, ring->batch_tokens * sizeof *out, batch) == sum;
+    return cllm_hash(out, ring->batch_tokens * sizeof *out, batch) == head.sum;
 }

@@ -32,10 +32,10 @@ static uint64_t hello_sum(const struct cllm_status *status, uint32_t generation)
 }
 
 /* A record whose last member is its atomic seq: copy all but the seq, then set it. */
-static void copy_assignment(struct cllm_assignment *to,
-                            const struct cllm_assignment *from)
+static void read_assignment(struct cllm_assignment *to,
+                            const struct cllm_assignment *shared)
 {
-    memcpy(to, from, offsetof(struct cllm_assignment, seq));
+    cllm_read_words(to, shared, offsetof(struct cllm_assignment, seq));
 }
 
 /* ---- Node Zero's side ---- */
@@ -97,13 +97,13 @@ uint64_t cllm_slot_post(struct cllm_control *control, uint32_t slot,
     struct cllm_assignment filled;
 
     CLLM_ASSERT(cllm_slot_outstanding(control, slot) < 2);
-    copy_assignment(&filled, work);
+    memcpy(&filled, work, offsetof(struct cllm_assignment, seq));
     filled.generation = cllm_load_relaxed(&command->generation);
     filled.sum = assignment_sum(&filled, seq);
     cllm_store_relaxed(&entry->seq, 0);
     cllm_fence_release();
     cllm_fault(CLLM_FAULT_post_cleared);
-    copy_assignment(entry, &filled);
+    cllm_write_words(entry, &filled, offsetof(struct cllm_assignment, seq));
     command->posted = seq;
     cllm_fault(CLLM_FAULT_post_filled);
     /* release: pairs with the acquire in cllm_slot_next() */
@@ -148,8 +148,8 @@ enum cllm_harvest cllm_slot_harvest(struct cllm_control *control, uint32_t slot,
         entry->generation != cllm_load_relaxed(&command->generation))
         return CLLM_HARVEST_NONE;
     cllm_fault(CLLM_FAULT_harvest_seen);
-    memcpy(out, entry, offsetof(struct cllm_report, seq));
-    copy_assignment(asked, &command->assignment[seq & 1]);
+    cllm_read_words(out, entry, offsetof(struct cllm_report, seq));
+    read_assignment(asked, &command->assignment[seq & 1]);
     if (out->sum != report_sum(out, seq) || !answers(control, out, asked))
         return CLLM_HARVEST_BAD;
     cllm_fault(CLLM_FAULT_harvest_checked);
@@ -195,7 +195,7 @@ void cllm_slot_say_hello(struct cllm_control *control, uint32_t generation,
 {
     struct cllm_own *own = control->own;
 
-    memset(own, 0, sizeof *own);
+    cllm_clear_words(own, sizeof *own); /* Node Zero may look at it meanwhile */
     cllm_fault(CLLM_FAULT_hello_cleared);
     own->status.pid = (uint32_t)getpid();
     own->status.numerics = numerics;
@@ -219,7 +219,7 @@ bool cllm_slot_next(const struct cllm_control *control, uint32_t generation, uin
     /* acquire: pairs with the release in cllm_slot_post() */
     if (cllm_load_acquire(&entry->seq) != seq)
         return false;
-    copy_assignment(out, entry);
+    read_assignment(out, entry);
     if (out->generation != generation || out->sum != assignment_sum(out, seq))
         return false;
     cllm_store_relaxed(&out->seq, seq);
@@ -262,7 +262,7 @@ void cllm_slot_report(struct cllm_control *control, struct cllm_report *report,
     cllm_store_relaxed(&entry->seq, 0);
     cllm_fence_release();
     cllm_fault(CLLM_FAULT_report_cleared);
-    memcpy(entry, report, offsetof(struct cllm_report, seq));
+    cllm_write_words(entry, report, offsetof(struct cllm_report, seq));
     cllm_fault(CLLM_FAULT_report_filled);
     /* release: pairs with the acquire in cllm_slot_harvest() */
     cllm_store_release(&entry->seq, seq);

@@ -381,6 +381,7 @@ static int run_campaign(struct campaign *campaign)
                                   .extra = campaign->extra};
     int rc = chaos_bench_init(&campaign->bench, options->bin, options->ini);
 
+    chaos_result_name_commit(&result);
     campaign->began_ns = cllm_now_ns();
     if (rc == 0)
         rc = do_mode(campaign);

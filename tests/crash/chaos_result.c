@@ -54,19 +54,18 @@ void chaos_result_print(const struct chaos_result *result)
     (void)fflush(stdout);
 }
 
-/* What was tested: git's name for it, where there is one. */
-static void name_commit(char *out, size_t bytes)
+void chaos_result_name_commit(struct chaos_result *result)
 {
     FILE *pipe = popen("git rev-parse --short HEAD 2>/dev/null", "re");
+    char *out = result->commit;
 
-    out[0] = '\0';
-    if (pipe && !fgets(out, (int)bytes, pipe))
+    if (!pipe || !fgets(out, sizeof result->commit, pipe))
         out[0] = '\0';
     if (pipe)
         (void)pclose(pipe);
     out[strcspn(out, "\n")] = '\0';
     if (out[0] == '\0')
-        (void)snprintf(out, bytes, "unknown");
+        (void)snprintf(out, sizeof result->commit, "unknown");
 }
 
 static void write_cells(FILE *out, const struct chaos_tally *tally)
@@ -89,14 +88,13 @@ static void write_cells(FILE *out, const struct chaos_tally *tally)
 int chaos_result_append(const struct chaos_result *result, const char *path)
 {
     const struct chaos_score *score = result->score;
-    char date[32] = "", commit[64];
+    char date[32] = "";
     time_t now = time(NULL);
     struct tm tm;
     FILE *out;
 
     if (gmtime_r(&now, &tm))
         (void)strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    name_commit(commit, sizeof commit);
     out = fopen(path, "ae");
     if (!out)
         return cllm_err(-errno, "cannot append to %s", path);
@@ -106,7 +104,7 @@ int chaos_result_append(const struct chaos_result *result, const char *path)
         "\"seed\":%" PRIu64 ",\"workers\":%u,\"hits\":%" PRIu64 ",\"runs\":%" PRIu64
         ",\"mismatches\":%" PRIu64 ",\"resumed\":%" PRIu64 ",\"steps\":%" PRIu64
         ",\"deaths\":%" PRIu64 ",\"lanes_redone\":%" PRIu64 ",\"seconds\":%.1f",
-        date, commit, result->mode, result->model, result->seed, result->workers,
+        date, result->commit, result->mode, result->model, result->seed, result->workers,
         score->tally.n, score->runs, score->failed, score->resumed, score->steps,
         score->deaths, score->lanes_redone, result->seconds);
     write_cells(out, &score->tally);

@@ -12,10 +12,14 @@ struct chaos_result {
     uint64_t seed;
     uint32_t workers;
     double seconds;
+    char commit[64]; /* what is tested, by chaos_result_name_commit() */
     const struct chaos_score *score;
     const char
         *extra; /* further members of the JSON object, beginning with a comma, or "" */
 };
+
+/* git's name for the source, before it moves on; "unknown" where there is no git. */
+void chaos_result_name_commit(struct chaos_result *result);
 
 /* The table of cells and the sums, to stdout. */
 void chaos_result_print(const struct chaos_result *result);

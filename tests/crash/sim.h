@@ -83,8 +83,8 @@ struct sim_plan {
     } bad;
     uint32_t bad_lane, bad_step; /* CLLM_NONE = none */
     bool skip;                   /* the policy: leave the step out; else stop */
-    uint64_t quiet_at;      /* event after which nothing bad happens any more */
-    uint64_t bound;         /* event by which the run must have ended */
+    uint64_t quiet_at;           /* event after which nothing bad happens any more */
+    uint64_t bound;              /* event by which the run must have ended */
 };
 
 enum sim_role { SIM_NODE_ZERO = 0, SIM_WORKER, SIM_LOADER, SIM_SAVER };
@@ -103,7 +103,7 @@ struct sim_process {
     bool live;   /* has not ended */
     bool asleep;
     bool stopped, hung;
-    bool spinning;           /* hangs in a circle, not asleep */
+    bool spinning; /* hangs in a circle, not asleep */
     uint64_t stop_since_ns;
     bool forever; /* nobody continues it: it is ended when that time has come */
     bool leaving; /* its parent is gone: dies within a few events */
@@ -135,14 +135,15 @@ struct sim_process {
 
     struct sim_held held[4];
     struct sim_held answer[2]; /* the newest two that it has answered, by seq & 1 */
-    uint64_t answered;     /* newest seq that it reported */
-    bool answer_good;      /* and the report was not damaged on purpose */
-    uint32_t reading;      /* saver: version + 1 that its snapshot reads */
-    bool greeted;          /* it has said hello */
+    uint64_t answered;         /* newest seq that it reported */
+    bool answer_good;          /* and the report was not damaged on purpose */
+    uint32_t reading;          /* saver: version + 1 that its snapshot reads */
+    bool greeted;              /* it has said hello */
 
     /* a store of several words that may be torn */
     uint64_t tear_off;
     uint32_t tear_bytes;
+    uint64_t tear_newest, tear_root; /* what was committed before it */
     uint8_t tear_old[256];
 };
 
@@ -249,13 +250,13 @@ struct sim {
     uint64_t before_seq;
     uint64_t newest; /* step of the newest valid record; UINT64_MAX = none */
     uint64_t newest_root;
-    bool scribbled;  /* control was written wildly: what was committed may be lost */
-    bool suspect;    /* a Node Zero was ended by a fault signal */
+    bool scribbled; /* control was written wildly: what was committed may be lost */
+    bool suspect;   /* a Node Zero was ended by a fault signal */
     uint64_t kept_faults;
     uint32_t after_commit;
     uint32_t saves_failed;
-    bool ring_damaged;
-    bool blamed; /* a lane may be poison by mistake */
+    bool ring_damaged, flipped;
+    bool blamed;     /* a lane may be poison by mistake */
     uint32_t n_kept; /* results that a new Node Zero finds and must not throw away */
     struct {
         uint64_t table;
@@ -361,12 +362,13 @@ void sim_check_adoption(void);
 /* All that can be looked at without an event; after a death, at the end. */
 void sim_check_all(void);
 void sim_check_end(int exit_code);
-CLLM_NORETURN void sim_violation(const char *check, const char *fmt, ...) CLLM_PRINTF(2, 3);
+CLLM_NORETURN void sim_violation(const char *check, const char *fmt, ...)
+    CLLM_PRINTF(2, 3);
 
 /* ---- sim_run.c ---- */
 
-/* One run; false: a violation, which has been printed. */
-bool sim_run(uint64_t seed);
+/* One run. A violation is printed and ends the program. */
+void sim_run(uint64_t seed);
 /* Node Zero begins, or begins again. */
 void sim_start_node_zero(void);
 void sim_node_zero_ended(struct sim_process *process);

@@ -53,3 +53,24 @@ $(BUILD)/tests/crash/sim: $(sim_OBJECTS)
 	@mkdir -p $(@D)
 	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(sim_WRAPS:%=-Wl,--wrap=%) -ljansson -linih -lxxhash -lm
 -include $(sim_OBJECTS:.o=.d)
+
+# Both sides of every shared record as threads, under ThreadSanitizer.
+races_SRC := \
+	base/base.c base/err.c base/fault.c base/hash.c base/log.c base/units.c \
+	coordinator/saving.c saver/snapshot.c shm/chunk.c shm/control.c shm/keeper.c \
+	shm/layout.c shm/memfd.c shm/objects.c shm/region.c shm/ring.c shm/slot.c \
+	tests/control_temp.c $(addprefix tests/crash/,$(tests_races_SRC))
+races_OBJECTS := $(races_SRC:%.c=$(BUILD)/races/%.o)
+
+$(BUILD)/races/%.o: %.c Makefile tests/crash/sim.mk $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call quiet,CC,$< (races))$(CC) $(sim_CFLAGS) $(WARNINGS) -O1 -fsanitize=thread \
+		-MMD -MP -c -o $@ $<
+$(BUILD)/tests/crash/races: $(races_OBJECTS)
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ -fsanitize=thread -lxxhash
+-include $(races_OBJECTS:.o=.d)
+
+.PHONY: tsan-races
+tsan-races: $(BUILD)/tests/crash/races ## shared records under ThreadSanitizer, as threads
+	@TSAN_OPTIONS=halt_on_error=1 $<

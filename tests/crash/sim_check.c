@@ -138,13 +138,14 @@ static void check_records(void)
             sim_violation("golden",
                           "step %" PRIu64 ": root %016" PRIx64 ", golden %016" PRIx64
                           "; loss %a, golden %a; valid %a, golden %a",
-                          record->step, record->root, want->root, record->loss, want->loss,
-                          record->valid_loss, want->valid_loss);
+                          record->step, record->root, want->root, record->loss,
+                          want->loss, record->valid_loss, want->valid_loss);
         compare_bytes(record->step);
         compare_chunks();
     }
     if (committed > sim.newest)
-        sim_violation("committed", "step %" PRIu64 " is called committed, its record is not there",
+        sim_violation("committed",
+                      "step %" PRIu64 " is called committed, its record is not there",
                       committed);
 }
 
@@ -168,7 +169,8 @@ static bool is_version(const struct cllm_assignment *work)
 
 static bool reads_fold(const struct cllm_assignment *work, uint32_t fold)
 {
-    return ((is_sum(work) || work->kind == CLLM_WORK_UPDATE) && work->fold_from == fold) ||
+    return ((is_sum(work) || work->kind == CLLM_WORK_UPDATE) &&
+            work->fold_from == fold) ||
            (work->kind == CLLM_WORK_MERGE && work->fold_add == fold);
 }
 
@@ -258,7 +260,8 @@ static void check_post(uint32_t slot, uint32_t k)
                       sim_process_name(self));
     for (uint32_t h = 0; h < CLLM_LEN(self->held); h++)
         if (self->held[h].active && (self->held[h].seq & 1) == (seq & 1))
-            sim_violation("post", "assignment %" PRIu64 " of slot %u overwrites %" PRIu64
+            sim_violation("post",
+                          "assignment %" PRIu64 " of slot %u overwrites %" PRIu64
                           ", which is not answered",
                           seq, slot, self->held[h].seq);
     for (uint32_t i = 1; i < SIM_PROCESSES; i++) {
@@ -316,8 +319,9 @@ static void check_taken(uint32_t slot)
     uint64_t taken = sim.view.slots[slot].command.reported;
 
     if (taken > 0 && process->answered < taken)
-        sim_violation("report", "report %" PRIu64 " of slot %u was taken, %s gave %" PRIu64,
-                      taken, slot, sim_process_name(process), process->answered);
+        sim_violation("report",
+                      "report %" PRIu64 " of slot %u was taken, %s gave %" PRIu64, taken,
+                      slot, sim_process_name(process), process->answered);
 }
 
 /* ---- lanes ---- */
@@ -369,12 +373,22 @@ static void check_given_back(uint32_t l)
     }
 }
 
+/* The new Node Zero has given up a lane that it found finished, for a reason. */
+static void forget_kept(uint32_t l)
+{
+    for (uint32_t i = 0; i < sim.n_kept; i++)
+        if (sim.kept[i].lane == l)
+            sim.kept[i].table = 0;
+}
+
 static void check_lane(uint32_t l)
 {
     const struct cllm_lane *now = &sim.view.lane[l], *was = &before.lane;
 
     if (now->state == was->state)
         return;
+    if (was->state == CLLM_LANE_DONE && now->state == CLLM_LANE_READY)
+        forget_kept(l); /* its buffer was needed for the front of the fold */
     if (now->state == CLLM_LANE_FOLDED)
         for (uint32_t i = 0; i < l; i++)
             if (sim.view.lane[i].state != CLLM_LANE_FOLDED)
@@ -405,11 +419,12 @@ static void check_filled(uint32_t slot)
         uint64_t at = batch % g->ring_slots;
         const uint32_t *tokens =
             (const uint32_t *)(const void *)(base + cllm_align_up(slots * sizeof *head,
-                                                                 CLLM_PAGE)) +
+                                                                  CLLM_PAGE)) +
             at * g->sequences * row;
 
         if (head[at].ready != batch + 1 || head[at].batch != batch)
-            sim_violation("ring", "batch %" PRIu64 " is called filled, slot %" PRIu64
+            sim_violation("ring",
+                          "batch %" PRIu64 " is called filled, slot %" PRIu64
                           " holds %" PRIu64,
                           batch, at, head[at].batch);
         for (uint32_t r = 0; r < g->sequences; r++) {
@@ -448,7 +463,8 @@ static void before_control(uint64_t rel, uint64_t off)
                           offsetof(struct cllm_assignment, seq))
                 sim.after |= AFTER_ASSIGN;
             if (in == offsetof(struct cllm_slot, own.report) +
-                          k * sizeof(struct cllm_report) + offsetof(struct cllm_report, seq))
+                          k * sizeof(struct cllm_report) +
+                          offsetof(struct cllm_report, seq))
                 sim.after |= AFTER_REPORT;
         }
         if (in == offsetof(struct cllm_slot, own.status.hello_generation))
@@ -490,7 +506,8 @@ void sim_check_before(uint64_t off, uint32_t bytes)
         break;
     case SIM_OBJECT_PARAMS:
         if (sim.newest != NOTHING && (sim.newest & 1) == object->index)
-            sim_violation("committed bytes", "%s writes version %u, which is step %" PRIu64,
+            sim_violation("committed bytes",
+                          "%s writes version %u, which is step %" PRIu64,
                           sim_process_name(sim.current), object->index, sim.newest);
         for (uint32_t i = 1; i < SIM_PROCESSES; i++)
             if (sim.process[i].live && sim.process[i].reading == object->index + 1 &&
@@ -522,7 +539,8 @@ void sim_check_after(void)
     if (!sim.have_view)
         return;
     rel = sim.after_off - (uint64_t)((uintptr_t)h - (uintptr_t)sim.arena);
-    if (after & (AFTER_ASSIGN | AFTER_REPORT | AFTER_TAKEN | AFTER_FILLED | AFTER_HELLO)) {
+    if (after &
+        (AFTER_ASSIGN | AFTER_REPORT | AFTER_TAKEN | AFTER_FILLED | AFTER_HELLO)) {
         slot = (rel - h->slots_off) / sizeof(struct cllm_slot);
         in = (rel - h->slots_off) % sizeof(struct cllm_slot);
     }
@@ -535,8 +553,9 @@ void sim_check_after(void)
                      (uint32_t)((in - offsetof(struct cllm_slot, own.report)) /
                                 sizeof(struct cllm_report)));
     if (after & AFTER_HELLO)
-        sim.process[1 + slot].greeted |= sim.view.slots[slot].own.status.hello_generation ==
-                                         sim.process[1 + slot].generation;
+        sim.process[1 + slot].greeted |=
+            sim.view.slots[slot].own.status.hello_generation ==
+            sim.process[1 + slot].generation;
     if (after & AFTER_TAKEN)
         check_taken((uint32_t)slot);
     if (after & AFTER_FILLED)
@@ -577,7 +596,8 @@ void sim_check_removal(void)
 {
     if (sim.have_view && !sim.scribbled && sim.newest != NOTHING && sim.newest > 0 &&
         !sim.checkpoint[sim.newest].there)
-        sim_violation("lost", "step %" PRIu64 " stands in memory alone, and that is removed",
+        sim_violation("lost",
+                      "step %" PRIu64 " stands in memory alone, and that is removed",
                       sim.newest);
 }
 
@@ -588,13 +608,15 @@ void sim_check_scribbled(void)
         sim.newest = NOTHING;
 }
 
-/* Is there a good report of @process about lane @l of the table as it is? */
+/* Is there a good report of @process, a child of the Node Zero that has just died, about
+ * lane @l of the table as it is? */
 static bool kept_report(const struct sim_process *process, uint32_t l)
 {
     const struct cllm_own *own = &sim.view.slots[process->slot].own;
 
     for (uint32_t k = 0; k < 2; k++)
         if (answers_lane(process, k, l) && process->answer_good &&
+            process->parent == sim.process[0].pid &&
             process->generation == sim.view.slots[process->slot].command.generation &&
             process->answer[k].seq > sim.view.slots[process->slot].command.reported &&
             own->report[k].seq == process->answer[k].seq &&
@@ -609,9 +631,11 @@ void sim_check_adoption(void)
     sim.n_kept = 0;
     sim.kept_faults = sim.totals.faults + sim.totals.damages;
     sim_check_all();
-    if (!sim.have_view || sim.view.state->wishes != 0 || sim.scribbled || sim.suspect || sim.newest == NOTHING ||
-        sim.view.state->lanes_of >> 1 != sim.newest + 2 || sim.plan.wrong_slot != CLLM_NONE ||
-        sim.plan.audit != 0 || sim.view.state->phase == CLLM_PHASE_VERIFY)
+    if (!sim.have_view || sim.view.state->wishes != 0 || sim.view.state->distrust != 0 ||
+        sim.scribbled || sim.suspect || sim.newest == NOTHING ||
+        sim.view.state->lanes_of >> 1 != sim.newest + 2 ||
+        sim.plan.wrong_slot != CLLM_NONE || sim.plan.audit != 0 ||
+        sim.view.state->phase == CLLM_PHASE_VERIFY)
         return;
     for (uint32_t l = 0; l < sim.geometry.lanes; l++) {
         bool done = sim.view.lane[l].state == CLLM_LANE_DONE ||
@@ -634,7 +658,8 @@ static void check_again(uint64_t table, uint32_t l)
     for (uint32_t i = 0; i < sim.n_kept; i++)
         if (sim.kept[i].table == table && sim.kept[i].lane == l)
             sim_violation("work lost",
-                          "lane %u was finished before Node Zero died and is done again", l);
+                          "lane %u was finished before Node Zero died and is done again",
+                          l);
 }
 
 void sim_check_reset(void)
@@ -659,7 +684,7 @@ void sim_check_end(int exit_code)
 {
     bool stops = sim.plan.bad != SIM_END_WELL && !sim.plan.skip;
     uint32_t last = stops ? sim.plan.bad_step - 1 : sim.plan.steps;
-    int want = !stops                               ? CLLM_EXIT_OK
+    int want = !stops                              ? CLLM_EXIT_OK
                : sim.plan.bad == SIM_END_NONFINITE ? CLLM_EXIT_NONFINITE
                                                    : CLLM_EXIT_FAILURE;
 
@@ -668,7 +693,7 @@ void sim_check_end(int exit_code)
                       want);
     if (sim.n_lines != last)
         sim_violation("journal", "%u lines, %u steps", sim.n_lines, last);
-    if (last > 0 && !sim.checkpoint[last].there)
+    if (last > 0 && !sim.checkpoint[last].there && !(stops && sim.saves_failed >= 3))
         sim_violation("checkpoint", "the last step was not saved");
     for (uint32_t step = 0; step <= sim.plan.steps; step++)
         if (sim.checkpoint[step].there)
@@ -678,7 +703,7 @@ void sim_check_end(int exit_code)
             sim_violation("left behind", "%s still lives",
                           sim_process_name(&sim.process[i]));
     for (uint32_t i = 1; i < SIM_OBJECTS; i++)
-        if (sim.object[i].named)
+        if (sim.object[i].named && !(stops && sim.saves_failed >= 3))
             sim_violation("left behind", "%s is still there", sim.object[i].name);
 }
 
@@ -687,8 +712,8 @@ static void print_tables(void)
 {
     static const char lane_letter[] = "e-adrDFP?";
 
-    (void)printf("step %" PRIu64 " committed, phase %s; lanes ", sim.view.state->committed,
-                 cllm_phase_name(sim.view.state->phase));
+    (void)printf("step %" PRIu64 " committed, phase %s; lanes ",
+                 sim.view.state->committed, cllm_phase_name(sim.view.state->phase));
     for (uint32_t l = 0; l < sim.geometry.lanes; l++)
         (void)putchar(lane_letter[cllm_min_u64(sim.view.lane[l].state, 8)]);
     (void)printf("; chunks ");
@@ -704,8 +729,9 @@ static void print_tables(void)
                      slot, cllm_slot_state_name(command->state), command->posted,
                      command->reported, process->answered,
                      (uint64_t)sim.view.slots[slot].own.status.filled,
-                     process->live ? "lives" : "dead", process->stopped ? ", stopped" : "",
-                     process->hung ? ", hangs" : "", process->leaving ? ", leaving" : "");
+                     process->live ? "lives" : "dead",
+                     process->stopped ? ", stopped" : "", process->hung ? ", hangs" : "",
+                     process->leaving ? ", leaving" : "");
     }
 }
 
@@ -724,8 +750,8 @@ void sim_violation(const char *check, const char *fmt, ...)
     (void)printf("VIOLATION %s: seed %" PRIu64 ", event %" PRIu64 "%s%s: %s\n", check,
                  sim.plan.seed, sim.events, sim.current ? ", " : "",
                  sim.current ? sim_process_name(sim.current) : "", text);
-    (void)printf("caught after %" PRIu64 " events in %" PRIu64 " runs; again: sim --seed %" PRIu64
-                 " --replay\n",
+    (void)printf("caught after %" PRIu64 " events in %" PRIu64
+                 " runs; again: sim --seed %" PRIu64 " --replay\n",
                  sim.totals.events + sim.events, sim.totals.runs + 1, sim.plan.seed);
     (void)fflush(stdout);
     exit(1);

@@ -104,11 +104,10 @@ static uint64_t root_of(const uint64_t *words)
     for (uint32_t c = 0; c < g->n_chunks; c++) {
         uint64_t lo = cllm_chunk_lo(g, c), count = cllm_chunk_hi(g, c) - lo;
 
-        chunk[c].sum[0] = cllm_chunk_sum((const float *)(const void *)words + lo,
-                                         (const float *)(const void *)(words + n) + lo,
-                                         (const float *)(const void *)(words + 2 * n) +
-                                             lo,
-                                         count, c);
+        chunk[c].sum[0] =
+            cllm_chunk_sum((const float *)(const void *)words + lo,
+                           (const float *)(const void *)(words + n) + lo,
+                           (const float *)(const void *)(words + 2 * n) + lo, count, c);
     }
     return cllm_chunk_root(chunk, g->n_chunks, 0);
 }
@@ -190,7 +189,8 @@ static void golden_fold(uint64_t step, const uint64_t *w, uint64_t *total, doubl
     for (uint32_t l = 0; l < g->lanes; l++) {
         *loss += golden_lane(step, l, w, lane);
         for (uint32_t i = 0; i < sim_words(); i++)
-            group[i] = l % CLLM_GROUP_LANES == 0 ? lane[i] : sim_fold_word(group[i], lane[i]);
+            group[i] =
+                l % CLLM_GROUP_LANES == 0 ? lane[i] : sim_fold_word(group[i], lane[i]);
         if (l + 1 != g->lanes && (l + 1) % CLLM_GROUP_LANES != 0)
             continue;
         for (uint32_t i = 0; i < sim_words(); i++)
@@ -230,8 +230,8 @@ static void golden_step(uint64_t step)
     record->skipped = CLLM_SKIP_NO;
     if (sim.plan.bad_step == step) {
         memcpy(to->words, from->words, sizeof to->words);
-        record->skipped = sim.plan.bad == SIM_END_POISON ? CLLM_SKIP_POISON
-                                                         : CLLM_SKIP_NONFINITE;
+        record->skipped =
+            sim.plan.bad == SIM_END_POISON ? CLLM_SKIP_POISON : CLLM_SKIP_NONFINITE;
         record->skips++;
         record->loss = record->grad_norm = (double)NAN;
         finish_golden(to);

@@ -7,7 +7,6 @@
  * every atomic load from it. Plain loads may be a place to switch.
  */
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,12 +18,12 @@ void *__real_memcpy(void *to, const void *from, size_t n);
 void *__real_memmove(void *to, const void *from, size_t n);
 void *__real_memset(void *to, int byte, size_t n);
 
-static inline bool shared(const volatile void *address)
+static inline bool shared(const void *address)
 {
     return (uint64_t)((uintptr_t)address - (uintptr_t)sim.arena) < SIM_ARENA_BYTES;
 }
 
-static inline uint64_t offset_of(const volatile void *address)
+static inline uint64_t offset_of(const void *address)
 {
     return (uint64_t)((uintptr_t)address - (uintptr_t)sim.arena);
 }
@@ -51,7 +50,7 @@ static void event(enum sim_event_kind kind, uint64_t off, uint32_t bytes)
         forget_tear(self);
 }
 
-static void before_store(volatile void *address, uint32_t bytes)
+static void before_store(void *address, uint32_t bytes)
 {
     uint64_t off = offset_of(address);
 
@@ -64,7 +63,7 @@ static void before_store(volatile void *address, uint32_t bytes)
     sim_check_before(off, bytes);
 }
 
-static void before_load(const volatile void *address)
+static void before_load(const void *address)
 {
     uint64_t off = offset_of(address);
 
@@ -80,7 +79,7 @@ static void before_load(const volatile void *address)
 
 /* A struct assignment: the compiler writes it in pieces that have no hooks of their own.
  * What was there is kept, so that a death at the next event may leave half of it. */
-static void before_range(volatile void *address, size_t bytes)
+static void before_range(void *address, size_t bytes)
 {
     struct sim_process *self = sim.current;
     uint64_t off = offset_of(address);
@@ -90,6 +89,8 @@ static void before_range(volatile void *address, size_t bytes)
     before_store(address, (uint32_t)bytes);
     if (bytes > 8 && bytes <= sizeof self->tear_old) {
         self->tear_off = off;
+        self->tear_newest = sim.newest;
+        self->tear_root = sim.newest_root;
         self->tear_bytes = (uint32_t)bytes;
         (void)__real_memcpy(self->tear_old, sim.arena + off, bytes);
     }
@@ -215,33 +216,36 @@ void __tsan_func_exit(void)
 {
 }
 
-#define HOOKS(size)                                                \
-    void __tsan_read##size(void *address);                         \
-    void __tsan_write##size(void *address);                        \
-    void __tsan_unaligned_read##size(void *address);               \
-    void __tsan_unaligned_write##size(void *address);              \
-    void __tsan_volatile_read##size(void *address);                \
-    void __tsan_volatile_write##size(void *address);               \
-    void __tsan_read##size(void *address) { before_load(address); } \
-    void __tsan_write##size(void *address)                         \
-    {                                                              \
-        before_store(address, size);                               \
-    }                                                              \
-    void __tsan_unaligned_read##size(void *address)                \
-    {                                                              \
-        before_load(address);                                      \
-    }                                                              \
-    void __tsan_unaligned_write##size(void *address)               \
-    {                                                              \
-        before_store(address, size);                               \
-    }                                                              \
-    void __tsan_volatile_read##size(void *address)                 \
-    {                                                              \
-        before_load(address);                                      \
-    }                                                              \
-    void __tsan_volatile_write##size(void *address)                \
-    {                                                              \
-        before_store(address, size);                               \
+#define HOOKS(size)                                   \
+    void __tsan_read##size(void *address);            \
+    void __tsan_write##size(void *address);           \
+    void __tsan_unaligned_read##size(void *address);  \
+    void __tsan_unaligned_write##size(void *address); \
+    void __tsan_volatile_read##size(void *address);   \
+    void __tsan_volatile_write##size(void *address);  \
+    void __tsan_read##size(void *address)             \
+    {                                                 \
+        before_load(address);                         \
+    }                                                 \
+    void __tsan_write##size(void *address)            \
+    {                                                 \
+        before_store(address, size);                  \
+    }                                                 \
+    void __tsan_unaligned_read##size(void *address)   \
+    {                                                 \
+        before_load(address);                         \
+    }                                                 \
+    void __tsan_unaligned_write##size(void *address)  \
+    {                                                 \
+        before_store(address, size);                  \
+    }                                                 \
+    void __tsan_volatile_read##size(void *address)    \
+    {                                                 \
+        before_load(address);                         \
+    }                                                 \
+    void __tsan_volatile_write##size(void *address)   \
+    {                                                 \
+        before_store(address, size);                  \
     }
 
 HOOKS(1)
@@ -298,92 +302,92 @@ void __tsan_atomic_signal_fence(int order)
     (void)order;
 }
 
-#define ATOMICS(bits, type)                                                               \
-    type __tsan_atomic##bits##_load(const volatile type *a, int order);                   \
-    void __tsan_atomic##bits##_store(volatile type *a, type v, int order);                \
-    type __tsan_atomic##bits##_exchange(volatile type *a, type v, int order);             \
-    type __tsan_atomic##bits##_fetch_add(volatile type *a, type v, int order);            \
-    type __tsan_atomic##bits##_fetch_sub(volatile type *a, type v, int order);            \
-    type __tsan_atomic##bits##_fetch_and(volatile type *a, type v, int order);            \
-    type __tsan_atomic##bits##_fetch_or(volatile type *a, type v, int order);             \
-    int __tsan_atomic##bits##_compare_exchange_strong(volatile type *a, type *expected,   \
-                                                      type v, int order, int failure);    \
-    int __tsan_atomic##bits##_compare_exchange_weak(volatile type *a, type *expected,     \
-                                                    type v, int order, int failure);      \
-    type __tsan_atomic##bits##_load(const volatile type *a, int order)                    \
-    {                                                                                     \
-        (void)order;                                                                      \
-        before_load(a);                                                                   \
-        return *a;                                                                        \
-    }                                                                                     \
-    void __tsan_atomic##bits##_store(volatile type *a, type v, int order)                 \
-    {                                                                                     \
-        (void)order;                                                                      \
-        before_store(a, sizeof(type));                                                    \
-        *a = v;                                                                           \
-    }                                                                                     \
-    type __tsan_atomic##bits##_exchange(volatile type *a, type v, int order)              \
-    {                                                                                     \
-        type old;                                                                         \
-                                                                                          \
-        (void)order;                                                                      \
-        before_store(a, sizeof(type));                                                    \
-        old = *a;                                                                         \
-        *a = v;                                                                           \
-        return old;                                                                       \
-    }                                                                                     \
-    type __tsan_atomic##bits##_fetch_add(volatile type *a, type v, int order)             \
-    {                                                                                     \
-        type old;                                                                         \
-                                                                                          \
-        (void)order;                                                                      \
-        before_store(a, sizeof(type));                                                    \
-        old = *a;                                                                         \
-        *a = (type)(old + v);                                                             \
-        return old;                                                                       \
-    }                                                                                     \
-    type __tsan_atomic##bits##_fetch_sub(volatile type *a, type v, int order)             \
-    {                                                                                     \
-        return __tsan_atomic##bits##_fetch_add(a, (type)(0 - v), order);                  \
-    }                                                                                     \
-    type __tsan_atomic##bits##_fetch_and(volatile type *a, type v, int order)             \
-    {                                                                                     \
-        type old;                                                                         \
-                                                                                          \
-        (void)order;                                                                      \
-        before_store(a, sizeof(type));                                                    \
-        old = *a;                                                                         \
-        *a = old & v;                                                                     \
-        return old;                                                                       \
-    }                                                                                     \
-    type __tsan_atomic##bits##_fetch_or(volatile type *a, type v, int order)              \
-    {                                                                                     \
-        type old;                                                                         \
-                                                                                          \
-        (void)order;                                                                      \
-        before_store(a, sizeof(type));                                                    \
-        old = *a;                                                                         \
-        *a = old | v;                                                                     \
-        return old;                                                                       \
-    }                                                                                     \
-    int __tsan_atomic##bits##_compare_exchange_strong(volatile type *a, type *expected,   \
-                                                      type v, int order, int failure)     \
-    {                                                                                     \
-        (void)order;                                                                      \
-        (void)failure;                                                                    \
-        before_store(a, sizeof(type));                                                    \
-        if (*a == *expected) {                                                            \
-            *a = v;                                                                       \
-            return 1;                                                                     \
-        }                                                                                 \
-        *expected = *a;                                                                   \
-        return 0;                                                                         \
-    }                                                                                     \
-    int __tsan_atomic##bits##_compare_exchange_weak(volatile type *a, type *expected,     \
-                                                    type v, int order, int failure)       \
-    {                                                                                     \
-        return __tsan_atomic##bits##_compare_exchange_strong(a, expected, v, order,       \
-                                                             failure);                    \
+#define ATOMICS(bits, type)                                                            \
+    type __tsan_atomic##bits##_load(const type *a, int order);                         \
+    void __tsan_atomic##bits##_store(type *a, type v, int order);                      \
+    type __tsan_atomic##bits##_exchange(type *a, type v, int order);                   \
+    type __tsan_atomic##bits##_fetch_add(type *a, type v, int order);                  \
+    type __tsan_atomic##bits##_fetch_sub(type *a, type v, int order);                  \
+    type __tsan_atomic##bits##_fetch_and(type *a, type v, int order);                  \
+    type __tsan_atomic##bits##_fetch_or(type *a, type v, int order);                   \
+    int __tsan_atomic##bits##_compare_exchange_strong(type *a, type *expected, type v, \
+                                                      int order, int failure);         \
+    int __tsan_atomic##bits##_compare_exchange_weak(type *a, type *expected, type v,   \
+                                                    int order, int failure);           \
+    type __tsan_atomic##bits##_load(const type *a, int order)                          \
+    {                                                                                  \
+        (void)order;                                                                   \
+        before_load(a);                                                                \
+        return *a;                                                                     \
+    }                                                                                  \
+    void __tsan_atomic##bits##_store(type *a, type v, int order)                       \
+    {                                                                                  \
+        (void)order;                                                                   \
+        before_store(a, sizeof(type));                                                 \
+        *a = v;                                                                        \
+    }                                                                                  \
+    type __tsan_atomic##bits##_exchange(type *a, type v, int order)                    \
+    {                                                                                  \
+        type old;                                                                      \
+                                                                                       \
+        (void)order;                                                                   \
+        before_store(a, sizeof(type));                                                 \
+        old = *a;                                                                      \
+        *a = v;                                                                        \
+        return old;                                                                    \
+    }                                                                                  \
+    type __tsan_atomic##bits##_fetch_add(type *a, type v, int order)                   \
+    {                                                                                  \
+        type old;                                                                      \
+                                                                                       \
+        (void)order;                                                                   \
+        before_store(a, sizeof(type));                                                 \
+        old = *a;                                                                      \
+        *a = (type)(old + v);                                                          \
+        return old;                                                                    \
+    }                                                                                  \
+    type __tsan_atomic##bits##_fetch_sub(type *a, type v, int order)                   \
+    {                                                                                  \
+        return __tsan_atomic##bits##_fetch_add(a, (type)(0 - v), order);               \
+    }                                                                                  \
+    type __tsan_atomic##bits##_fetch_and(type *a, type v, int order)                   \
+    {                                                                                  \
+        type old;                                                                      \
+                                                                                       \
+        (void)order;                                                                   \
+        before_store(a, sizeof(type));                                                 \
+        old = *a;                                                                      \
+        *a = old & v;                                                                  \
+        return old;                                                                    \
+    }                                                                                  \
+    type __tsan_atomic##bits##_fetch_or(type *a, type v, int order)                    \
+    {                                                                                  \
+        type old;                                                                      \
+                                                                                       \
+        (void)order;                                                                   \
+        before_store(a, sizeof(type));                                                 \
+        old = *a;                                                                      \
+        *a = old | v;                                                                  \
+        return old;                                                                    \
+    }                                                                                  \
+    int __tsan_atomic##bits##_compare_exchange_strong(type *a, type *expected, type v, \
+                                                      int order, int failure)          \
+    {                                                                                  \
+        (void)order;                                                                   \
+        (void)failure;                                                                 \
+        before_store(a, sizeof(type));                                                 \
+        if (*a == *expected) {                                                         \
+            *a = v;                                                                    \
+            return 1;                                                                  \
+        }                                                                              \
+        *expected = *a;                                                                \
+        return 0;                                                                      \
+    }                                                                                  \
+    int __tsan_atomic##bits##_compare_exchange_weak(type *a, type *expected, type v,   \
+                                                    int order, int failure)            \
+    {                                                                                  \
+        return __tsan_atomic##bits##_compare_exchange_strong(a, expected, v, order,    \
+                                                             failure);                 \
     }
 
 ATOMICS(8, uint8_t)

@@ -32,7 +32,8 @@
 int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
 {
     static char config_text[] = "; toy\n";
-    static char with_valid[] = "[train]\nT\n[valid]\nV\n", without[] = "[train]\nT\n[valid]\n";
+    static char with_valid[] = "[train]\nT\n[valid]\nV\n",
+                without[] = "[train]\nT\n[valid]\n";
 
     *plan = (struct cllm_plan){.geometry = sim.geometry,
                                .workers = sim.plan.workers,
@@ -118,8 +119,8 @@ void cllm_journal_append(struct cllm_journal *journal,
     if (record->step == 0 || record->step <= sim.n_lines)
         return;
     if (record->step != sim.n_lines + 1)
-        sim_violation("journal", "a line for step %" PRIu64 " after %u lines", record->step,
-                      sim.n_lines);
+        sim_violation("journal", "a line for step %" PRIu64 " after %u lines",
+                      record->step, sim.n_lines);
     if (record->root != want->root || record->tokens != want->tokens ||
         record->skipped != want->skipped ||
         (record->skipped == CLLM_SKIP_NO &&
@@ -171,8 +172,8 @@ int cllm_checkpoint_verify(const char *dir, bool deep, struct cllm_checkpoint_in
                                           .best_loss = record->best_loss,
                                           .valid_step = record->valid_step,
                                           .best_step = record->best_step};
-    (void)snprintf(info->fingerprint, sizeof info->fingerprint, "%016" PRIx64 "%016" PRIx64,
-                   record->numerics, CONFIG_HASH);
+    (void)snprintf(info->fingerprint, sizeof info->fingerprint,
+                   "%016" PRIx64 "%016" PRIx64, record->numerics, CONFIG_HASH);
     (void)snprintf(info->root, sizeof info->root, "%016" PRIx64, record->root);
     (void)snprintf(info->data, sizeof info->data, "%016" PRIx64, MANIFEST_HASH);
     return 0;
@@ -185,8 +186,8 @@ void sim_house_verify_checkpoint(uint64_t step)
 
     if (found->record.root != want->record.root ||
         memcmp(found->words, want->words, 3 * sim_words() * sizeof(uint64_t)) != 0)
-        sim_violation("checkpoint", "the checkpoint of step %" PRIu64 " holds other bytes",
-                      step);
+        sim_violation("checkpoint",
+                      "the checkpoint of step %" PRIu64 " holds other bytes", step);
 }
 
 int __wrap_access(const char *path, int mode);
@@ -306,8 +307,9 @@ void cllm_progress_step(struct cllm_progress *progress, struct cllm_control *con
     (void)now_ns;
 }
 
-void cllm_progress_status(struct cllm_progress *progress, const struct cllm_control *control,
-                          uint32_t workers, uint64_t now_ns)
+void cllm_progress_status(struct cllm_progress *progress,
+                          const struct cllm_control *control, uint32_t workers,
+                          uint64_t now_ns)
 {
     (void)progress;
     (void)control;

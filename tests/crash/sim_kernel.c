@@ -31,11 +31,11 @@
 #define FD_EVENT   7001
 #define FD_SIGNAL  7002
 #define FD_FILE    7003
-#define FD_STAT    20000 /* + pid: /proc/PID/stat */
+#define FD_STAT    20000   /* + pid: /proc/PID/stat */
 #define FD_PROCESS 1000000 /* + pid */
 
 /* The names that --wrap makes. */
-#define WRAP(type, name, ...)       \
+#define WRAP(type, name, ...)        \
     type __wrap_##name(__VA_ARGS__); \
     type __wrap_##name(__VA_ARGS__)
 
@@ -146,7 +146,8 @@ WRAP(int, nanosleep, const struct timespec *wait, struct timespec *left)
 {
     (void)left;
     sim_message("nanosleep", (uint64_t)wait->tv_nsec);
-    sim_sleep(sim.now_ns + (uint64_t)wait->tv_sec * CLLM_NS_PER_S + (uint64_t)wait->tv_nsec);
+    sim_sleep(sim.now_ns + (uint64_t)wait->tv_sec * CLLM_NS_PER_S +
+              (uint64_t)wait->tv_nsec);
     return 0;
 }
 
@@ -202,7 +203,8 @@ WRAP(int, sem_trywait, sem_t *bell)
 
 WRAP(int, sem_clockwait, sem_t *bell, clockid_t clock, const struct timespec *until)
 {
-    uint64_t until_ns = (uint64_t)until->tv_sec * CLLM_NS_PER_S + (uint64_t)until->tv_nsec;
+    uint64_t until_ns =
+        (uint64_t)until->tv_sec * CLLM_NS_PER_S + (uint64_t)until->tv_nsec;
 
     (void)clock;
     sim_message("sleep", until_ns);
@@ -290,7 +292,8 @@ static int collect(struct epoll_event *out, int max)
         if (sim.watched[at].fd == 0 || !readable(sim.watched[at].fd) ||
             (!sim.quiet && sim_chance(16)))
             continue;
-        out[n++] = (struct epoll_event){.events = EPOLLIN, .data.u64 = sim.watched[at].data};
+        out[n++] =
+            (struct epoll_event){.events = EPOLLIN, .data.u64 = sim.watched[at].data};
     }
     return n;
 }
@@ -330,9 +333,8 @@ static ssize_t read_stat(uint32_t pid, char *out, size_t n)
 
     if (pid != sim.guardian_pid && (!process || !process->live))
         return 0;
-    written = snprintf(out, n,
-                       "%u (cllm) S 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 %u 0 0\n", pid,
-                       pid + 5);
+    written = snprintf(out, n, "%u (cllm) S 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 %u 0 0\n",
+                       pid, pid + 5);
     return written;
 }
 
@@ -485,7 +487,8 @@ static const char *argument(char *const argv[], const char *name)
 int cllm_process_spawn(struct cllm_process *process, const char *path, char *const argv[],
                        const struct cllm_spawn *how)
 {
-    const char *slot = argument(argv, "--slot"), *generation = argument(argv, "--generation");
+    const char *slot = argument(argv, "--slot"),
+               *generation = argument(argv, "--generation");
     struct sim_process *child;
 
     (void)how;
@@ -565,7 +568,8 @@ void cllm_process_reap(struct cllm_process *process, struct cllm_ending *ending)
     struct sim_process *child = sim_by_pid((uint32_t)process->pid);
 
     CLLM_ASSERT(child && !child->live);
-    *ending = (struct cllm_ending){.by_signal = child->end_signal, .code = child->end_code};
+    *ending =
+        (struct cllm_ending){.by_signal = child->end_signal, .code = child->end_code};
     ending->fault = child->end_signal && child->end_code != SIGKILL;
     (void)snprintf(ending->text, sizeof ending->text, "ended %d", child->end_code);
     child->exists = false;
@@ -584,9 +588,8 @@ void cllm_process_expect_children(void)
 bool cllm_process_ended(const struct cllm_process *process, int timeout_ms)
 {
     const struct sim_process *child = sim_by_pid((uint32_t)process->pid);
-    uint64_t until = timeout_ms < 0
-                         ? SIM_FOREVER
-                         : sim.now_ns + (uint64_t)timeout_ms * CLLM_NS_PER_MS;
+    uint64_t until =
+        timeout_ms < 0 ? SIM_FOREVER : sim.now_ns + (uint64_t)timeout_ms * CLLM_NS_PER_MS;
 
     while (child && child->exists && child->live && sim.now_ns < until)
         sim_sleep(until);

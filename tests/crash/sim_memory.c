@@ -52,8 +52,8 @@ bool sim_may_write(const struct sim_process *process, uint64_t off, uint32_t byt
             return true;
         own = object->off + sim.view.header->slots_off +
               process->slot * sizeof(struct cllm_slot) + offsetof(struct cllm_slot, own);
-        return off >= own &&
-               off + bytes <= own + sizeof(struct cllm_slot) - offsetof(struct cllm_slot, own);
+        return off >= own && off + bytes <= own + sizeof(struct cllm_slot) -
+                                                offsetof(struct cllm_slot, own);
     }
     if (object->kind == SIM_OBJECT_RING)
         return process->role == SIM_LOADER;
@@ -130,7 +130,8 @@ static struct sim_object *make(const char *name, size_t bytes)
 
 static void map(struct cllm_region *region, const struct sim_object *object)
 {
-    *region = (struct cllm_region){.base = sim.arena + object->off, .bytes = object->bytes};
+    *region =
+        (struct cllm_region){.base = sim.arena + object->off, .bytes = object->bytes};
     (void)snprintf(region->name, sizeof region->name, "%s", object->name);
 }
 
@@ -178,7 +179,8 @@ int cllm_region_open_window(struct cllm_region *region, const char *name, size_t
     return 0;
 }
 
-void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes, bool writable)
+void cllm_region_allow(struct cllm_region *region, size_t off, size_t bytes,
+                       bool writable)
 {
     struct sim_process *self = sim.current;
     uint64_t begin = (uint64_t)((uintptr_t)region->base - (uintptr_t)sim.arena) + off;

@@ -270,8 +270,8 @@ static void bump_progress(void *ctx)
                                     memory_order_relaxed);
 }
 
-static int map_object(struct cllm_region *region, enum sim_object_kind kind, uint32_t index,
-                      const char *run_id)
+static int map_object(struct cllm_region *region, enum sim_object_kind kind,
+                      uint32_t index, const char *run_id)
 {
     char name[CLLM_REGION_NAME_BYTES];
 
@@ -316,7 +316,8 @@ void cllm_worker_unmap(struct cllm_worker *worker)
     (void)worker;
 }
 
-float *cllm_worker_params(const struct cllm_worker *worker, uint32_t version, uint32_t part)
+float *cllm_worker_params(const struct cllm_worker *worker, uint32_t version,
+                          uint32_t part)
 {
     CLLM_ASSERT(version < 2);
     CLLM_ASSERT(part < 3);
@@ -332,8 +333,8 @@ float *cllm_worker_fold(const struct cllm_worker *worker, uint32_t fold)
 
 /* ---- the loader's data ---- */
 
-int cllm_dataset_from_manifest(struct cllm_dataset *dataset, const char *text, size_t bytes,
-                               uint32_t window_tokens)
+int cllm_dataset_from_manifest(struct cllm_dataset *dataset, const char *text,
+                               size_t bytes, uint32_t window_tokens)
 {
     static char path[] = "/sim/shard.bin";
 
@@ -399,8 +400,8 @@ void cllm_reader_submit(struct cllm_reader *reader, uint32_t file, uint64_t offs
     struct cllm_read *read = reader->free[--reader->n_free];
     uint8_t *buffer = read->buffer;
     uint32_t tokens[16];
-    uint64_t sequence = cllm_sampler_sequence(batch & ~CLLM_BATCH_EVAL,
-                                              sim.geometry.sequences, row);
+    uint64_t sequence =
+        cllm_sampler_sequence(batch & ~CLLM_BATCH_EVAL, sim.geometry.sequences, row);
 
     *read = (struct cllm_read){.file = file,
                                .bytes = bytes,
@@ -414,7 +415,8 @@ void cllm_reader_submit(struct cllm_reader *reader, uint32_t file, uint64_t offs
     read->tries = 1; /* in flight */
 }
 
-int cllm_reader_wait(struct cllm_reader *reader, struct cllm_read **done, uint32_t *n_done)
+int cllm_reader_wait(struct cllm_reader *reader, struct cllm_read **done,
+                     uint32_t *n_done)
 {
     uint32_t first = (uint32_t)(sim_random() % reader->depth);
 
@@ -491,7 +493,8 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
     int rc;
 
     if (!sim.quiet && sim_chance(sim.plan.slow_saves))
-        sim_sleep(sim.now_ns + sim_random() % (40 * CLLM_NS_PER_MS));
+        sim_sleep(sim.now_ns +
+                  (sim_random() % (20 * CLLM_NS_PER_MS) << sim_random() % 10));
     rc = cllm_snapshot_begin(&snapshot, saver->control, saver->child->eventfd, step,
                              version);
 
@@ -506,7 +509,8 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
     sim.current->reading = 0;
     cllm_snapshot_end(&snapshot);
     for (uint32_t i = 0; i < 3; i++) { /* write, fsync, read back */
-        sim_sleep(sim.now_ns + sim_random() % (4 * CLLM_NS_PER_MS));
+        sim_sleep(sim.now_ns + (sim_random() % (4 * CLLM_NS_PER_MS)
+                                << (sim_chance(sim.plan.slow_saves) ? 7 : 0)));
         tick(saver);
     }
     if (rc == 0 && !sim.quiet && sim_chance(sim.plan.save_failures)) {
@@ -551,7 +555,8 @@ int cllm_load_chunks(struct cllm_saver *saver, const struct cllm_assignment *ask
             part[p] = (float *)(void *)(params.base + p * part_bytes + lo * 8);
             cllm_region_allow(&params, p * part_bytes + lo * 8, (hi - lo) * 8, true);
             for (uint64_t i = lo; i < hi; i++)
-                sim_store64((uint64_t *)(void *)part[p] + (i - lo), from->words[p * n + i]);
+                sim_store64((uint64_t *)(void *)part[p] + (i - lo),
+                            from->words[p * n + i]);
             cllm_region_allow(&params, p * part_bytes + lo * 8, (hi - lo) * 8, false);
         }
         report->result[c - asked->chunk_lo].sum =

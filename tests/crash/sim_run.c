@@ -15,20 +15,21 @@ static uint32_t pick(const uint32_t *table, uint32_t n)
 {
     return table[sim_random() % n];
 }
-#define PICK(...) \
-    pick((const uint32_t[]){__VA_ARGS__}, sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
+#define PICK(...)                         \
+    pick((const uint32_t[]){__VA_ARGS__}, \
+         sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
 
 static void plan_shape(struct sim_plan *plan)
 {
-    plan->lanes = PICK(12, 12, 12, 5, 24);
+    plan->lanes = PICK(12, 12, 12, 12, 5, 5, 5, 24);
     plan->workers = 1 + (uint32_t)(sim_random() % 8);
     plan->worker_slots =
         (uint32_t)cllm_min_u64(SIM_MAX_WORKERS, plan->workers + sim_random() % 3);
     plan->chunks = 1 + (uint32_t)(sim_random() % SIM_MAX_CHUNKS);
     plan->last_chunk_words = 1 + (uint32_t)(sim_random() % SIM_CHUNK_WORDS);
-    plan->buffers = PICK(0, 1) ? plan->lanes
-                               : (uint32_t)cllm_min_u64(plan->lanes, plan->workers + 2);
-    plan->steps = 3 + (uint32_t)(sim_random() % 4);
+    plan->buffers =
+        PICK(0, 1) ? plan->lanes : (uint32_t)cllm_min_u64(plan->lanes, plan->workers + 2);
+    plan->steps = PICK(3, 3, 3, 4, 5, 6);
     plan->microbatches = PICK(1, 1, 2);
     plan->eval_every = PICK(0, 1, 2);
     plan->checkpoint_every = PICK(0, 1, 2, 3);
@@ -83,7 +84,7 @@ static void plan_faults(struct sim_plan *plan)
     plan->fork_failures = PICK(0, 0, 20);
     plan->save_failures = PICK(0, 0, 64);
     plan->people = PICK(0, 0, 4);
-    plan->quiet_at = 3000 + sim_random() % 40000;
+    plan->quiet_at = 5000 + sim_random() % 100000;
     plan->bound = plan->quiet_at + 1500000;
 }
 
@@ -93,8 +94,9 @@ static void plan_trouble(struct sim_plan *plan)
     plan->spares = PICK(0, 0, 1, 2);
     plan->worker_slots = (uint32_t)cllm_min_u64(
         SIM_MAX_WORKERS, cllm_max_u64(plan->worker_slots, plan->workers + plan->spares));
-    plan->spares = (uint32_t)cllm_min_u64(plan->spares, plan->worker_slots - plan->workers);
-    plan->audit = PICK(0, 0, 3, 1);
+    plan->spares =
+        (uint32_t)cllm_min_u64(plan->spares, plan->worker_slots - plan->workers);
+    plan->audit = PICK(0, 0, 0, 0, 4, 1);
     plan->wrong_slot = plan->bad_lane = plan->bad_step = CLLM_NONE;
     plan->flips = PICK(0, 0, 0, 0, 1);
     if (plan->flips > 0) {
@@ -163,8 +165,8 @@ static void make_geometry(void)
                                 .seed = sim_mix(plan->seed, 1, 2),
                                 .chunk_elements = 2 * SIM_CHUNK_WORDS,
                                 .n_chunks = plan->chunks,
-                                .n_groups = (uint32_t)cllm_div_up(plan->lanes,
-                                                                  CLLM_GROUP_LANES),
+                                .n_groups =
+                                    (uint32_t)cllm_div_up(plan->lanes, CLLM_GROUP_LANES),
                                 .n_buffers = plan->buffers,
                                 .n_worker_slots = plan->worker_slots,
                                 .n_slots = plan->worker_slots + 2,
@@ -182,6 +184,7 @@ void sim_start_node_zero(void)
 {
     struct sim_process *process = &sim.process[0];
 
+    sim_check_adoption();
     process->role = SIM_NODE_ZERO;
     process->slot = CLLM_NONE;
     process->pid = sim.next_pid++;
@@ -189,7 +192,6 @@ void sim_start_node_zero(void)
     process->parent = sim.guardian_pid;
     sim.signals = 0;
     sim.signal_mask = 0;
-    sim_check_adoption();
     sim_next_nz();
     sim_spawn(process);
 }
@@ -208,8 +210,8 @@ void sim_node_zero_ended(struct sim_process *process)
     if (rc == CLLM_EXIT_RELOAD)
         sim_end(process, 0, rc);
     if (rc == CLLM_EXIT_STOPPED ||
-        (rc == CLLM_EXIT_FAILURE && (sim.saves_failed >= 3 ||
-                                      (sim.blamed && sim.plan.bad == SIM_END_WELL)))) {
+        (rc == CLLM_EXIT_FAILURE &&
+         (sim.saves_failed >= 3 || (sim.blamed && sim.plan.bad == SIM_END_WELL)))) {
         /* As asked, with a full disk, or over a lane that looked like poison; somebody
          * starts it again. */
         sim.saves_failed = 0;
@@ -257,7 +259,22 @@ static void reset(uint64_t seed)
     sim_check_reset();
 }
 
-bool sim_run(uint64_t seed)
+static void print_plan(const struct sim_plan *plan)
+{
+    (void)printf("%u lanes, %u workers in %u slots, %u spares, %u chunks, %u buffers, %u "
+                 "steps; audit %u, evaluation %u, checkpoints %u\n",
+                 plan->lanes, plan->workers, plan->worker_slots, plan->spares,
+                 plan->chunks, plan->buffers, plan->steps, plan->audit, plan->eval_every,
+                 plan->checkpoint_every);
+    (void)printf(
+        "means: turn %u, kill %u, node zero %u, fault %u, stop %u, tree %u, damage "
+        "%u; in 256: stall %u, slow save %u; quiet at %llu\n",
+        plan->burst, plan->kill_mean, plan->nz_mean, plan->signal_mean, plan->stop_mean,
+        plan->tree_mean, plan->damage_mean, plan->stall, plan->slow_saves,
+        (unsigned long long)plan->quiet_at);
+}
+
+void sim_run(uint64_t seed)
 {
     reset(seed);
     plan_shape(&sim.plan);
@@ -266,9 +283,10 @@ bool sim_run(uint64_t seed)
     make_config();
     make_geometry();
     sim_golden_make();
+    if (sim.verbose)
+        print_plan(&sim.plan);
     sim_start_node_zero();
     sim_loop();
     sim.totals.runs++;
     sim.totals.events += sim.events;
-    return true;
 }

@@ -76,7 +76,7 @@ void sim_spawn(struct sim_process *process)
 {
     if (!process->stack) {
         uint8_t *map = __real_mmap(NULL, STACK_BYTES + HEAP_BYTES, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         CLLM_ASSERT(map != MAP_FAILED);
         process->stack = map;
@@ -155,6 +155,8 @@ static void tear(struct sim_process *process)
     (void)__real_memcpy(sim.arena + process->tear_off + keep, process->tear_old + keep,
                         process->tear_bytes - keep);
     process->tear_bytes = 0;
+    sim.newest = process->tear_newest;
+    sim.newest_root = process->tear_root;
     sim_check_attach();
 }
 
@@ -247,11 +249,17 @@ static void scribble_control(void)
     sim_check_scribbled();
 }
 
+/* A bit of what is committed has flipped, or will, and Node Zero alone can know. */
+static bool fragile(void)
+{
+    return sim.plan.flips > 0 || (sim.flipped && sim.scribbled);
+}
+
 static void kill_node_zero(void)
 {
     struct sim_process *victim = &sim.process[0];
 
-    if (!victim->live || sim.plan.flips > 0)
+    if (!victim->live || fragile())
         return;
     sim.totals.crashes++;
     sim.totals.nz_crashes++;
@@ -311,9 +319,8 @@ static void kill_tree(void)
 static void stop_one(void)
 {
     static const uint64_t length[] = {
-        CLLM_NS_PER_MS / 20,      CLLM_NS_PER_MS,    20 * CLLM_NS_PER_MS,
-        500 * CLLM_NS_PER_MS,     CLLM_NS_PER_S * 2, 4 * CLLM_NS_PER_S,
-        40 * CLLM_NS_PER_S,       SIM_FOREVER / 2};
+        CLLM_NS_PER_MS / 20, CLLM_NS_PER_MS,    20 * CLLM_NS_PER_MS, 500 * CLLM_NS_PER_MS,
+        CLLM_NS_PER_S * 2,   4 * CLLM_NS_PER_S, 40 * CLLM_NS_PER_S,  SIM_FOREVER / 2};
     struct sim_process *victim = pick_victim(sim_random() % 16 != 0);
 
     if (!victim || victim->stopped || victim->hung || victim->leaving)
@@ -321,10 +328,11 @@ static void stop_one(void)
     sim.totals.stops++;
     victim->stop_since_ns = sim.now_ns;
     victim->stop_until_ns = sim.now_ns + length[sim_random() % CLLM_LEN(length)];
-    victim->forever = victim->role == SIM_NODE_ZERO &&
-                      victim->stop_until_ns > sim.now_ns + GUARDIAN_NS;
-    if (victim->forever)
+    if (victim->role == SIM_NODE_ZERO &&
+        victim->stop_until_ns > sim.now_ns + GUARDIAN_NS) {
         victim->stop_until_ns = sim.now_ns + GUARDIAN_NS;
+        victim->forever = !fragile();
+    }
     if (sim_chance(160)) {
         victim->stopped = true;
         victim->stop_news = true;
@@ -381,8 +389,8 @@ static void scribble(struct sim_process *victim)
     }
 }
 
-/* Three faults on one lane would make it poison, which has runs of its own. A lane that was
- * answered counts as well: the answer may be damaged, or not taken yet. */
+/* Three faults on one lane would make it poison, which has runs of its own. A lane that
+ * was answered counts as well: the answer may be damaged, or not taken yet. */
 static bool may_fault(const struct sim_process *victim)
 {
     const struct sim_held *held[] = {&victim->held[0],   &victim->held[1],
@@ -490,6 +498,7 @@ static void flip(const struct sim_process *victim)
     if (!computes)
         return;
     sim.plan.flips = 0;
+    sim.flipped = true;
     base[sim_random() % (sim_words() * 8)] ^= 16;
     sim.scribbled = true;
     sim_trace(SIM_FAULT, victim, 0, 0, "flips a bit of the committed version");
@@ -548,9 +557,8 @@ static void fall_quiet(void)
     /* Those that are stopped for good stay so: Node Zero ends them. */
     for (uint32_t i = 0; i < SIM_PROCESSES; i++)
         if (sim.process[i].stop_until_ns < SIM_FOREVER / 2)
-            sim.process[i].stop_until_ns =
-                cllm_min_u64(sim.process[i].stop_until_ns,
-                             sim.now_ns + sim_random() % CLLM_NS_PER_S);
+            sim.process[i].stop_until_ns = cllm_min_u64(
+                sim.process[i].stop_until_ns, sim.now_ns + sim_random() % CLLM_NS_PER_S);
     sim.kill_at = sim.nz_at = sim.signal_at = sim.stop_at = sim.tree_at = SIM_FOREVER;
     sim.damage_at = SIM_FOREVER;
 }
@@ -624,7 +632,8 @@ static bool dull(enum sim_event_kind kind, uint64_t off)
         off < object->off + sim.view.header->slots_off || sim_chance(64))
         return false;
     in = (off - object->off - sim.view.header->slots_off) % sizeof(struct cllm_slot);
-    return in >= offsetof(struct cllm_slot, own.report) + offsetof(struct cllm_report, result);
+    return in >=
+           offsetof(struct cllm_slot, own.report) + offsetof(struct cllm_report, result);
 }
 
 void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes)

@@ -23,8 +23,8 @@ static struct {
     uint64_t n;
 } self;
 
-static const char *const kind_name[] = {"store", "load", "turn",  "does",  "KILL", "STOP",
-                                        "GO ON", "FAULT", "START", "END", "says"};
+static const char *const kind_name[] = {"store", "load",  "turn",  "does", "KILL", "STOP",
+                                        "GO ON", "FAULT", "START", "END",  "says"};
 
 void sim_trace_reset(void)
 {
@@ -38,8 +38,8 @@ struct field {
     const char *name;
 };
 
-#define FIELD(type, member)                                                   \
-    {                                                                         \
+#define FIELD(type, member)                                                        \
+    {                                                                              \
         offsetof(struct type, member), sizeof(((struct type *)0)->member), #member \
     }
 
@@ -75,19 +75,19 @@ static void name_slot(uint64_t in, char *out, size_t n)
             out, n, "slot %u report[%u]%s", (unsigned)slot,
             (unsigned)(in / sizeof(struct cllm_report)),
             in % sizeof(struct cllm_report) == offsetof(struct cllm_report, seq) ? ".seq"
-                                                                                  : "");
+                                                                                 : "");
     } else if (in >= offsetof(struct cllm_slot, own)) {
         (void)__real_snprintf(
             out, n, "slot %u status.%s", (unsigned)slot,
             field_of(status, CLLM_LEN(status), in - offsetof(struct cllm_slot, own)));
     } else if (in >= offsetof(struct cllm_slot, command.assignment)) {
         in -= offsetof(struct cllm_slot, command.assignment);
-        (void)__real_snprintf(
-            out, n, "slot %u assignment[%u]%s", (unsigned)slot,
-            (unsigned)(in / sizeof(struct cllm_assignment)),
-            in % sizeof(struct cllm_assignment) == offsetof(struct cllm_assignment, seq)
-                ? ".seq"
-                : "");
+        (void)__real_snprintf(out, n, "slot %u assignment[%u]%s", (unsigned)slot,
+                              (unsigned)(in / sizeof(struct cllm_assignment)),
+                              in % sizeof(struct cllm_assignment) ==
+                                      offsetof(struct cllm_assignment, seq)
+                                  ? ".seq"
+                                  : "");
     } else {
         (void)__real_snprintf(out, n, "slot %u command.%s", (unsigned)slot,
                               field_of(command, CLLM_LEN(command), in));
@@ -100,24 +100,24 @@ static void name_control(uint64_t rel, char *out, size_t n)
         FIELD(cllm_state, committed),     FIELD(cllm_state, run_state),
         FIELD(cllm_state, phase),         FIELD(cllm_state, heartbeat_ns),
         FIELD(cllm_state, saved_step),    FIELD(cllm_state, deaths),
-        FIELD(cllm_state, folded),  FIELD(cllm_state, hurry_version),
+        FIELD(cllm_state, folded),        FIELD(cllm_state, hurry_version),
         FIELD(cllm_state, lanes_redone),  FIELD(cllm_state, workers),
         FIELD(cllm_state, wait_saver_ns), FIELD(cllm_state, wait_data_ns),
         FIELD(cllm_state, wishes),        FIELD(cllm_state, lanes_of),
         FIELD(cllm_state, lanes_late),
     };
     static const struct field lane[] = {
-        FIELD(cllm_lane, state),  FIELD(cllm_lane, slot), FIELD(cllm_lane, generation),
-        FIELD(cllm_lane, buffer), FIELD(cllm_lane, seq),  FIELD(cllm_lane, loss),
-        FIELD(cllm_lane, tokens), FIELD(cllm_lane, grad_sum),
-        FIELD(cllm_lane, crashes), FIELD(cllm_lane, opinion),
-        FIELD(cllm_lane, n_opinions), FIELD(cllm_lane, sum),
+        FIELD(cllm_lane, state),       FIELD(cllm_lane, slot),
+        FIELD(cllm_lane, generation),  FIELD(cllm_lane, buffer),
+        FIELD(cllm_lane, seq),         FIELD(cllm_lane, loss),
+        FIELD(cllm_lane, tokens),      FIELD(cllm_lane, grad_sum),
+        FIELD(cllm_lane, crashes),     FIELD(cllm_lane, opinion),
+        FIELD(cllm_lane, n_opinions),  FIELD(cllm_lane, sum),
         FIELD(cllm_lane, assigned_ns), FIELD(cllm_lane, audited),
     };
     static const struct field chunk[] = {
-        FIELD(cllm_chunk, state), FIELD(cllm_chunk, slot),
-        FIELD(cllm_chunk, seq),   FIELD(cllm_chunk, sum_squares),
-        FIELD(cllm_chunk, sum),   FIELD(cllm_chunk, check),
+        FIELD(cllm_chunk, state),       FIELD(cllm_chunk, slot), FIELD(cllm_chunk, seq),
+        FIELD(cllm_chunk, sum_squares), FIELD(cllm_chunk, sum),  FIELD(cllm_chunk, check),
     };
     const struct cllm_header *h = sim.view.header;
 
@@ -172,8 +172,8 @@ static void print_entry(const struct entry *e)
     if (e->kind == SIM_STORE)
         name_address(e->off, what, sizeof what);
     else
-        (void)__real_snprintf(what, sizeof what, "%s %" PRIu64, e->text ? e->text : e->copy,
-                              e->value);
+        (void)__real_snprintf(what, sizeof what, "%s %" PRIu64,
+                              e->text ? e->text : e->copy, e->value);
     (void)printf("%9" PRIu64 " %10.3f ms  %-14s %-6s %s\n", e->event,
                  (double)e->now_ns * 1e-6, who, kind_name[e->kind], what);
 }

@@ -66,7 +66,8 @@ int fuzz_journal(const uint8_t *data, size_t size)
     CLLM_ASSERT(journal.journal.last_step == journal.n_roots);
     CLLM_ASSERT(lseek(file[0], 0, SEEK_END) <= (off_t)bytes);
     for (record.step = 1; record.step <= journal.n_roots + 1; record.step++) {
-        record.root = record.step <= journal.n_roots ? journal.kept[record.step - 1].root : 7;
+        record.root =
+            record.step <= journal.n_roots ? journal.kept[record.step - 1].root : 7;
         CLLM_ASSERT(cllm_journal_check(&journal, &record) == 0);
         record.root++;
         CLLM_ASSERT((cllm_journal_check(&journal, &record) != 0) ==

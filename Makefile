@@ -26,7 +26,7 @@ base_SRC        := \
 	random.c units.c
 shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
-	region.c ring.c sandbox.c slot.c
+	region.c ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
 	matmul.c ref.c ref_attention.c ref_elementwise.c ref_matmul.c ref_norm.c \
 	ref_softmax.c ref_vector.c select.c

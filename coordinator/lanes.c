@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "shm/slot.h"
+#include "shm/takeover.h"
 
 #define POISON_CRASHES 3
 

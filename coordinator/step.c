@@ -1,7 +1,7 @@
 /*
  * coordinator/step.c - phases of a step; the table is in coordinator/README.md.
  */
-#include "coordinator/step_inside.h"
+#include "coordinator/step.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,9 +11,11 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "coordinator/lanes.h"
+#include "coordinator/step_inside.h"
 #include "model/schedule.h"
 #include "shm/chunk.h"
 #include "shm/slot.h"
+#include "shm/takeover.h"
 
 /* One store, so that whoever takes over finds it whole. */
 void cllm_step_publish_folded(const struct cllm_step *step, uint32_t lanes)

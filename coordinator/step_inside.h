@@ -12,6 +12,7 @@
 
 #include "base/atomic.h"
 #include "coordinator/step.h"
+#include "shm/takeover.h"
 
 static inline const struct cllm_geometry *geometry(const struct cllm_step *step)
 {

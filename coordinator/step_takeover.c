@@ -11,6 +11,7 @@
 #include "coordinator/lanes.h"
 #include "shm/chunk.h"
 #include "shm/slot.h"
+#include "shm/takeover.h"
 
 /* Reports that the dead have left about lanes of the table as it is. */
 static void take_last_reports(struct cllm_step *step)

@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "coordinator/lanes.h"
 #include "shm/slot.h"
+#include "shm/takeover.h"
 
 /*
  * Back to the beginning of the step; crashes and opinions about its lanes are kept. The

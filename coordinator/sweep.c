@@ -6,6 +6,7 @@
 #include "base/atomic.h"
 #include "base/fault.h"
 #include "shm/slot.h"
+#include "shm/takeover.h"
 
 #define SHARES 2 /* assignments for each worker in a sweep: evens out who is late */
 

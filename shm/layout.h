@@ -273,30 +273,7 @@ struct cllm_state {
 };
 static_assert(sizeof(struct cllm_state) <= CLLM_PAGE, "the state is one page");
 
-/* Lanes of training step @step, or of its validation; never 0. */
-static inline uint64_t cllm_lanes_of(uint64_t step, bool eval)
-{
-    return (step << 1 | eval) + 2;
-}
-
 /* ---- step records: Node Zero writes ---- */
-
-/*
- * Progress of the fold in one word, so that one store publishes it: lanes [0, lanes) are
- * in the folds; @group and @total are the folds that hold the present group's sum and
- * that of the finished groups (CLLM_NONE = none yet). The upper half is a hash of @step
- * and the rest: a word of another step, or a damaged one, does not decode.
- */
-struct cllm_folded {
-    uint32_t lanes, group, total;
-};
-uint64_t cllm_folded(uint64_t step, const struct cllm_folded *folded);
-bool cllm_folded_decode(uint64_t word, uint64_t step, struct cllm_folded *folded);
-/* Lanes alone, unchecked, for people. */
-static inline uint32_t cllm_folded_lanes(uint64_t word)
-{
-    return (uint32_t)(word & 0xffff);
-}
 
 /* Why a step changed no parameter: the policy that the configuration names was followed.
  */
@@ -366,9 +343,6 @@ struct cllm_lane {
 };
 static_assert(sizeof(struct cllm_lane) == 128, "a lane is two lines");
 
-/* Hash of what a DONE or FOLDED lane @index of @lanes_of says of itself. */
-uint64_t cllm_lane_sum(const struct cllm_lane *lane, uint64_t lanes_of, uint32_t index);
-
 struct cllm_chunk {
     uint32_t state; /* enum cllm_chunk_state of the work going on */
     uint32_t slot;  /* valid in ASSIGNED */
@@ -379,9 +353,6 @@ struct cllm_chunk {
     uint64_t pad0[2];
 };
 static_assert(sizeof(struct cllm_chunk) == 64, "a chunk is one line");
-
-/* Hash that goes with sum_squares of chunk @index in @step. */
-uint64_t cllm_chunk_check(const struct cllm_chunk *chunk, uint64_t step, uint32_t index);
 
 /* A line about the run, for people who look after it is dead. seq stored last, release.
  */

@@ -12,6 +12,7 @@
 
 #include "base/atomic.h"
 #include "base/err.h"
+#include "shm/takeover.h"
 
 /* json_object_set_new() takes the value over, also when it fails; a failure is out of
  * memory, and a missing key then says less than a crash would destroy. */

@@ -15,6 +15,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/units.h"
+#include "shm/takeover.h"
 #include "tools/shm_slot.h"
 
 #define LANES_IN_CELLS 48 /* more lanes than this are shown as counts */

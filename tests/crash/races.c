@@ -432,10 +432,9 @@ int main(int argc, char **argv)
                                CLLM_REGION_READ_WRITE) == 0,
               "no parameters");
     }
-    check(pthread_create(&loader, NULL, load, NULL) == 0 &&
-              pthread_create(&late, NULL, read_late, NULL) == 0 &&
-              pthread_create(&tool, NULL, look, NULL) == 0,
-          "no thread");
+    check(pthread_create(&loader, NULL, load, NULL) == 0, "no thread");
+    check(pthread_create(&late, NULL, read_late, NULL) == 0, "no thread");
+    check(pthread_create(&tool, NULL, look, NULL) == 0, "no thread");
     run_node_zero();
     cllm_store_release(&all.done, 1);
     (void)pthread_join(loader, NULL);

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "shm/chunk.h"
+#include "shm/takeover.h"
 #include "tests/crash/sim.h"
 
 #define NOTHING UINT64_MAX

@@ -174,6 +174,7 @@ static void orphan_children(void)
         /* PR_SET_PDEATHSIG: it ends a moment later. A stopped one ends as well. */
         child->leaving = true;
         child->doom = (uint32_t)(sim_random() % 12);
+        sim_wake(child);
         if (child != sim.current && (child->stopped || child->hung || child->doom == 0))
             sim_end(child, SIGKILL, 0);
     }

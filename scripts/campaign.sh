@@ -39,11 +39,14 @@ total()
 
 chunk()
 {
-    "$chaos" --results "$results" "$@" || {
-        total
-        echo "campaign: stopped at the first mismatch; its directory is kept"
-        exit 1
-    }
+    "$chaos" --results "$results" "$@"
+    case $? in
+    0) return ;;
+    130) total; exit 0 ;; # somebody ended it
+    esac
+    total
+    echo "campaign: stopped at the first mismatch; its directory is kept"
+    exit 1
 }
 
 for ((n = 0; limit == 0 || SECONDS < limit; n++)); do

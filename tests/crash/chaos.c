@@ -392,8 +392,12 @@ static int run_campaign(struct campaign *campaign)
         rc = chaos_result_append(&result, options->results);
     if (rc != 0)
         cllm_err_print("chaos");
+    if (interrupted)
+        (void)printf("ended early, by a signal\n");
     chaos_bench_fini(&campaign->bench, rc != 0 || campaign->keep || options->keep);
-    return rc == 0 && campaign->good ? 0 : 1;
+    if (rc != 0 || !campaign->good)
+        return CLLM_EXIT_FAILURE;
+    return interrupted ? CLLM_EXIT_INTERRUPTED : CLLM_EXIT_OK;
 }
 
 int main(int argc, char **argv)

@@ -10,8 +10,8 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 
-events=300000000
-limit=300 # seconds for each
+events=600000000
+limit=600 # seconds for each
 if [ "${1:-}" = -e ]; then
     events=$2
     shift 2

@@ -142,8 +142,11 @@ void *__wrap_memcpy(void *to, const void *from, size_t n)
             copy_shared(to, from, n);
             return to;
         }
-        if (shared(from))
+        if (shared(from)) {
             before_load(from);
+            if (sim.plan.stall != 0 && !sim.quiet)
+                sim_stall(SIM_NOWHERE);
+        }
     }
     return __real_memcpy(to, from, n);
 }

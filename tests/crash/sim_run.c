@@ -85,7 +85,7 @@ static void plan_faults(struct sim_plan *plan)
     plan->save_failures = PICK(0, 0, 64);
     plan->people = PICK(0, 0, 4);
     plan->quiet_at = 5000 + sim_random() % 100000;
-    plan->bound = plan->quiet_at + 1500000;
+    plan->bound = plan->quiet_at + 6000000;
 }
 
 /* Now and then something is wrong with the work itself. */

@@ -321,7 +321,10 @@ int cllm_file_symlink(const char *target, const char *link)
         rc = -errno;
     if (rc != 0)
         return cllm_err(rc, "cannot make the link %s", temp);
-    return cllm_file_rename(temp, link);
+    rc = cllm_file_rename(temp, link);
+    if (rc != 0)
+        (void)unlink(temp); /* it serves nobody; the next attempt removes it otherwise */
+    return rc;
 }
 
 static int remove_entries(int parent_fd, const char *name, const char *path, int depth);

@@ -162,10 +162,66 @@ static int hand_over(int fd, const char *name)
     return rc != 0 ? rc : cllm_keeper_keep(keeper.socket, name, fd);
 }
 
+/* ---- huge pages ---- */
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
+#define HUGE_PAGE (2u << 20)
+
+/*
+ * Like mmap(), at an address that lets huge pages of the object be mapped as such:
+ * objects of gigabytes then need few entries in the TLB, and opening and closing them to
+ * writers (cllm_region_allow()) costs next to nothing.
+ */
+static void *map_aligned(int fd, size_t off, size_t bytes, int protection)
+{
+    size_t pages = cllm_align_up(bytes, CLLM_PAGE), span = pages + HUGE_PAGE, before;
+    uint8_t *range, *at;
+    void *base;
+
+    if (bytes < HUGE_PAGE || off % HUGE_PAGE != 0)
+        return mmap(NULL, bytes, protection, MAP_SHARED, fd, (off_t)off);
+    range =
+        mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (range == MAP_FAILED)
+        return MAP_FAILED;
+    before = cllm_align_up((uintptr_t)range, HUGE_PAGE) - (uintptr_t)range;
+    at = range + before;
+    base = mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)off);
+    if (base == MAP_FAILED) {
+        (void)munmap(range, span);
+        return MAP_FAILED;
+    }
+    if (before > 0)
+        (void)munmap(range, before);
+    (void)munmap(at + pages, HUGE_PAGE - before);
+    return base;
+}
+
+/*
+ * Put the object's pages, all of them allocated, into huge ones, as far as the kernel
+ * can: it needs no mount option for that. Refusal costs only speed.
+ */
+static void gather_pages(int fd, size_t bytes)
+{
+    size_t whole = bytes - bytes % HUGE_PAGE;
+    void *base;
+
+    if (whole == 0)
+        return;
+    base = map_aligned(fd, 0, whole, PROT_READ | PROT_WRITE);
+    if (base == MAP_FAILED)
+        return;
+    (void)madvise(base, whole, MADV_COLLAPSE);
+    (void)munmap(base, whole);
+}
+
 static int map(struct cllm_region *region, const char *name, int fd, size_t off,
                size_t bytes, int protection)
 {
-    void *base = mmap(NULL, bytes, protection, MAP_SHARED, fd, (off_t)off);
+    void *base = map_aligned(fd, off, bytes, protection);
 
     if (base == MAP_FAILED)
         return cllm_err(-errno, "cannot map shared memory %s (%zu bytes)", name, bytes);
@@ -208,6 +264,7 @@ int cllm_region_create(struct cllm_region *region, const char *name, size_t byte
         rc = refuse_size(rc, name, size);
         goto unlink_name;
     }
+    gather_pages(fd, size);
     if (region)
         rc = map(region, name, fd, 0, size, PROT_READ | PROT_WRITE);
     if (rc == 0 && keeper.nameless) {

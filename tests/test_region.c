@@ -133,6 +133,34 @@ static void what_is_no_file_is_refused(void **state)
         cllm_region_open(&(struct cllm_region){0}, name, 0, CLLM_REGION_READ), -EPERM);
 }
 
+/* Objects of megabytes begin at multiples of 2 MiB, where huge pages can be mapped, and
+ * are as others are: zeroed, whole, shared, closed to writers until they are opened. */
+static void a_large_object_can_have_huge_pages(void **state)
+{
+    enum { HUGE = 2 << 20, BYTES = 2 * HUGE + 3 * CLLM_PAGE };
+    struct cllm_region a, b;
+
+    (void)state;
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(cllm_region_create(&a, name, BYTES), 0);
+    assert_int_equal(cllm_region_open(&b, name, BYTES, CLLM_REGION_GUARDED), 0);
+    assert_int_equal((uintptr_t)a.base % HUGE, 0);
+    assert_int_equal((uintptr_t)b.base % HUGE, 0);
+    for (size_t i = 0; i < BYTES; i += 1000) {
+        assert_int_equal(b.base[i], 0);
+        a.base[i] = (uint8_t)(i / 1000);
+    }
+    cllm_region_allow(&b, HUGE + CLLM_PAGE, CLLM_PAGE, true);
+    b.base[HUGE + CLLM_PAGE] = 77;
+    cllm_region_allow(&b, HUGE + CLLM_PAGE, CLLM_PAGE, false);
+    assert_int_equal(a.base[HUGE + CLLM_PAGE], 77);
+    for (size_t i = 0; i < BYTES; i += 1000)
+        if (i != HUGE + CLLM_PAGE)
+            assert_int_equal(b.base[i], (uint8_t)(i / 1000));
+    cllm_region_close(&a);
+    cllm_region_close(&b);
+}
+
 static void a_name_is_given_once(void **state)
 {
     (void)state;
@@ -339,6 +367,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_too_short_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_link_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_file_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_large_object_can_have_huge_pages, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_name_is_given_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_nameless_object_is_found_by_its_name,
                                         begin_keeping, end_keeping),

@@ -27,9 +27,14 @@ base_SRC        := \
 shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
-compute_SRC     := \
-	matmul.c ref.c ref_attention.c ref_elementwise.c ref_matmul.c ref_norm.c \
-	ref_softmax.c ref_vector.c select.c
+# Kernels are compiled once for each instruction set, with flags of its own.
+compute_KERNELS := \
+	attention.c elementwise.c norm.c product.c softmax.c table.c vector.c
+compute_ISAS    := avx2 avx512
+compute_SRC     := onednn.c select.c $(compute_KERNELS)
+FLAGS_avx2      := -mavx2 -mno-fma
+FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mno-fma \
+	-mprefer-vector-width=512
 model_SRC       := adamw.c decoder.c gpt.c init.c sample.c schedule.c tensors.c
 formats_SRC     := \
 	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c dataset.c file.c \
@@ -50,7 +55,7 @@ tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
 	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
-	test_gpt2_names.c test_heartbeat.c test_history.c test_json.c test_loader.c test_local_socket.c \
+	test_gpt2_names.c test_heartbeat.c test_history.c test_isa.c test_json.c test_loader.c test_local_socket.c \
 	test_log.c test_logout.c test_matmul.c test_ops.c test_prep.c test_random.c \
 	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_sha256.c test_shard.c \
@@ -186,6 +191,7 @@ FUZZ_TARGETS := $(patsubst fuzz_%.c,%,$(filter fuzz_%.c,$(tests_fuzz_SRC)))
 FUZZ_OBJECTS := $(tests_fuzz_SRC:%.c=$(BUILD)/obj/tests/fuzz/%.o)
 FUZZERS  := $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/obj/%.o)
+ISA_OBJECTS := $(foreach i,$(compute_ISAS),$(compute_KERNELS:%.c=$(BUILD)/obj/compute/%.$(i).o))
 lib = $(1:%=$(BUILD)/lib/lib%.a)
 
 .PHONY: all
@@ -204,6 +210,15 @@ $(FLAGS_FILE):
 $(BUILD)/obj/%.o: %.c Makefile $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(call quiet,CC,$<)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# obj/compute/norm.avx2.o is compute/norm.c with -DCLLM_ISA=avx2.
+define isa_rule
+$(BUILD)/obj/compute/%.$(1).o: compute/%.c Makefile $(FLAGS_FILE)
+	@mkdir -p $$(@D)
+	$$(call quiet,CC,$$< $(1))$$(CC) $$(ALL_CFLAGS) $(FLAGS_$(1)) -DCLLM_ISA=$(1) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach i,$(compute_ISAS),$(eval $(call isa_rule,$(i))))
+$(call lib,compute): $(ISA_OBJECTS)
 
 define archive_rule
 $(call lib,$(1)): $(patsubst %.c,$(BUILD)/obj/$(1)/%.o,$(filter-out $(MAINS:$(1)/%=%),$($(1)_SRC)))
@@ -262,7 +277,7 @@ include tests/crash/nth.mk
 
 # A library archive without members is normal for a folder that has only its main file.
 .SECONDARY: $(OBJECTS)
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(ISA_OBJECTS:.o=.d)
 
 # ---- what can be done -------------------------------------------------------------------
 

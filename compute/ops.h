@@ -12,8 +12,8 @@
  * so that a variant for another instruction set can be held to the same bits as the
  * reference.
  *
- * A variant is a copy of the reference table with some pointers replaced;
- * compute/select.c picks the table for this machine. Operations that use others
+ * The kernels of every table are the same source, compiled for another instruction set
+ * (compute/kernels.h); compute/select.c picks the table for this machine. Operations that use others
  * (attention) get the table as their first argument, so that a replaced matmul reaches
  * them.
  */
@@ -129,11 +129,37 @@ static inline size_t cllm_attention_scratch(size_t T)
     return 2 * cllm_min_u64(T, CLLM_ATTENTION_BLOCK) * T;
 }
 
-/* Plain C, for ever: what every other table is tested against. */
+/* ---- compute/select.c ---- */
+
+/* Instruction sets that the kernels are compiled for. */
+enum cllm_isa {
+    CLLM_ISA_AUTO = 0,
+    CLLM_ISA_REF,    /* plain C, for ever: what the others are tested against */
+    CLLM_ISA_AVX2,   /* and FMA in matrix products */
+    CLLM_ISA_AVX512, /* F, BW, DQ, VL */
+    CLLM_N_ISAS
+};
+
+extern const char *const cllm_isa_names[CLLM_N_ISAS];
+
+/* The best that this CPU offers. */
+enum cllm_isa cllm_isa_best(void);
+
+/*
+ * The table for kernels of @isa (AUTO: of $CLLM_ISA, or of the best) and matrix products of oneDNN, which
+ * is held to the same instruction set. To be called once, before any product. Returns 0;
+ * CLLM_ECONFIG with text when the CPU does not offer it.
+ */
+int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa);
+
+/* The table for the best. */
+const struct cllm_ops *cllm_ops_select(void);
+
+/* No library: every other table is tested against this one. */
 const struct cllm_ops *cllm_ops_reference(void);
 
-/* The fastest table for this machine: matmul through oneDNN, the rest of the reference.
- */
-const struct cllm_ops *cllm_ops_select(void);
+/* Kernels and products of @isa without a library, with the reference's bits; NULL when the
+ * CPU does not offer it. */
+const struct cllm_ops *cllm_ops_plain(enum cllm_isa isa);
 
 #endif /* CLLM_COMPUTE_OPS_H */

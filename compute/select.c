@@ -1,35 +1,113 @@
 /*
  * compute/select.c - which table serves this machine.
  *
- * One today: the reference with oneDNN's matrix product. A variant for an instruction set
- * is a further table like this one and a test of the CPU here; the choice must come out
- * the same in all processes of a run, so it depends on the machine alone.
+ * The choice must come out the same in all processes of a run, so it depends on the
+ * configuration and on the machine alone.
  */
-#include "compute/matmul.h"
-#include "compute/ref.h"
+#include <stdlib.h>
+#include <string.h>
 
-static const struct cllm_ops onednn = {
-    .name = "onednn",
-    .matmul = cllm_matmul_onednn,
-    .add_bias = cllm_ref_add_bias,
-    .add_columns = cllm_ref_add_columns,
-    .layernorm = cllm_ref_layernorm,
-    .layernorm_backward = cllm_ref_layernorm_backward,
-    .gelu = cllm_ref_gelu,
-    .gelu_backward = cllm_ref_gelu_backward,
-    .embedding = cllm_ref_embedding,
-    .embedding_backward = cllm_ref_embedding_backward,
-    .softmax = cllm_ref_softmax,
-    .attention = cllm_ref_attention,
-    .attention_backward = cllm_ref_attention_backward,
-    .cross_entropy = cllm_ref_cross_entropy,
-    .adamw = cllm_ref_adamw,
-    .fold = cllm_ref_fold,
-    .sumsq = cllm_ref_sumsq,
-    .is_finite = cllm_ref_is_finite,
-};
+#include "base/err.h"
+#include "compute/kernels.h"
+#include "compute/onednn.h"
+
+const char *const cllm_isa_names[CLLM_N_ISAS] = {"auto", "ref", "avx2", "avx512"};
+
+/* What the CPU and the operating system offer, as the compiler's run-time library sees
+ * it. */
+static bool offers(enum cllm_isa isa)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (isa == CLLM_ISA_AVX2)
+        return __builtin_cpu_supports("avx2");
+    if (isa == CLLM_ISA_AVX512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+    return isa == CLLM_ISA_REF;
+}
+
+enum cllm_isa cllm_isa_best(void)
+{
+    enum cllm_isa isa = CLLM_ISA_AVX512;
+
+    while (!offers(isa))
+        isa--;
+    return isa;
+}
+
+static const struct cllm_ops *table_of(enum cllm_isa isa)
+{
+#if defined(__x86_64__)
+    if (isa == CLLM_ISA_AVX512)
+        return &cllm_avx512_onednn;
+    if (isa == CLLM_ISA_AVX2)
+        return &cllm_avx2_onednn;
+#endif
+    CLLM_ASSERT(isa == CLLM_ISA_REF);
+    return &cllm_ref_onednn;
+}
+
+/* What AUTO is: $CLLM_ISA or the best. */
+static int choose(enum cllm_isa *isa)
+{
+    const char *name = getenv("CLLM_ISA");
+    uint32_t i = 0;
+    int rc;
+
+    *isa = cllm_isa_best();
+    if (!name || name[0] == '\0' || strcmp(name, "auto") == 0)
+        return 0;
+    while (i < CLLM_N_ISAS && strcmp(name, cllm_isa_names[i]) != 0)
+        i++;
+    if (i < CLLM_N_ISAS) {
+        *isa = (enum cllm_isa)i;
+        return 0;
+    }
+    rc = cllm_err(CLLM_ECONFIG, "cannot compute with CLLM_ISA=%s", name);
+    cllm_err_hint("one of auto, ref, avx2, avx512");
+    return rc;
+}
+
+int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa)
+{
+    int rc = isa == CLLM_ISA_AUTO ? choose(&isa) : 0;
+
+    if (rc != 0)
+        return rc;
+    if (!offers(isa)) {
+        rc = cllm_err(CLLM_ECONFIG, "cannot compute with %s: this CPU has it not",
+                          cllm_isa_names[isa]);
+
+        cllm_err_hint("[compute] isa = auto; the best of this machine is %s",
+                      cllm_isa_names[cllm_isa_best()]);
+        return rc;
+    }
+    cllm_onednn_limit(isa);
+    *ops = table_of(isa);
+    return 0;
+}
 
 const struct cllm_ops *cllm_ops_select(void)
 {
-    return &onednn;
+    return table_of(cllm_isa_best());
+}
+
+const struct cllm_ops *cllm_ops_reference(void)
+{
+    return &cllm_ref_plain;
+}
+
+const struct cllm_ops *cllm_ops_plain(enum cllm_isa isa)
+{
+    if (!offers(isa))
+        return NULL;
+#if defined(__x86_64__)
+    if (isa == CLLM_ISA_AVX512)
+        return &cllm_avx512_plain;
+    if (isa == CLLM_ISA_AVX2)
+        return &cllm_avx2_plain;
+#endif
+    return &cllm_ref_plain;
 }

@@ -2,7 +2,7 @@
  * tests/test_matmul.c - both matrix products against double precision, in every form that
  * the model uses.
  */
-#include "compute/matmul.h"
+#include "compute/onednn.h"
 
 #include <float.h>
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "compute/ref.h"
+#include "compute/kernels.h"
 #include "tests/numbers.h"
 
 typedef void (*matmul_fn)(float *, const float *, const float *,

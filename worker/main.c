@@ -165,8 +165,9 @@ int main(int argc, char **argv)
 
     if (rc != 0)
         return cllm_child_fail(&worker.child, rc);
-    worker.ops = cllm_ops_select();
-    rc = cllm_worker_self_test(worker.ops, &numerics);
+    rc = cllm_ops_pick(&worker.ops, (enum cllm_isa)worker.child.config.compute_isa);
+    if (rc == 0)
+        rc = cllm_worker_self_test(worker.ops, &numerics);
     cllm_fault(CLLM_FAULT_worker_tested);
     if (rc == 0)
         rc = cllm_worker_map(&worker);

@@ -21,7 +21,7 @@ enum step_kind {
     STEP_KIND_LEAVE     /* where a turn of the role ends */
 };
 
-#define STEP_CODE_BODIES 4
+#define STEP_CODE_BODIES 8
 
 struct step_known {
     uint64_t ip;

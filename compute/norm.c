@@ -1,14 +1,14 @@
 /*
- * compute/ref_norm.c - layer normalisation and its gradient, row by row.
+ * compute/norm.c - layer normalisation and its gradient, row by row.
  */
-#include "compute/ref.h"
+#include "compute/kernels.h"
 
 #include "compute/elementary.h"
 #include "compute/reduce.h"
 
 #define EPSILON 1e-5f
 
-void cllm_ref_layernorm(float *restrict out, float *restrict mean, float *restrict rstd,
+void CLLM_KERNEL(layernorm)(float *restrict out, float *restrict mean, float *restrict rstd,
                         const float *restrict x, const float *restrict weight,
                         const float *restrict bias, size_t rows, size_t cols)
 {
@@ -63,7 +63,7 @@ static void backward_row(float *restrict dx, float *restrict dweight,
     }
 }
 
-void cllm_ref_layernorm_backward(float *dx, float *dweight, float *dbias,
+void CLLM_KERNEL(layernorm_backward)(float *dx, float *dweight, float *dbias,
                                  const float *dout, const float *x, const float *mean,
                                  const float *rstd, const float *weight, size_t rows,
                                  size_t cols)

@@ -1,13 +1,13 @@
 /*
- * compute/ref_vector.c - passes over parameter vectors: AdamW, fold, norm, finite check.
+ * compute/vector.c - passes over parameter vectors: AdamW, fold, norm, finite check.
  */
-#include "compute/ref.h"
+#include "compute/kernels.h"
 
 #include <string.h>
 
 #include "compute/elementary.h"
 
-void cllm_ref_adamw(float *restrict w1, float *restrict m1, float *restrict v1,
+void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict v1,
                     const float *restrict w0, const float *restrict m0,
                     const float *restrict v0, const float *restrict g, size_t n,
                     const struct cllm_adamw_terms *terms)
@@ -29,7 +29,7 @@ void cllm_ref_adamw(float *restrict w1, float *restrict m1, float *restrict v1,
 }
 
 /* In pieces that stay in the first-level cache while the lanes pass by. */
-void cllm_ref_fold(float *dst, const float *acc, const float *const *lanes,
+void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
                    uint32_t n_lanes, size_t n)
 {
     enum { PIECE = 1024 };
@@ -50,7 +50,7 @@ void cllm_ref_fold(float *dst, const float *acc, const float *const *lanes,
 
 /* Element i goes to partial sum i mod 16, then a tree; in double, so that the square of
  * no f32 overflows. */
-double cllm_ref_sumsq(const float *x, size_t n)
+double CLLM_KERNEL(sumsq)(const float *x, size_t n)
 {
     enum { LANES = 16 };
     double lane[LANES] = {0};
@@ -69,7 +69,7 @@ double cllm_ref_sumsq(const float *x, size_t n)
 
 /* Infinities and NaNs are the values with all exponent bits set: adding one to the
  * exponent then carries into the sign bit. */
-bool cllm_ref_is_finite(const float *x, size_t n)
+bool CLLM_KERNEL(is_finite)(const float *x, size_t n)
 {
     uint32_t carried = 0;
 

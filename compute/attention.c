@@ -1,5 +1,5 @@
 /*
- * compute/ref_attention.c - causal self-attention by blocks of query rows.
+ * compute/attention.c - causal self-attention by blocks of query rows.
  *
  * A block of 64 queries meets the keys up to its own end and no more, so nearly half of
  * the square is never computed, and no T x T matrix exists: the scores of a block are
@@ -9,7 +9,7 @@
  * q, k and v of a head are strips of the rows of qkv (B,T,3C); with D = C / H:
  * q at h D, k at C + h D, v at 2C + h D.
  */
-#include "compute/ref.h"
+#include "compute/kernels.h"
 
 #include <string.h>
 
@@ -67,7 +67,7 @@ static void forward_block(const struct head *head, float *out, float *lse, size_
     head->ops->matmul(out + first * head->C, head->scores, head->v, &shape);
 }
 
-void cllm_ref_attention(const struct cllm_ops *ops, float *out, float *lse,
+void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
                         const float *qkv, float *scratch,
                         const struct cllm_attention *sizes)
 {
@@ -155,7 +155,7 @@ static void backward_block(const struct head *head, size_t first, size_t rows, b
     ops->matmul(head->dv, head->scores, head->dout + first * head->C, &to_dv);
 }
 
-void cllm_ref_attention_backward(const struct cllm_ops *ops, float *dqkv,
+void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
                                  const float *dout, const float *qkv, const float *out,
                                  const float *lse, float *scratch,
                                  const struct cllm_attention *sizes)

@@ -1,13 +1,13 @@
 /*
- * compute/ref_elementwise.c - bias, GELU, embedding: each value read and written once.
+ * compute/elementwise.c - bias, GELU, embedding: each value read and written once.
  */
-#include "compute/ref.h"
+#include "compute/kernels.h"
 
 #include <string.h>
 
 #include "compute/elementary.h"
 
-void cllm_ref_add_bias(float *out, const float *x, const float *bias, size_t rows,
+void CLLM_KERNEL(add_bias)(float *out, const float *x, const float *bias, size_t rows,
                        size_t cols)
 {
     for (size_t r = 0; r < rows; r++) {
@@ -23,7 +23,7 @@ void cllm_ref_add_bias(float *out, const float *x, const float *bias, size_t row
 }
 
 /* A strip of columns at a time, so that its sums stay in registers. */
-void cllm_ref_add_columns(float *sum, const float *x, size_t rows, size_t cols)
+void CLLM_KERNEL(add_columns)(float *sum, const float *x, size_t rows, size_t cols)
 {
     enum { STRIP = 32 };
     size_t c = 0;
@@ -60,14 +60,14 @@ static inline float gate(float x)
     return cllm_logistic2f(x * (GATE_1 + GATE_3 * (x * x)));
 }
 
-void cllm_ref_gelu(float *restrict out, const float *restrict x, size_t n)
+void CLLM_KERNEL(gelu)(float *restrict out, const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         out[i] = x[i] * gate(x[i]);
 }
 
 /* With s the gate: d/dx (x s) = s + x s (1 - s) 2u'. */
-void cllm_ref_gelu_backward(float *restrict d, float *restrict out,
+void CLLM_KERNEL(gelu_backward)(float *restrict d, float *restrict out,
                             const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -80,7 +80,7 @@ void cllm_ref_gelu_backward(float *restrict d, float *restrict out,
     }
 }
 
-void cllm_ref_embedding(float *out, const uint32_t *tokens, size_t stride,
+void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
                         const float *wte, const float *wpe, size_t B, size_t T, size_t C)
 {
     for (size_t b = 0; b < B; b++) {
@@ -95,7 +95,7 @@ void cllm_ref_embedding(float *out, const uint32_t *tokens, size_t stride,
     }
 }
 
-void cllm_ref_embedding_backward(float *dwte, float *dwpe, const uint32_t *tokens,
+void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
                                  size_t stride, const float *dout, size_t B, size_t T,
                                  size_t C)
 {

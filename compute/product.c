@@ -1,7 +1,7 @@
 /*
- * compute/ref_matmul.c - the matrix product as it stands in the book, row by row.
+ * compute/matmul.c - the matrix product as it stands in the book, row by row.
  */
-#include "compute/ref.h"
+#include "compute/kernels.h"
 
 #include "compute/reduce.h"
 
@@ -31,7 +31,7 @@ static void add_strided_dots(float *restrict c, const float *restrict a, size_t 
             c[j] += a[p * step] * b[j * ldb + p];
 }
 
-void cllm_ref_matmul(float *c, const float *a, const float *b,
+void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
                      const struct cllm_matmul *shape)
 {
     size_t n = shape->n, k = shape->k;

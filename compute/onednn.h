@@ -1,8 +1,8 @@
 /*
- * compute/matmul.h - matrix products through oneDNN.
+ * compute/onednn.h - matrix products through oneDNN.
  */
-#ifndef CLLM_COMPUTE_MATMUL_H
-#define CLLM_COMPUTE_MATMUL_H
+#ifndef CLLM_COMPUTE_ONEDNN_H
+#define CLLM_COMPUTE_ONEDNN_H
 
 #include "compute/ops.h"
 
@@ -14,4 +14,7 @@
 void cllm_matmul_onednn(float *c, const float *a, const float *b,
                         const struct cllm_matmul *shape);
 
-#endif /* CLLM_COMPUTE_MATMUL_H */
+/* Let products use nothing beyond @isa. Works before the first product only. */
+void cllm_onednn_limit(enum cllm_isa isa);
+
+#endif /* CLLM_COMPUTE_ONEDNN_H */

@@ -1,15 +1,15 @@
 /*
- * compute/ref_softmax.c - softmax of a row, and the loss that sits on one.
+ * compute/softmax.c - softmax of a row, and the loss that sits on one.
  *
  * The maximum may pass over a NaN; the sum of exponentials meets it again, so a row with
  * a NaN or with an infinity comes out as NaN and the loss says so.
  */
-#include "compute/ref.h"
+#include "compute/kernels.h"
 
 #include "compute/elementary.h"
 #include "compute/reduce.h"
 
-float cllm_ref_softmax(float *x, size_t n, float scale)
+float CLLM_KERNEL(softmax)(float *x, size_t n, float scale)
 {
     float top = cllm_reduce_max(x, n) * scale;
     float sum, inverse;
@@ -23,7 +23,7 @@ float cllm_ref_softmax(float *x, size_t n, float scale)
     return top + cllm_logf(sum);
 }
 
-double cllm_ref_cross_entropy(float *logits, const uint32_t *targets, size_t rows,
+double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
                               size_t V, bool backward)
 {
     double loss = 0;

@@ -1,15 +1,15 @@
 /*
- * compute/matmul.c - the only file that knows oneDNN.
+ * compute/onednn.c - the only file that knows oneDNN.
  *
  * dnnl_sgemm is row-major, takes leading dimensions, and is the same in oneDNN 2 and 3.
  * It reaches the speed of the matmul primitive on one thread without a cache of
  * primitives by shape.
  */
-#include "compute/matmul.h"
+#include "compute/onednn.h"
 
 #include <dnnl.h>
 
-#include "compute/ref.h"
+#include "compute/kernels.h"
 
 void cllm_matmul_onednn(float *c, const float *a, const float *b,
                         const struct cllm_matmul *shape)
@@ -32,4 +32,16 @@ void cllm_matmul_onednn(float *c, const float *a, const float *b,
     /* Arguments are ours; what is left is that its packing buffers do not fit in memory.
      */
     CLLM_ASSERT(status == dnnl_success);
+}
+
+void cllm_onednn_limit(enum cllm_isa isa)
+{
+    static const dnnl_cpu_isa_t limit[CLLM_N_ISAS] = {
+        [CLLM_ISA_AUTO] = (dnnl_cpu_isa_t)0, /* no limit: its name differs in 2 and 3 */
+        [CLLM_ISA_REF] = dnnl_cpu_isa_sse41,
+        [CLLM_ISA_AVX2] = dnnl_cpu_isa_avx2,
+        [CLLM_ISA_AVX512] = (dnnl_cpu_isa_t)0};
+
+    /* Refused when a product has been computed already: the choice stands then. */
+    (void)dnnl_set_max_cpu_isa(limit[isa]);
 }

@@ -23,17 +23,17 @@ FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
 	arena.c base.c config.c config_help.c err.c fault.c hash.c local_socket.c log.c option.c \
-	random.c units.c
+	random.c topology.c units.c
 shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
+compute_SRC     := \
+	attention.c elementwise.c norm.c product.c select.c softmax.c table.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
-compute_KERNELS := \
-	attention.c elementwise.c norm.c product.c softmax.c table.c vector.c
+compute_KERNELS := $(filter-out select.c,$(compute_SRC))
 compute_ISAS    := avx2 avx512
-compute_SRC     := onednn.c select.c $(compute_KERNELS)
-FLAGS_avx2      := -mavx2 -mno-fma
-FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mno-fma \
+FLAGS_avx2      := -mavx2 -mfma
+FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 model_SRC       := adamw.c decoder.c gpt.c init.c sample.c schedule.c tensors.c
 formats_SRC     := \
@@ -45,9 +45,16 @@ worker_SRC      := lane.c main.c mapping.c selftest.c update.c
 coordinator_SRC := \
 	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c \
 	heartbeat.c journal.c lanes.c logout.c main.c node_begin.c node_control.c \
-	node_deaths.c node_end.c node_events.c node_watch.c nodezero.c plan.c progress.c \
+	node_deaths.c node_end.c node_events.c node_watch.c nodezero.c placement.c plan.c progress.c \
 	saving.c step.c step_reports.c step_takeover.c step_turns.c sweep.c team.c
+# Multiply-adds in registers, likewise: the limit that cllm-bench measures.
+peak_ISAS       := avx2 avx512 bf16
+PEAK_avx2       := -mavx2 -mfma
+PEAK_avx512     := -mavx512f -mprefer-vector-width=512
+PEAK_bf16       := $(PEAK_avx512) -mavx512bf16
 tools_SRC       := \
+	bench.c bench_child.c bench_count.c bench_data.c bench_kernels.c bench_limits.c \
+	bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c \
 	ctl.c ctl_answer.c facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
 	shm_clean.c shm_crashes.c shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_view.c trial.c watch.c
@@ -59,7 +66,7 @@ tests_SRC       := \
 	test_log.c test_logout.c test_matmul.c test_ops.c test_prep.c test_random.c \
 	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_sha256.c test_shard.c \
-	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_units.c test_vector.c
+	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_topology.c test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
@@ -85,6 +92,8 @@ tests_disk_common_SRC := disk_log.c disk_state.c saver_rig.c tally.c whole.c
 tests_corrupt_SRC := corrupt_checkpoint.c corrupt_control.c corrupt_shard.c
 # The n-th system call and the n-th allocation fail; tests/crash/nth.mk builds it.
 tests_nth_SRC := nth.c nth_run.c nth_trace.c
+# The proof of the elementary functions over all floats; tests/math/math.mk builds it.
+tests_math_SRC := loops.c math_all.c
 # Files that test programs share.
 tests_common_SRC := control_temp.c gpt_double.c loader_data.c saver_run.c shm_run.c
 
@@ -97,14 +106,14 @@ tests_fuzz_SRC := \
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
 	cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-generate \
-	cllm-info cllm-ctl
+	cllm-info cllm-ctl cllm-bench
 
 cllm-coord_MAIN    := coordinator/main.c
 cllm-coord_FLOORS  := coordinator formats shm model base
-cllm-coord_LINK    := -ljansson -lcrypto -linih -lxxhash
+cllm-coord_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc
 cllm-worker_MAIN   := worker/main.c
 cllm-worker_FLOORS := worker model compute shm base
-cllm-worker_LINK   := -ldnnl -linih -lxxhash -lseccomp -lm
+cllm-worker_LINK   := -linih -lxxhash -lseccomp
 cllm-loader_MAIN   := loader/main.c
 cllm-loader_FLOORS := loader formats shm base
 cllm-loader_LINK   := -luring -ljansson -lcrypto -linih -lxxhash -lseccomp
@@ -122,14 +131,17 @@ cllm-prep_FLOORS   := tools formats base
 cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash
 cllm-generate_MAIN   := tools/generate.c
 cllm-generate_FLOORS := tools formats model compute base
-cllm-generate_LINK   := -ldnnl -ljansson -lcrypto -linih -lxxhash -lm
+cllm-generate_LINK   := -ljansson -lcrypto -linih -lxxhash -lm
+cllm-bench_MAIN    := tools/bench.c
+cllm-bench_FLOORS  := tools formats model compute shm base
+cllm-bench_LINK    := -ljansson -lcrypto -linih -lxxhash -lm
 cllm-info_MAIN     := tools/info.c
 cllm-info_FLOORS   := tools formats model compute shm base
-cllm-info_LINK     := -ldnnl -ljansson -lcrypto -linih -lxxhash -lm
+cllm-info_LINK     := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 
 # Tests may use everything.
 tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
-tests_LINK   := -lcmocka -ldnnl -luring -ljansson -lcrypto -linih -lxxhash -lseccomp -lncursesw -ltinfo -lm
+tests_LINK   := -lcmocka -luring -ljansson -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
 
 # ---- how it is built --------------------------------------------------------------------
 
@@ -186,12 +198,14 @@ SOURCES  := $(foreach f,$(FOLDERS),$(addprefix $(f)/,$($(f)_SRC))) \
 	$(addprefix tests/crash/,$(filter-out $(tests_chaos_SRC),$(tests_stepping_SRC))) \
 	$(addprefix tests/crash/,$(tests_disk_SRC) $(tests_disk_common_SRC) $(tests_corrupt_SRC)) \
 	$(addprefix tests/crash/,alloc_fail.c $(tests_nth_SRC)) \
+	$(addprefix tests/math/,$(tests_math_SRC)) \
 	$(addprefix tests/fuzz/,entry.c $(tests_fuzz_SRC) seeds.c)
 FUZZ_TARGETS := $(patsubst fuzz_%.c,%,$(filter fuzz_%.c,$(tests_fuzz_SRC)))
 FUZZ_OBJECTS := $(tests_fuzz_SRC:%.c=$(BUILD)/obj/tests/fuzz/%.o)
 FUZZERS  := $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
 OBJECTS  := $(SOURCES:%.c=$(BUILD)/obj/%.o)
 ISA_OBJECTS := $(foreach i,$(compute_ISAS),$(compute_KERNELS:%.c=$(BUILD)/obj/compute/%.$(i).o))
+PEAK_OBJECTS := $(peak_ISAS:%=$(BUILD)/obj/tools/bench_peak.%.o)
 lib = $(1:%=$(BUILD)/lib/lib%.a)
 
 .PHONY: all
@@ -219,6 +233,15 @@ $(BUILD)/obj/compute/%.$(1).o: compute/%.c Makefile $(FLAGS_FILE)
 endef
 $(foreach i,$(compute_ISAS),$(eval $(call isa_rule,$(i))))
 $(call lib,compute): $(ISA_OBJECTS)
+
+# obj/tools/bench_peak.avx2.o; a multiplication and an addition may become one instruction.
+define peak_rule
+$(BUILD)/obj/tools/bench_peak.$(1).o: tools/bench_peak.c Makefile $(FLAGS_FILE)
+	@mkdir -p $$(@D)
+	$$(call quiet,CC,$$< $(1))$$(CC) $$(ALL_CFLAGS) $(PEAK_$(1)) -ffp-contract=fast -MMD -MP -c -o $$@ $$<
+endef
+$(foreach i,$(peak_ISAS),$(eval $(call peak_rule,$(i))))
+$(call lib,tools): $(PEAK_OBJECTS)
 
 define archive_rule
 $(call lib,$(1)): $(patsubst %.c,$(BUILD)/obj/$(1)/%.o,$(filter-out $(MAINS:$(1)/%=%),$($(1)_SRC)))
@@ -274,10 +297,11 @@ $(BUILD)/tests/crash/stepping: $(tests_stepping_SRC:%.c=$(BUILD)/obj/tests/crash
 include tests/crash/sim.mk
 include tests/crash/disk.mk
 include tests/crash/nth.mk
+include tests/math/math.mk
 
 # A library archive without members is normal for a folder that has only its main file.
 .SECONDARY: $(OBJECTS)
--include $(OBJECTS:.o=.d) $(ISA_OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(ISA_OBJECTS:.o=.d) $(PEAK_OBJECTS:.o=.d)
 
 # ---- what can be done -------------------------------------------------------------------
 
@@ -293,7 +317,7 @@ help: ## this list
 deps:
 	@scripts/install-deps.sh
 
-build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(NTH) $(DISKS)
+build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(NTH) $(DISKS) $(MATH)
 
 # With every core, unless make was told how many.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -304,6 +328,10 @@ test: deps ## install what is missing, build, run all tests
 
 test-fast: build-tests ## unit tests only; T=ring picks one
 	@tests/run.sh --unit $(BUILD) $(T)
+
+.PHONY: test-math
+test-math: $(MATH) ## prove the elementary functions over all 2^32 floats, minutes; T=erf picks one
+	@$(MATH) $(T)
 
 .PHONY: test-crash campaign
 test-crash: build-tests ## the crash tests in their deep form, about an hour; T=chaos-kill picks one
@@ -347,10 +375,10 @@ docs: $(BUILD)/bin/cllm-coord ## write docs/options.md from base/options.def
 	@$< --options-markdown > docs/options.md.new
 	@mv docs/options.md.new docs/options.md
 
-bench: all ## tokens a second for 1, 2, ... workers, and what they wait for
-	@scripts/bench.sh
+bench: all ## tokens a second; PEERS="pytorch llmc" beside others, MODELS="cache-384 ..."
+	@CLLM_BUILD=$(BUILD) scripts/bench.sh $(MODELS)
 
-bench-loader: build-tests ## io_uring, pread and mmap on cold random windows
+bench-loader: build-tests ## io_uring, pread, mmap and fio on cold random windows
 	@scripts/bench-loader.sh
 
 .PHONY: install uninstall clean clean-shm

@@ -19,6 +19,7 @@
 enum cllm_config_policy { CLLM_POLICY_STOP = 0, CLLM_POLICY_SKIP };
 enum cllm_config_method { CLLM_METHOD_AUTO = 0, CLLM_METHOD_URING, CLLM_METHOD_PREAD };
 enum cllm_config_direct { CLLM_DIRECT_AUTO = 0, CLLM_DIRECT_YES, CLLM_DIRECT_NO };
+enum cllm_config_pin { CLLM_PIN_AUTO = 0, CLLM_PIN_YES, CLLM_PIN_NO };
 enum cllm_config_sandbox { CLLM_SANDBOX_AUTO = 0, CLLM_SANDBOX_OFF };
 
 struct cllm_config_list {

@@ -7,7 +7,7 @@
 
 #include <xxhash.h>
 #if defined(__x86_64__)
-#include <xxh_x86dispatch.h> /* the same values with the widest vectors of this CPU */
+#    include <xxh_x86dispatch.h> /* the same values with the widest vectors of this CPU */
 #endif
 
 uint64_t cllm_hash(const void *data, size_t bytes, uint64_t seed)

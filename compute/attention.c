@@ -68,8 +68,8 @@ static void forward_block(const struct head *head, float *out, float *lse, size_
 }
 
 void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
-                        const float *qkv, float *scratch,
-                        const struct cllm_attention *sizes)
+                            const float *qkv, float *scratch,
+                            const struct cllm_attention *sizes)
 {
     size_t T = sizes->T, C = sizes->C, H = sizes->H, D = C / H;
 
@@ -156,9 +156,9 @@ static void backward_block(const struct head *head, size_t first, size_t rows, b
 }
 
 void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
-                                 const float *dout, const float *qkv, const float *out,
-                                 const float *lse, float *scratch,
-                                 const struct cllm_attention *sizes)
+                                     const float *dout, const float *qkv,
+                                     const float *out, const float *lse, float *scratch,
+                                     const struct cllm_attention *sizes)
 {
     size_t T = sizes->T, C = sizes->C, H = sizes->H, D = C / H;
     size_t last = (T - 1) / BLOCK * BLOCK;

@@ -1,12 +1,15 @@
 /*
- * compute/elementary.h - exp, log, tanh, sine, cosine and square root for f32.
+ * compute/elementary.h - exp, log, tanh, erf, sine, cosine and roots for f32.
  *
  * CLLM's own, because libm differs from machine to machine and the bits of a run must
  * not. Straight-line code without calls or tables, so that loops around it vectorise;
  * every multiply and add is rounded on its own (-ffp-contract=off), so that the bits are
- * the same at any vector width. Bounds are proved by tests/test_elementary.c.
+ * the same at any vector width. Bounds are in units of the last place of the true value
+ * (ulp; below 2^-126 one denormal step) and hold for every float: tests/math/math_all.c
+ * tries them all. NaN gives NaN.
  *
- * Polynomials are near-minimax fits over the reduced range, rounded to f32.
+ * Polynomials are near-minimax fits over the reduced range, rounded to f32 (f64 where the
+ * arithmetic is).
  */
 #ifndef CLLM_COMPUTE_ELEMENTARY_H
 #define CLLM_COMPUTE_ELEMENTARY_H
@@ -48,6 +51,13 @@ static inline float cllm_sqrtf(float x)
     return __builtin_sqrtf(x);
 }
 
+/* 1 / sqrt(x) within 1.5 ulp: two operations, each rounded correctly. Of 0 and -0 inf and
+ * -inf, of inf 0, of negative numbers NaN. */
+static inline float cllm_rsqrtf(float x)
+{
+    return 1.0f / cllm_sqrtf(x);
+}
+
 /* e^x within 1 ulp, denormal results within 1 denormal step; exp(-inf) = 0. x = n ln 2 +
  * r (Cody, Waite), scaled by 2^n in two halves so that n may leave the exponent's range.
  */
@@ -73,7 +83,7 @@ static inline float cllm_expf(float x)
            cllm_f32_from_bits((n - half + 127) << 23);
 }
 
-/* 1 / (1 + 2^-x) within 4 ulp, 0 below -127.5: the logistic function with a cheaper
+/* 1 / (1 + 2^-x) within 4 ulp, 0 from -127.5 down: the logistic function with a cheaper
  * exponential inside, since what it is added to hides its last digits. */
 static inline float cllm_logistic2f(float x)
 {
@@ -135,6 +145,31 @@ static inline float cllm_tanhf(float x)
     return __builtin_copysignf(a < 0.625f ? a + a * s * p : far, x);
 }
 
+/* The error function within 1.5 ulp, denormal results too. Up to 1 x + x P(x^2), beyond
+ * 1 - e^P(x), where e^P is the complement; from 4 on that is less than half an ulp of 1.
+ */
+static inline float cllm_erff(float x)
+{
+    float a = __builtin_fabsf(x);
+    float s = x * x;
+    float far = 4.0f < a ? 4.0f : a; /* NaN passes */
+    float p = 0.000186375561f, q = 7.80690389e-05f;
+
+    p = p * far - 0.0029476278f;
+    p = p * far + 0.0218379628f;
+    p = p * far - 0.103106588f;
+    p = p * far - 0.63814497f;
+    p = p * far - 1.12708914f;
+    p = p * far - 0.000341525243f;
+    q = q * s - 0.00079978531f;
+    q = q * s + 0.0051871622f;
+    q = q * s - 0.0268533472f;
+    q = q * s + 0.112835787f;
+    q = q * s - 0.37612626f;
+    q = q * s + 0.128379166f;
+    return __builtin_copysignf(a < 1.0f ? a + a * q : 1.0f - cllm_expf(p), x);
+}
+
 /* Sine and cosine of @turns full turns (2 pi turns radians), |turns| < 2^19; each within
  * 2 ulp of 1. The reduction to an eighth of a turn is exact. */
 static inline void cllm_sincos_turn(float turns, float *sine, float *cosine)
@@ -153,6 +188,58 @@ static inline void cllm_sincos_turn(float turns, float *sine, float *cosine)
 
     *sine = (quarter & 2) != 0 ? -odd_sine : odd_sine;
     *cosine = ((quarter + 1) & 2) != 0 ? -odd_cosine : odd_cosine;
+}
+
+/*
+ * Sine and cosine of @x radians, each within 0.51 ulp for |x| <= 2^27, beyond and of
+ * infinities NaN. In double, for the reduction's sake: x = k pi/2 + r, pi/2 in three
+ * parts, of which the first two have so few bits that their products and differences are
+ * exact.
+ */
+static inline void cllm_sincosf(float x, float *sine, float *cosine)
+{
+    const double magic = 0x1.8p52; /* as in cllm_f32_round */
+    double shifted = (double)x * 0x1.45f306dc9c883p-1 + magic;
+    double k = shifted - magic;
+    double r = (((double)x - k * 0x1.921fb5p+0) - k * 0x1.110b46p-26) -
+               k * 0x1.1a62633145c07p-54;
+    double s = r * r, sn, cs, odd_sine, odd_cosine;
+    bool inside = __builtin_fabsf(x) <= 0x1p27f;
+    uint64_t quarter;
+
+    memcpy(&quarter, &shifted, sizeof quarter);
+    sn = 2.7181216028145375e-06;
+    sn = sn * s - 0.0001983931226689297;
+    sn = sn * s + 0.00833332930483412;
+    sn = sn * s - 0.1666666664079695;
+    sn = r * (1.0 + s * sn); /* keeps the sign of zero */
+    cs = -2.7237020214896735e-07;
+    cs = cs * s + 2.479989872827639e-05;
+    cs = cs * s - 0.0013888885479550906;
+    cs = cs * s + 0.04166666664793473;
+    cs = (1.0 - 0.5 * s) + s * s * cs;
+    odd_sine = (quarter & 1) != 0 ? cs : sn;
+    odd_cosine = (quarter & 1) != 0 ? sn : cs;
+    odd_sine = (quarter & 2) != 0 ? -odd_sine : odd_sine;
+    odd_cosine = ((quarter + 1) & 2) != 0 ? -odd_cosine : odd_cosine;
+    *sine = inside ? (float)odd_sine : __builtin_nanf("");
+    *cosine = inside ? (float)odd_cosine : __builtin_nanf("");
+}
+
+static inline float cllm_sinf(float x)
+{
+    float sine, cosine;
+
+    cllm_sincosf(x, &sine, &cosine);
+    return sine;
+}
+
+static inline float cllm_cosf(float x)
+{
+    float sine, cosine;
+
+    cllm_sincosf(x, &sine, &cosine);
+    return cosine;
 }
 
 #endif /* CLLM_COMPUTE_ELEMENTARY_H */

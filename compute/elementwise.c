@@ -8,7 +8,7 @@
 #include "compute/elementary.h"
 
 void CLLM_KERNEL(add_bias)(float *out, const float *x, const float *bias, size_t rows,
-                       size_t cols)
+                           size_t cols)
 {
     for (size_t r = 0; r < rows; r++) {
         float *to = out + r * cols;
@@ -68,7 +68,7 @@ void CLLM_KERNEL(gelu)(float *restrict out, const float *restrict x, size_t n)
 
 /* With s the gate: d/dx (x s) = s + x s (1 - s) 2u'. */
 void CLLM_KERNEL(gelu_backward)(float *restrict d, float *restrict out,
-                            const float *restrict x, size_t n)
+                                const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         float s = gate(x[i]);
@@ -81,7 +81,8 @@ void CLLM_KERNEL(gelu_backward)(float *restrict d, float *restrict out,
 }
 
 void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
-                        const float *wte, const float *wpe, size_t B, size_t T, size_t C)
+                            const float *wte, const float *wpe, size_t B, size_t T,
+                            size_t C)
 {
     for (size_t b = 0; b < B; b++) {
         for (size_t t = 0; t < T; t++) {
@@ -96,8 +97,8 @@ void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
 }
 
 void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
-                                 size_t stride, const float *dout, size_t B, size_t T,
-                                 size_t C)
+                                     size_t stride, const float *dout, size_t B, size_t T,
+                                     size_t C)
 {
     for (size_t b = 0; b < B; b++) {
         for (size_t t = 0; t < T; t++) {

@@ -16,62 +16,65 @@
 #include "compute/ops.h"
 
 #ifndef CLLM_ISA
-#define CLLM_ISA ref
+#    define CLLM_ISA ref
 #endif
 #define CLLM_KERNEL_OF_(isa, name) cllm_##isa##_##name
 #define CLLM_KERNEL_OF(isa, name)  CLLM_KERNEL_OF_(isa, name)
 #define CLLM_KERNEL(name)          CLLM_KERNEL_OF(CLLM_ISA, name)
 
-/* compute/table.c: all kernels of an instruction set; matrix products of its own (plain)
- * or oneDNN's. */
-extern const struct cllm_ops cllm_ref_plain, cllm_ref_onednn;
-extern const struct cllm_ops cllm_avx2_plain, cllm_avx2_onednn;
-extern const struct cllm_ops cllm_avx512_plain, cllm_avx512_onednn;
+/* compute/table.c */
+extern const struct cllm_ops cllm_ref_f32, cllm_ref_bf16;
+extern const struct cllm_ops cllm_avx2_f32, cllm_avx2_bf16;
+extern const struct cllm_ops cllm_avx512_f32, cllm_avx512_bf16;
 
-/* compute/product.c: as in the book, row by row */
+/* compute/product.c: both operands as they are, or rounded to bf16 */
 void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
-                     const struct cllm_matmul *shape);
+                         const struct cllm_matmul *shape);
+void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
+                              const struct cllm_matmul *shape);
 
 /* compute/elementwise.c */
 void CLLM_KERNEL(add_bias)(float *out, const float *x, const float *bias, size_t rows,
-                       size_t cols);
+                           size_t cols);
 void CLLM_KERNEL(add_columns)(float *sum, const float *x, size_t rows, size_t cols);
 void CLLM_KERNEL(gelu)(float *out, const float *x, size_t n);
 void CLLM_KERNEL(gelu_backward)(float *d, float *out, const float *x, size_t n);
 void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
-                        const float *wte, const float *wpe, size_t B, size_t T, size_t C);
+                            const float *wte, const float *wpe, size_t B, size_t T,
+                            size_t C);
 void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
-                                 size_t stride, const float *dout, size_t B, size_t T,
-                                 size_t C);
+                                     size_t stride, const float *dout, size_t B, size_t T,
+                                     size_t C);
 
 /* compute/norm.c */
 void CLLM_KERNEL(layernorm)(float *out, float *mean, float *rstd, const float *x,
-                        const float *weight, const float *bias, size_t rows, size_t cols);
+                            const float *weight, const float *bias, size_t rows,
+                            size_t cols);
 void CLLM_KERNEL(layernorm_backward)(float *dx, float *dweight, float *dbias,
-                                 const float *dout, const float *x, const float *mean,
-                                 const float *rstd, const float *weight, size_t rows,
-                                 size_t cols);
+                                     const float *dout, const float *x, const float *mean,
+                                     const float *rstd, const float *weight, size_t rows,
+                                     size_t cols);
 
 /* compute/softmax.c */
 float CLLM_KERNEL(softmax)(float *x, size_t n, float scale);
 double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
-                              size_t V, bool backward);
+                                  size_t V, bool backward);
 
 /* compute/attention.c */
 void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
-                        const float *qkv, float *scratch,
-                        const struct cllm_attention *sizes);
+                            const float *qkv, float *scratch,
+                            const struct cllm_attention *sizes);
 void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
-                                 const float *dout, const float *qkv, const float *out,
-                                 const float *lse, float *scratch,
-                                 const struct cllm_attention *sizes);
+                                     const float *dout, const float *qkv,
+                                     const float *out, const float *lse, float *scratch,
+                                     const struct cllm_attention *sizes);
 
 /* compute/vector.c */
 void CLLM_KERNEL(adamw)(float *w1, float *m1, float *v1, const float *w0, const float *m0,
-                    const float *v0, const float *g, size_t n,
-                    const struct cllm_adamw_terms *terms);
+                        const float *v0, const float *g, size_t n,
+                        const struct cllm_adamw_terms *terms);
 void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
-                   uint32_t n_lanes, size_t n);
+                       uint32_t n_lanes, size_t n);
 double CLLM_KERNEL(sumsq)(const float *x, size_t n);
 bool CLLM_KERNEL(is_finite)(const float *x, size_t n);
 

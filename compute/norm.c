@@ -8,9 +8,10 @@
 
 #define EPSILON 1e-5f
 
-void CLLM_KERNEL(layernorm)(float *restrict out, float *restrict mean, float *restrict rstd,
-                        const float *restrict x, const float *restrict weight,
-                        const float *restrict bias, size_t rows, size_t cols)
+void CLLM_KERNEL(layernorm)(float *restrict out, float *restrict mean,
+                            float *restrict rstd, const float *restrict x,
+                            const float *restrict weight, const float *restrict bias,
+                            size_t rows, size_t cols)
 {
     float count = (float)cols;
 
@@ -64,9 +65,9 @@ static void backward_row(float *restrict dx, float *restrict dweight,
 }
 
 void CLLM_KERNEL(layernorm_backward)(float *dx, float *dweight, float *dbias,
-                                 const float *dout, const float *x, const float *mean,
-                                 const float *rstd, const float *weight, size_t rows,
-                                 size_t cols)
+                                     const float *dout, const float *x, const float *mean,
+                                     const float *rstd, const float *weight, size_t rows,
+                                     size_t cols)
 {
     for (size_t r = 0; r < rows; r++)
         backward_row(dx + r * cols, dweight, dbias, dout + r * cols, x + r * cols, weight,

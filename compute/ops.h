@@ -13,9 +13,9 @@
  * reference.
  *
  * The kernels of every table are the same source, compiled for another instruction set
- * (compute/kernels.h); compute/select.c picks the table for this machine. Operations that use others
- * (attention) get the table as their first argument, so that a replaced matmul reaches
- * them.
+ * (compute/kernels.h); compute/select.c picks the table for this machine. Operations that
+ * use others (attention) get the table as their first argument, so that a replaced matmul
+ * reaches them.
  */
 #ifndef CLLM_COMPUTE_OPS_H
 #define CLLM_COMPUTE_OPS_H
@@ -145,21 +145,20 @@ extern const char *const cllm_isa_names[CLLM_N_ISAS];
 /* The best that this CPU offers. */
 enum cllm_isa cllm_isa_best(void);
 
-/*
- * The table for kernels of @isa (AUTO: of $CLLM_ISA, or of the best) and matrix products of oneDNN, which
- * is held to the same instruction set. To be called once, before any product. Returns 0;
- * CLLM_ECONFIG with text when the CPU does not offer it.
- */
-int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa);
+/* Of the operands of matrix products; sums and everything else are f32. */
+enum cllm_precision { CLLM_PRECISION_F32 = 0, CLLM_PRECISION_BF16 };
 
-/* The table for the best. */
+/*
+ * The table for @isa (AUTO: $CLLM_ISA, or the best). Returns 0; CLLM_ECONFIG with text
+ * when the CPU does not offer it. All tables of a precision give the same bits.
+ */
+int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa,
+                  enum cllm_precision precision);
+
+/* The table for the best, in f32. */
 const struct cllm_ops *cllm_ops_select(void);
 
-/* No library: every other table is tested against this one. */
+/* Plain C in f32, what all others are tested against. */
 const struct cllm_ops *cllm_ops_reference(void);
-
-/* Kernels and products of @isa without a library, with the reference's bits; NULL when the
- * CPU does not offer it. */
-const struct cllm_ops *cllm_ops_plain(enum cllm_isa isa);
 
 #endif /* CLLM_COMPUTE_OPS_H */

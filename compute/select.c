@@ -9,7 +9,6 @@
 
 #include "base/err.h"
 #include "compute/kernels.h"
-#include "compute/onednn.h"
 
 const char *const cllm_isa_names[CLLM_N_ISAS] = {"auto", "ref", "avx2", "avx512"};
 
@@ -20,7 +19,7 @@ static bool offers(enum cllm_isa isa)
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (isa == CLLM_ISA_AVX2)
-        return __builtin_cpu_supports("avx2");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (isa == CLLM_ISA_AVX512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -37,16 +36,18 @@ enum cllm_isa cllm_isa_best(void)
     return isa;
 }
 
-static const struct cllm_ops *table_of(enum cllm_isa isa)
+static const struct cllm_ops *table_of(enum cllm_isa isa, enum cllm_precision precision)
 {
+    bool bf16 = precision == CLLM_PRECISION_BF16;
+
 #if defined(__x86_64__)
     if (isa == CLLM_ISA_AVX512)
-        return &cllm_avx512_onednn;
+        return bf16 ? &cllm_avx512_bf16 : &cllm_avx512_f32;
     if (isa == CLLM_ISA_AVX2)
-        return &cllm_avx2_onednn;
+        return bf16 ? &cllm_avx2_bf16 : &cllm_avx2_f32;
 #endif
     CLLM_ASSERT(isa == CLLM_ISA_REF);
-    return &cllm_ref_onednn;
+    return bf16 ? &cllm_ref_bf16 : &cllm_ref_f32;
 }
 
 /* What AUTO is: $CLLM_ISA or the best. */
@@ -70,7 +71,8 @@ static int choose(enum cllm_isa *isa)
     return rc;
 }
 
-int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa)
+int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa,
+                  enum cllm_precision precision)
 {
     int rc = isa == CLLM_ISA_AUTO ? choose(&isa) : 0;
 
@@ -78,36 +80,21 @@ int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa)
         return rc;
     if (!offers(isa)) {
         rc = cllm_err(CLLM_ECONFIG, "cannot compute with %s: this CPU has it not",
-                          cllm_isa_names[isa]);
-
+                      cllm_isa_names[isa]);
         cllm_err_hint("[compute] isa = auto; the best of this machine is %s",
                       cllm_isa_names[cllm_isa_best()]);
         return rc;
     }
-    cllm_onednn_limit(isa);
-    *ops = table_of(isa);
+    *ops = table_of(isa, precision);
     return 0;
 }
 
 const struct cllm_ops *cllm_ops_select(void)
 {
-    return table_of(cllm_isa_best());
+    return table_of(cllm_isa_best(), CLLM_PRECISION_F32);
 }
 
 const struct cllm_ops *cllm_ops_reference(void)
 {
-    return &cllm_ref_plain;
-}
-
-const struct cllm_ops *cllm_ops_plain(enum cllm_isa isa)
-{
-    if (!offers(isa))
-        return NULL;
-#if defined(__x86_64__)
-    if (isa == CLLM_ISA_AVX512)
-        return &cllm_avx512_plain;
-    if (isa == CLLM_ISA_AVX2)
-        return &cllm_avx2_plain;
-#endif
-    return &cllm_ref_plain;
+    return &cllm_ref_f32;
 }

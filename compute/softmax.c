@@ -24,7 +24,7 @@ float CLLM_KERNEL(softmax)(float *x, size_t n, float scale)
 }
 
 double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
-                              size_t V, bool backward)
+                                  size_t V, bool backward)
 {
     double loss = 0;
 

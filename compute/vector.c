@@ -8,9 +8,9 @@
 #include "compute/elementary.h"
 
 void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict v1,
-                    const float *restrict w0, const float *restrict m0,
-                    const float *restrict v0, const float *restrict g, size_t n,
-                    const struct cllm_adamw_terms *terms)
+                        const float *restrict w0, const float *restrict m0,
+                        const float *restrict v0, const float *restrict g, size_t n,
+                        const struct cllm_adamw_terms *terms)
 {
     const struct cllm_adamw_terms t = *terms;
     const float rest1 = 1.0f - t.beta1, rest2 = 1.0f - t.beta2;
@@ -30,7 +30,7 @@ void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict 
 
 /* In pieces that stay in the first-level cache while the lanes pass by. */
 void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
-                   uint32_t n_lanes, size_t n)
+                       uint32_t n_lanes, size_t n)
 {
     enum { PIECE = 1024 };
     uint32_t begin = acc == NULL ? 1 : 0;

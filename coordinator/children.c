@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,14 +19,25 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-/* What a child sees of the environment: nothing that could change a kernel path. */
-static char *const child_environment[] = {
-    (char *)(uintptr_t) "PATH=/usr/local/bin:/usr/bin:/bin",
-    (char *)(uintptr_t) "LANG=C.UTF-8",
-    (char *)(uintptr_t) "OMP_NUM_THREADS=1",
-    (char *)(uintptr_t) "DNNL_VERBOSE=0",
-    NULL,
-};
+/* What a child sees of the environment: nothing else, whoever starts the run. */
+static const char *const passed_on[] = {"PATH=/usr/local/bin:/usr/bin:/bin",
+                                        "LANG=C.UTF-8"};
+
+enum { ENVIRONMENT = CLLM_LEN(passed_on) + 2 };
+
+/* These and CLLM_ISA, if it is there; @isa holds it. */
+static void make_environment(char *out[ENVIRONMENT], char *isa, size_t bytes)
+{
+    const char *name = getenv("CLLM_ISA");
+    size_t n = 0;
+
+    for (; n < CLLM_LEN(passed_on); n++)
+        out[n] = (char *)(uintptr_t)passed_on[n];
+    (void)snprintf(isa, bytes, "CLLM_ISA=%.40s", name ? name : "");
+    if (name)
+        out[n++] = isa;
+    out[n] = NULL;
+}
 
 const char *cllm_signal_name(int signal, char out[16])
 {
@@ -52,10 +64,23 @@ int cllm_binary_directory(char *out, size_t bytes)
     return 0;
 }
 
+/* Async-signal-safe. */
+static void pin(pid_t pid, uint32_t cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    if (cpu >= CPU_SETSIZE)
+        return;
+    CPU_SET(cpu, &set);
+    /* That CPU may have been taken away meanwhile: then it runs where it may. */
+    (void)sched_setaffinity(pid, sizeof set, &set);
+}
+
 /* Between fork and exec: async-signal-safe calls only. Does not return. */
 CLLM_NORETURN static void become(const char *path, char *const argv[],
-                                 const struct cllm_spawn *how, pid_t parent,
-                                 const char *oom)
+                                 char *const environment[], const struct cllm_spawn *how,
+                                 pid_t parent, const char *oom)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigset_t mask;
@@ -77,22 +102,22 @@ CLLM_NORETURN static void become(const char *path, char *const argv[],
     for (uint32_t i = 0; i < CLLM_SPAWN_FDS; i++)
         if (how->keep_fd[i] > 0)
             (void)fcntl(how->keep_fd[i], F_SETFD, 0);
+    /* Before the exec, so that all of its private memory is touched from there. */
+    if (how->pinned)
+        pin(0, how->cpu);
     fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0 && write(fd, oom, strlen(oom)) < 0) {
         /* Lowering it needs privilege; going on is right. The exec closes fd. */
     }
-    if (how->node_zero)
-        (void)execv(path, argv);
-    else
-        (void)execve(path, argv, child_environment);
+    (void)execve(path, argv, environment);
     _exit(127);
 }
 
 int cllm_process_spawn(struct cllm_process *process, const char *path, char *const argv[],
                        const struct cllm_spawn *how)
 {
+    char *fixed[ENVIRONMENT], isa[64], oom[16];
     pid_t parent = getpid();
-    char oom[16];
     pid_t pid;
 
     if (access(path, X_OK) != 0) {
@@ -103,11 +128,12 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
         return rc;
     }
     (void)snprintf(oom, sizeof oom, "%d", how->oom_score);
+    make_environment(fixed, isa, sizeof isa);
     pid = fork();
     if (pid < 0)
         return cllm_err(-errno, "cannot start %s", path);
     if (pid == 0)
-        become(path, argv, how, parent, oom);
+        become(path, argv, how->node_zero ? environ : fixed, how, parent, oom);
     process->pid = pid;
     /* The child cannot be reaped by anybody else, so its pid is its own until we do. */
     process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -121,6 +147,18 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
     }
     (void)fcntl(process->pidfd, F_SETFD, FD_CLOEXEC);
     return 0;
+}
+
+void cllm_process_pin(const struct cllm_process *process, bool pinned, uint32_t cpu)
+{
+    cpu_set_t all;
+
+    if (process->pid == 0)
+        return;
+    if (pinned)
+        pin(process->pid, cpu);
+    else if (sched_getaffinity(0, sizeof all, &all) == 0)
+        (void)sched_setaffinity(process->pid, sizeof all, &all);
 }
 
 void cllm_process_signal(const struct cllm_process *process, int signal)

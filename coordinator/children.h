@@ -43,6 +43,8 @@ struct cllm_spawn {
     int keep_fd[CLLM_SPAWN_FDS]; /* stay open in the child; 0 = none; all others are
                                     CLOEXEC */
     int oom_score;               /* for the kernel's OOM killer; a refusal is ignored */
+    bool pinned;                 /* runs on @cpu alone; a refusal costs only speed */
+    uint32_t cpu;
     bool node_zero; /* keeps its user's environment, and stop signals wait until it looks
                      */
 };
@@ -50,6 +52,12 @@ struct cllm_spawn {
 /* Execute @path with @argv (NULL-terminated). Returns 0 or a negative errno with text. */
 int cllm_process_spawn(struct cllm_process *process, const char *path, char *const argv[],
                        const struct cllm_spawn *how);
+
+/*
+ * Let @process, a child, run on @cpu alone (@pinned), or wherever this process may. A
+ * refusal costs only speed.
+ */
+void cllm_process_pin(const struct cllm_process *process, bool pinned, uint32_t cpu);
 
 /* Send @signal; a process that has ended already is not an error. */
 void cllm_process_signal(const struct cllm_process *process, int signal);

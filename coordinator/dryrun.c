@@ -67,6 +67,26 @@ static void print_data(const struct cllm_plan *plan)
                  (double)(g->steps * batch) / (double)plan->train_windows);
 }
 
+/* How many, why, and on which cores. */
+static void print_workers(const struct cllm_plan *plan, const struct cllm_config *config)
+{
+    const struct cllm_placement *placement = &plan->placement;
+    char text[CLLM_TOPOLOGY_TEXT];
+    uint32_t cpu;
+
+    (void)printf("  workers        %u", plan->workers);
+    if (config->run_workers == CLLM_CONFIG_AUTO)
+        (void)printf(" (auto)");
+    if (plan->spares > 0)
+        (void)printf(" and %u spares", plan->spares);
+    if (placement->known)
+        (void)printf(" on %s", cllm_topology_text(text, &placement->topology));
+    if (cllm_placement_cpu(placement, 0, plan->workers, &cpu))
+        (void)printf("\n                 each stays on its CPU, of: %s",
+                     cllm_topology_cpus(text, &placement->topology, plan->workers));
+    (void)printf("\n");
+}
+
 void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *config)
 {
     const struct cllm_geometry *g = &plan->geometry;
@@ -79,7 +99,7 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
         "vocabulary %u\n",
         cllm_format_count(a, g->n_params), g->layers, g->heads, g->width, g->context,
         g->vocab);
-    (void)printf("  workers        %u\n", plan->workers);
+    print_workers(plan, config);
     (void)printf("  batch          %" PRIu64 " sequences = %" PRIu64
                  " tokens = %u lanes x %u micro-batches x %u sequences\n",
                  batch, batch * g->context, g->lanes, g->microbatches, g->sequences);

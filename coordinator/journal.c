@@ -226,7 +226,7 @@ void cllm_journal_append(struct cllm_journal *journal,
                          const struct cllm_step_record *record,
                          const struct cllm_metrics *metrics)
 {
-    char line[512], loss[32], norm[32];
+    char line[768], loss[32], norm[32];
     int n;
 
     if (record->step == 0)
@@ -243,12 +243,15 @@ void cllm_journal_append(struct cllm_journal *journal,
     n = snprintf(line, sizeof line,
                  "{\"step\":%" PRIu64 ",\"loss\":%s,\"learning_rate\":%.6g,"
                  "\"grad_norm\":%s,\"tokens\":%" PRIu64 ",\"step_s\":%.6f,"
-                 "\"tokens_per_s\":%.1f,\"wait_data_s\":%.6f,\"wait_saver_s\":%.6f,"
-                 "\"workers\":%u",
+                 "\"tokens_per_s\":%.1f,\"lane_s\":%.6f,\"fold_s\":%.6f,"
+                 "\"update_s\":%.6f,\"eval_s\":%.6f,\"wait_data_s\":%.6f,"
+                 "\"wait_schedule_s\":%.6f,\"wait_saver_s\":%.6f,\"workers\":%u",
                  record->step, number(loss, 6, record->loss),
                  (double)record->learning_rate, number(norm, 6, record->grad_norm),
-                 record->tokens, metrics->step_s, metrics->tokens_per_s,
-                 metrics->wait_data_s, metrics->wait_saver_s, metrics->workers);
+                 record->tokens, metrics->step_s, metrics->tokens_per_s, metrics->lane_s,
+                 metrics->fold_s, metrics->update_s, metrics->eval_s,
+                 metrics->wait_data_s, metrics->wait_schedule_s, metrics->wait_saver_s,
+                 metrics->workers);
     if (metrics->evaluated)
         n += snprintf(line + n, sizeof line - (size_t)n, ",\"valid_loss\":%.6f",
                       record->valid_loss);

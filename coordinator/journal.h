@@ -40,8 +40,11 @@ struct cllm_journal {
 struct cllm_metrics {
     double step_s;       /* wall time of the step */
     double tokens_per_s; /* of the step */
-    double wait_data_s;  /* summed over workers, in this step */
-    double wait_saver_s;
+    /* In this step, summed over workers: */
+    double lane_s, fold_s, update_s, eval_s; /* at work, as they report it */
+    double wait_data_s;                      /* idle, because the ring is behind */
+    double wait_schedule_s; /* the rest: at the end of a phase, and who is missing */
+    double wait_saver_s;    /* wall time of an update that waited for the saver */
     uint32_t workers;
     bool evaluated;
 };

@@ -32,6 +32,11 @@ enum cllm_node_ending {
     CLLM_ENDING_NOW,  /* leave */
 };
 
+/* Time that workers say they worked, summed over them. */
+struct cllm_node_worked {
+    uint64_t lane_ns, fold_ns, update_ns, eval_ns;
+};
+
 struct cllm_node {
     const struct cllm_config *config;
     struct cllm_plan plan;
@@ -58,10 +63,11 @@ struct cllm_node {
 
     uint64_t step_began_ns;
     uint64_t wait_data_before,
-        wait_saver_before;    /* counters at the beginning of the step */
-    uint64_t watched_ns;      /* when everybody was last looked at */
-    struct cllm_pace pace[3]; /* of lanes, validation lanes, chunks */
-    bool damaged;             /* shared memory holds nothing worth keeping */
+        wait_saver_before;          /* counters at the beginning of the step */
+    struct cllm_node_worked worked; /* in this step */
+    uint64_t watched_ns;            /* when everybody was last looked at */
+    struct cllm_pace pace[3];       /* of lanes, validation lanes, chunks */
+    bool damaged;                   /* shared memory holds nothing worth keeping */
     uint64_t
         data_wait_since[CLLM_MAX_WORKERS]; /* 0 = that worker does not wait for data */
 };

@@ -196,8 +196,8 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     if (rc == 0)
         rc = cllm_node_open_events(nz);
     if (rc == 0)
-        rc = cllm_team_init(&nz->team, &nz->control, nz->config, nz->plan.workers,
-                            nz->epoll_fd, nz->event_fd, nz->lock_fd);
+        rc = cllm_team_init(&nz->team, &nz->control, nz->config, &nz->plan.placement,
+                            nz->plan.workers, nz->epoll_fd, nz->event_fd, nz->lock_fd);
     if (rc != 0) {
         /* Nothing of a fresh run is worth keeping; an adopted one stays. */
         if (nz->control.header && beginning.kind != CLLM_BEGIN_ADOPTED)

@@ -37,7 +37,7 @@ void cllm_node_stop(struct cllm_node *nz)
 
 void cllm_node_want_workers(struct cllm_node *nz, uint32_t workers)
 {
-    nz->team.workers = workers;
+    cllm_team_want(&nz->team, workers);
     nz->step.workers = workers;
     cllm_store_relaxed(&nz->control.state->workers, workers);
 }

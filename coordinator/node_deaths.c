@@ -92,6 +92,28 @@ static void keep_pace(struct cllm_node *nz, const struct cllm_report *report)
     cllm_pace_take(&nz->pace[kind], report->busy_ns);
 }
 
+/* For the metrics; nobody worked longer than the step lasts. */
+static void count_work(struct cllm_node *nz, const struct cllm_report *report)
+{
+    struct cllm_node_worked *worked = &nz->worked;
+    uint64_t ns = cllm_min_u64(report->busy_ns, cllm_now_ns() - nz->step_began_ns);
+
+    switch (report->kind) {
+    case CLLM_WORK_LANE:
+        worked->lane_ns += ns;
+        break;
+    case CLLM_WORK_EVAL:
+        worked->eval_ns += ns;
+        break;
+    case CLLM_WORK_FOLD:
+    case CLLM_WORK_MERGE:
+        worked->fold_ns += ns;
+        break;
+    default:
+        worked->update_ns += ns;
+    }
+}
+
 static void take_report(struct cllm_node *nz, uint32_t slot,
                         const struct cllm_assignment *asked,
                         const struct cllm_report *report)
@@ -112,6 +134,7 @@ static void take_report(struct cllm_node *nz, uint32_t slot,
             cllm_work_name(report->kind), cllm_node_status(nz, slot)->last_words);
     } else if (report->kind != CLLM_WORK_EXIT) {
         keep_pace(nz, report);
+        count_work(nz, report);
         rc = cllm_step_take(&nz->step, slot, asked, report, &news);
         act_on(nz, slot, report, &news);
         retire_odd(nz, &news);

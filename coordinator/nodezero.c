@@ -65,6 +65,7 @@ void cllm_node_step_begins(struct cllm_node *nz)
     if (cllm_journal_skipped(&nz->journal, nz->step.step))
         cllm_step_skip(&nz->step, CLLM_SKIP_POISON);
     nz->step_began_ns = cllm_now_ns();
+    nz->worked = (struct cllm_node_worked){0};
     nz->wait_data_before = cllm_load_relaxed(&nz->control.state->wait_data_ns);
     nz->wait_saver_before = cllm_load_relaxed(&nz->control.state->wait_saver_ns);
 }
@@ -80,15 +81,23 @@ static void open_step(struct cllm_node *nz)
 static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
 {
     const struct cllm_geometry *g = &nz->control.header->geometry;
-    double ns = (double)(now - nz->step_began_ns);
+    const struct cllm_node_worked *worked = &nz->worked;
+    double ns = (double)(now - nz->step_began_ns), all = ns * nz->team.workers;
     double tokens = (double)g->lanes * g->microbatches * g->sequences * g->context;
+    double data = (double)(cllm_load_relaxed(&nz->control.state->wait_data_ns) -
+                           nz->wait_data_before);
+    double busy =
+        (double)(worked->lane_ns + worked->fold_ns + worked->update_ns + worked->eval_ns);
 
     return (struct cllm_metrics){
         .step_s = ns * 1e-9,
         .tokens_per_s = tokens / (ns * 1e-9),
-        .wait_data_s = (double)(cllm_load_relaxed(&nz->control.state->wait_data_ns) -
-                                nz->wait_data_before) *
-                       1e-9,
+        .lane_s = (double)worked->lane_ns * 1e-9,
+        .fold_s = (double)worked->fold_ns * 1e-9,
+        .update_s = (double)worked->update_ns * 1e-9,
+        .eval_s = (double)worked->eval_ns * 1e-9,
+        .wait_data_s = data * 1e-9,
+        .wait_schedule_s = all > busy + data ? (all - busy - data) * 1e-9 : 0.0,
         .wait_saver_s = (double)(cllm_load_relaxed(&nz->control.state->wait_saver_ns) -
                                  nz->wait_saver_before) *
                         1e-9,

@@ -6,7 +6,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,15 +27,6 @@
 #define LOADER_BASE_BYTES    (2u << 20)
 #define SAVER_BASE_BYTES     (4u << 20)
 #define NODE_ZERO_BASE_BYTES (3u << 20) /* and its guardian */
-
-static uint32_t count_cores(void)
-{
-    cpu_set_t set;
-
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
-    return (uint32_t)cllm_max_u64((uint64_t)CPU_COUNT(&set), 1);
-}
 
 /* ---- identity ---- */
 
@@ -90,12 +80,13 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
         "vocab %u context %u layers %u heads %u width %u lanes %u microbatches %u "
         "sequences %u eval %u chunk %" PRIu64 " steps %" PRIu64 " seed %" PRIu64
         " lr %a min %a warmup %" PRIu64 " schedule %u beta %a %a eps %a decay %a "
-        "clip %a eval_every %" PRIu64,
+        "clip %a eval_every %" PRIu64 "%s",
         g->vocab, g->context, g->layers, g->heads, g->width, g->lanes, g->microbatches,
         g->sequences, g->eval_microbatches, g->chunk_elements, g->steps, g->seed,
         c->train_learning_rate, c->train_min_learning_rate, c->train_warmup,
         c->train_schedule, c->train_beta1, c->train_beta2, c->train_epsilon,
-        c->train_weight_decay, c->train_clip, c->train_eval_every);
+        c->train_weight_decay, c->train_clip, c->train_eval_every,
+        c->compute_precision == 0 ? "" : " bf16");
 
     CLLM_ASSERT(n > 0);
     CLLM_ASSERT((size_t)n < sizeof text);
@@ -149,8 +140,9 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     g->n_chunks = (uint32_t)cllm_div_up(g->n_elements, g->chunk_elements);
     g->n_groups = (uint32_t)cllm_div_up(g->lanes, CLLM_GROUP_LANES);
     g->n_folds = g->n_groups > 1 ? 4 : 2;
+    cllm_placement_init(&plan->placement, config);
     plan->workers = config->run_workers == CLLM_CONFIG_AUTO
-                        ? (uint32_t)cllm_min_u64(count_cores(), g->lanes)
+                        ? cllm_placement_workers(&plan->placement, g->lanes)
                         : (uint32_t)config->run_workers;
     plan->spares = (uint32_t)config->run_spares;
     /* Room for as many workers as could ever have something to do. */

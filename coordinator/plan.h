@@ -3,13 +3,14 @@
  * data.
  *
  * Made before a single byte of shared memory: geometry, identity, texts, memory forecast.
- * A pure function of the configuration, the shards and the number of cores; --dry-run
+ * A pure function of the configuration, the shards and the machine's cores; --dry-run
  * prints it.
  */
 #ifndef CLLM_COORDINATOR_PLAN_H
 #define CLLM_COORDINATOR_PLAN_H
 
 #include "base/config.h"
+#include "coordinator/placement.h"
 #include "formats/dataset.h"
 #include "model/gpt.h"
 #include "shm/control.h"
@@ -19,6 +20,7 @@ struct cllm_plan {
     struct cllm_gpt_plan gpt;
     uint32_t workers; /* to be started */
     uint32_t spares;  /* besides */
+    struct cllm_placement placement;
     char run_id[CLLM_RUN_ID_BYTES];
     char run_dir[CLLM_PATH_BYTES]; /* absolute, exists */
     char *config_text;             /* heap */

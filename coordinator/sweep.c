@@ -8,7 +8,11 @@
 #include "shm/slot.h"
 #include "shm/takeover.h"
 
-#define SHARES 2 /* assignments for each worker in a sweep: evens out who is late */
+/* An assignment is so much of what each worker has left on average: large ones first, so
+ * that few messages are needed; small ones last, so that all are done together. */
+#define SHARES 2
+/* Fewer numbers than this take less time than the message that asks for them. */
+#define LEAST_ELEMENTS 65536
 
 static uint32_t n_chunks(const struct cllm_control *control)
 {
@@ -19,10 +23,12 @@ void cllm_sweep_begin(struct cllm_sweep *sweep, struct cllm_control *control,
                       const struct cllm_assignment *work, uint32_t workers)
 {
     uint64_t share = cllm_div_up(n_chunks(control), (uint64_t)workers * SHARES);
+    uint64_t least = LEAST_ELEMENTS / control->header->geometry.chunk_elements;
 
     CLLM_ASSERT(!cllm_sweep_owed_by_any(control));
-    *sweep = (struct cllm_sweep){.active = true, .work = *work, .damaged = CLLM_NONE};
-    sweep->chunks_per_assignment = (uint32_t)cllm_min_u64(share, CLLM_MAX_ASSIGN_CHUNKS);
+    *sweep = (struct cllm_sweep){
+        .active = true, .work = *work, .workers = workers, .damaged = CLLM_NONE};
+    sweep->least = (uint32_t)cllm_min_u64(cllm_max_u64(least, 1), share);
     for (uint32_t c = 0; c < n_chunks(control); c++) {
         control->chunk[c].state = CLLM_CHUNK_OLD;
         control->chunk[c].slot = CLLM_NONE;
@@ -30,17 +36,29 @@ void cllm_sweep_begin(struct cllm_sweep *sweep, struct cllm_control *control,
     cllm_fault(CLLM_FAULT_sweep_begun);
 }
 
+/* Chunks in the next assignment, at most. */
+static uint32_t next_share(const struct cllm_sweep *sweep,
+                           const struct cllm_control *control)
+{
+    uint64_t left = cllm_sweep_count(control, CLLM_CHUNK_OLD);
+    uint64_t share = cllm_div_up(left, (uint64_t)sweep->workers * SHARES);
+
+    return (uint32_t)cllm_min_u64(cllm_max_u64(share, sweep->least),
+                                  CLLM_MAX_ASSIGN_CHUNKS);
+}
+
 bool cllm_sweep_assign(struct cllm_sweep *sweep, struct cllm_control *control,
                        uint32_t slot)
 {
-    uint32_t lo = 0, hi;
+    uint32_t lo = 0, hi, most;
 
     CLLM_ASSERT(sweep->active);
+    most = next_share(sweep, control);
     while (lo < n_chunks(control) && control->chunk[lo].state != CLLM_CHUNK_OLD)
         lo++;
     if (lo == n_chunks(control))
         return false;
-    for (hi = lo; hi < n_chunks(control) && hi - lo < sweep->chunks_per_assignment &&
+    for (hi = lo; hi < n_chunks(control) && hi - lo < most &&
                   control->chunk[hi].state == CLLM_CHUNK_OLD;
          hi++) {
         control->chunk[hi].slot = slot;

@@ -16,9 +16,10 @@
 
 struct cllm_sweep {
     bool active;
-    struct cllm_assignment work;    /* what to do; its chunk range is filled in */
-    uint32_t chunks_per_assignment; /* so that every worker gets some */
-    uint32_t damaged;               /* VERIFY: a chunk that is not what it was; or none */
+    struct cllm_assignment work; /* what to do; its chunk range is filled in */
+    uint32_t workers;            /* that share it */
+    uint32_t least;              /* chunks in an assignment, if there are so many */
+    uint32_t damaged;            /* VERIFY: a chunk that is not what it was; or none */
 };
 
 /* Begin: all chunks OLD. @workers shares them. */

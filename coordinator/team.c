@@ -122,11 +122,13 @@ bool cllm_team_retire(struct cllm_team *team, uint32_t slot)
 }
 
 int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
-                   const struct cllm_config *config, uint32_t workers, int epoll_fd,
+                   const struct cllm_config *config,
+                   const struct cllm_placement *placement, uint32_t workers, int epoll_fd,
                    int event_fd, int generation_lock)
 {
     *team = (struct cllm_team){.control = control,
                                .config = config,
+                               .placement = placement,
                                .epoll_fd = epoll_fd,
                                .event_fd = event_fd,
                                .generation_lock = generation_lock,
@@ -135,6 +137,17 @@ int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
     for (uint32_t i = 0; i < CLLM_LEN(team->process); i++)
         team->process[i].pidfd = -1;
     return cllm_binary_directory(team->binaries, sizeof team->binaries);
+}
+
+void cllm_team_want(struct cllm_team *team, uint32_t workers)
+{
+    team->workers = workers;
+    for (uint32_t slot = 0; slot < cllm_team_loader(team); slot++) {
+        uint32_t cpu = 0;
+        bool pinned = cllm_placement_cpu(team->placement, slot, workers, &cpu);
+
+        cllm_process_pin(&team->process[slot], pinned, cpu);
+    }
 }
 
 static int check_budget(struct cllm_team *team, uint64_t now_ns)
@@ -190,6 +203,8 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
                    cllm_slot_renew(team->control, slot));
     (void)snprintf(fd, sizeof fd, "%d", team->event_fd);
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
+    how.pinned = slot < cllm_team_loader(team) &&
+                 cllm_placement_cpu(team->placement, slot, team->workers, &how.cpu);
     rc = cllm_process_spawn(&team->process[slot], path, argv, &how);
     if (rc == -EAGAIN || rc == -ENOMEM) {
         cllm_warn("%s; tried again in a second", cllm_err_text());
@@ -203,6 +218,7 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
         return rc;
     cllm_fault(CLLM_FAULT_team_started);
     command->pid = (uint32_t)team->process[slot].pid;
+    command->wait_data_ns = 0; /* since its start, as what it counts itself */
     command->start_ticks = cllm_process_start_ticks(command->pid);
     team->started_ns[slot] = now_ns;
     team->dismissed[slot] = false;

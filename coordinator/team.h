@@ -10,6 +10,7 @@
 #include "base/config.h"
 #include "coordinator/children.h"
 #include "coordinator/health.h"
+#include "coordinator/placement.h"
 #include "shm/control.h"
 
 #define CLLM_TEAM_DEATHS 1024 /* newest deaths remembered for the restart budget */
@@ -17,6 +18,7 @@
 struct cllm_team {
     struct cllm_control *control;
     const struct cllm_config *config;
+    const struct cllm_placement *placement;
     char binaries[1024]; /* directory of the programs */
     int epoll_fd;        /* pidfds are added with the slot as data */
     int event_fd;        /* children ring it */
@@ -42,9 +44,14 @@ struct cllm_team {
     bool allow_numerics_change;
 };
 
+/* @config and @placement are borrowed. */
 int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
-                   const struct cllm_config *config, uint32_t workers, int epoll_fd,
+                   const struct cllm_config *config,
+                   const struct cllm_placement *placement, uint32_t workers, int epoll_fd,
                    int event_fd, int generation_lock);
+
+/* So many workers are wanted from now on; who lives is pinned, or let loose, anew. */
+void cllm_team_want(struct cllm_team *team, uint32_t workers);
 
 uint32_t cllm_team_loader(const struct cllm_team *team); /* slot numbers */
 uint32_t cllm_team_saver(const struct cllm_team *team);

@@ -13,8 +13,9 @@
 #include "compute/ops.h"
 #include "model/carve.h"
 
-/* Logits are at most about this many elements at a time: 16 MiB. */
-#define LOGITS_ELEMENTS (4u << 20)
+/* Logits are at most about this many elements at a time: 48 MiB. Fewer rows would not
+ * pay for packing the output matrix. */
+#define LOGITS_ELEMENTS (12u << 20)
 
 /* ---- layout ---- */
 

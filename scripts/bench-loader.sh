@@ -1,5 +1,6 @@
 #!/bin/bash
-# Random windows of a cold 4 GiB shard: the loader's ways to read against mmap and pread.
+# Random windows of a cold 4 GiB shard: the loader's ways to read against mmap, pread and,
+# where it is installed, fio at the same block size and depth: what the disk gives.
 #
 #   scripts/bench-loader.sh [WINDOWS [RUNS]]     windows in a run (40000), runs (5)
 #

@@ -3,21 +3,23 @@
 #
 #   scripts/install-deps.sh                what make, make demo and make test need
 #   scripts/install-deps.sh --check-tools  also what make check needs
+#   scripts/install-deps.sh --bench        also what make bench-loader compares with
 #
 # Does nothing, quickly, when all is there. As root it runs apt-get, otherwise sudo where
 # that works; where neither is possible it prints the command to run and exits with 1.
 set -eu
 
 packages="gcc make pkg-config libc6-dev
-    libdnnl-dev liburing-dev libinih-dev libjansson-dev libxxhash-dev libssl-dev
-    libncurses-dev libseccomp-dev libcmocka-dev bible-kjv procps python3-minimal"
+    liburing-dev libinih-dev libjansson-dev libxxhash-dev libssl-dev
+    libncurses-dev libseccomp-dev libhwloc-dev libcmocka-dev bible-kjv procps python3-minimal"
 check_tools="clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck"
 
 case "${1:-}" in
 '') ;;
 --check-tools) packages="$packages $check_tools" ;;
+--bench) packages="$packages fio" ;;
 *)
-    echo "usage: scripts/install-deps.sh [--check-tools]" >&2
+    echo "usage: scripts/install-deps.sh [--check-tools | --bench]" >&2
     exit 2
     ;;
 esac
@@ -26,9 +28,9 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     for tool in gcc make; do
         if ! command -v "$tool" >/dev/null; then
             echo "install-deps: this is not a Debian system; install by hand:" >&2
-            echo "  a C11 compiler, make, oneDNN 2.6 or 3, liburing, inih, jansson," >&2
-            echo "  xxHash, OpenSSL's libcrypto, ncursesw, libseccomp, cmocka; for the" >&2
-            echo "  demo bible-kjv" >&2
+            echo "  a C11 compiler, make, liburing, inih, jansson," >&2
+            echo "  xxHash, OpenSSL's libcrypto, ncursesw, libseccomp, hwloc, cmocka;" >&2
+            echo "  for the demo bible-kjv" >&2
             exit 1
         fi
     done

@@ -393,7 +393,7 @@ static_assert(sizeof(struct cllm_assignment) == 112,
               "no hidden padding in an assignment");
 
 struct cllm_chunk_result {
-    uint64_t sum;       /* hash: UPDATE, INIT: w, m, v written; FOLD: the fold written */
+    uint64_t sum;       /* UPDATE, COPY, VERIFY, INIT: hash of w, m, v; FOLD, MERGE: 0 */
     double sum_squares; /* FOLD, MERGE */
 };
 
@@ -430,7 +430,7 @@ struct cllm_command {
     uint64_t posted;       /* seq of the newest assignment */
     uint64_t reported;     /* seq of the newest report taken */
     uint64_t since_ns;     /* CLOCK_MONOTONIC of the last change of state */
-    uint64_t wait_data_ns; /* idle because the ring was behind */
+    uint64_t wait_data_ns; /* since its start: idle because the ring was behind */
     char obituary[160];    /* how the last process of this slot ended */
     alignas(CLLM_CACHELINE) struct cllm_assignment assignment[2];
 };

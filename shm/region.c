@@ -165,7 +165,7 @@ static int hand_over(int fd, const char *name)
 /* ---- huge pages ---- */
 
 #ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#    define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
 
 #define HUGE_PAGE (2u << 20)

@@ -1,6 +1,6 @@
 /*
  * tests/bench_loader.c - random windows of a cold shard: the loader's ways to read
- * against mmap and pread.
+ * against mmap, pread and fio.
  *
  *   bench_loader make FILE MIB                  a shard of pseudo-random 2-byte tokens
  *   bench_loader run FILE [WINDOWS [RUNS]]      the table, medians of RUNS
@@ -8,6 +8,9 @@
  * Before each run the file's pages are dropped from the page cache. All ways read the
  * same kind of windows (1025 tokens, 2050 bytes, in the order of the sampler) and hash
  * each one. Runs of all ways are interleaved, so that a noisy minute hits all of them.
+ * fio reads as many blocks of the loader's size, through io_uring with registered files
+ * and buffers and the same number in flight, and looks at none of them: what the disk
+ * gives.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +36,7 @@
 #define LIMIT_NS     (15 * CLLM_NS_PER_S) /* of one run */
 #define WINDOW_BYTES ((CONTEXT + 1) * 2)
 
-enum kind { MMAP, PREAD, OURS };
+enum kind { MMAP, PREAD, OURS, FIO };
 
 static const struct way {
     const char *name;
@@ -55,7 +58,15 @@ static const struct way {
      true},
     {"loader: io_uring, O_DIRECT, registered", OURS, 0, &cllm_reader_uring,
      CLLM_READER_DIRECT_YES, false},
+    {"fio: io_uring, registered", FIO, 0, NULL, CLLM_READER_DIRECT_NO, false},
+    {"fio: io_uring, O_DIRECT, registered", FIO, 0, NULL, CLLM_READER_DIRECT_YES, false},
 };
+
+/* What is compared: positions in ways[]. */
+static const struct {
+    const char *name;
+    size_t ours, fio;
+} pairs[] = {{"buffered", 5, 8}, {"O_DIRECT", 7, 9}};
 
 struct result {
     double windows_per_s;
@@ -65,10 +76,12 @@ struct result {
 
 static struct {
     struct cllm_shard shard;
-    uint64_t n_windows; /* in the shard */
-    uint64_t wanted;    /* in a run */
-    uint64_t next;      /* sequence number: no window comes twice */
-    uint64_t sum;       /* keeps the compiler from dropping the work */
+    uint64_t n_windows;    /* in the shard */
+    uint64_t wanted;       /* in a run */
+    uint64_t next;         /* sequence number: no window comes twice */
+    uint64_t sum;          /* keeps the compiler from dropping the work */
+    uint32_t direct_bytes; /* of a direct read of the loader */
+    bool has_fio;
 } bench;
 
 static uint64_t next_offset(void)
@@ -124,12 +137,50 @@ static int run_ours(struct cllm_reader *reader, uint64_t deadline, uint64_t *don
         if (rc != 0)
             return rc;
         for (uint32_t i = 0; i < n_ended; i++) {
+            if (reader->direct)
+                bench.direct_bytes = ended[i]->io_bytes;
             bench.sum += cllm_hash(ended[i]->data, WINDOW_BYTES, 0);
             cllm_reader_release(reader, ended[i]);
         }
         *done += n_ended;
     }
     return 0;
+}
+
+/* Blocks a second, as fio says in the eighth field of its terse line. */
+static int run_fio(const struct way *way, struct result *result)
+{
+    bool direct = way->direct == CLLM_READER_DIRECT_YES;
+    char command[1024], line[4096], *field = line, *end;
+    FILE *fio;
+
+    (void)snprintf(command, sizeof command,
+                   "fio --name=windows --filename='%s' --readonly --rw=randread "
+                   "--norandommap --randrepeat=0 --bs=%u --blockalign=%u --direct=%d "
+                   "--ioengine=io_uring --iodepth=%d --fixedbufs=1 --registerfiles=1 "
+                   "--number_ios=%" PRIu64 " --runtime=%" PRIu64
+                   " --output-format=terse --terse-version=3",
+                   bench.shard.path, direct ? bench.direct_bytes : WINDOW_BYTES,
+                   direct ? 512 : CONTEXT * 2, direct, DEPTH, bench.wanted,
+                   LIMIT_NS / CLLM_NS_PER_S);
+    fio = popen(command, "re");
+    if (!fio)
+        return cllm_err(-errno, "cannot run fio");
+    line[0] = '\0';
+    while (fgets(line, sizeof line, fio) && strncmp(line, "3;", 2) != 0)
+        continue;
+    if (pclose(fio) != 0)
+        return cllm_err(-EIO, "fio failed: %s", command);
+    for (int i = 1; i < 8 && field; i++) {
+        field = strchr(field, ';');
+        field = field ? field + 1 : NULL;
+    }
+    if (!field)
+        return cllm_err(-EIO, "fio said something else than expected: %.80s", line);
+    *result = (struct result){.windows_per_s = strtod(field, &end)};
+    return end == field || result->windows_per_s <= 0
+               ? cllm_err(-EIO, "fio gave no number: %.80s", field)
+               : 0;
 }
 
 /* ---- measuring ---- */
@@ -178,6 +229,8 @@ static int measure(const struct way *way, struct result *result)
     double cpu, wall;
     int rc = 0;
 
+    if (way->kind == FIO)
+        return run_fio(way, result);
     if (way->kind == OURS)
         rc = cllm_reader_open(&reader, &plan);
     if (rc != 0)
@@ -222,6 +275,53 @@ static double median(const struct result *result, size_t field, uint32_t n)
     return value[n / 2];
 }
 
+static void print_table(struct result result[][RUNS_MAX], uint32_t runs)
+{
+    (void)printf("%-40s %12s %14s %16s\n", "", "windows/s", "CPU us/window",
+                 "device KiB/window");
+    for (size_t i = 0; i < CLLM_LEN(ways); i++) {
+        double per_s = median(result[i], offsetof(struct result, windows_per_s), runs);
+
+        if (ways[i].kind == FIO && !bench.has_fio)
+            continue;
+        (void)printf("%-40s %12.0f", ways[i].name, per_s);
+        if (ways[i].kind == FIO)
+            (void)printf("   blocks of %u bytes\n",
+                         ways[i].direct == CLLM_READER_DIRECT_YES ? bench.direct_bytes
+                                                                  : WINDOW_BYTES);
+        else
+            (void)printf(" %14.1f %16.1f\n",
+                         median(result[i], offsetof(struct result, cpu_us), runs),
+                         median(result[i], offsetof(struct result, device_kib), runs));
+    }
+}
+
+/* Of each run on its own, then the median: a noisy minute hits both. */
+static void print_ratios(struct result result[][RUNS_MAX], uint32_t runs)
+{
+    if (!bench.has_fio) {
+        (void)printf("\nfio is not installed: scripts/install-deps.sh --bench\n");
+        return;
+    }
+    (void)printf("\n");
+    for (size_t p = 0; p < CLLM_LEN(pairs); p++) {
+        struct result ratio[RUNS_MAX] = {0};
+        double least = 1e9, most = 0;
+
+        for (uint32_t i = 0; i < runs; i++) {
+            double r = result[pairs[p].ours][i].windows_per_s /
+                       result[pairs[p].fio][i].windows_per_s;
+
+            ratio[i].windows_per_s = r;
+            least = r < least ? r : least;
+            most = r > most ? r : most;
+        }
+        (void)printf("loader / fio, %s: %.2f (%.2f to %.2f)\n", pairs[p].name,
+                     median(ratio, offsetof(struct result, windows_per_s), runs), least,
+                     most);
+    }
+}
+
 static int run_all(const char *path, uint64_t windows, uint32_t runs)
 {
     static struct result result[CLLM_LEN(ways)][RUNS_MAX];
@@ -231,9 +331,12 @@ static int run_all(const char *path, uint64_t windows, uint32_t runs)
         return rc;
     bench.wanted = windows;
     bench.n_windows = (bench.shard.n_tokens - 1) / CONTEXT;
+    bench.has_fio = system("fio --version >/dev/null 2>&1") == 0;
     (void)fsync(bench.shard.fd); /* dirty pages are not dropped */
     for (uint32_t run = 0; run < runs; run++) {
         for (size_t i = 0; i < CLLM_LEN(ways); i++) {
+            if (ways[i].kind == FIO && !bench.has_fio)
+                continue;
             cllm_log_status("run %u of %u: %s", run + 1, runs, ways[i].name);
             rc = measure(&ways[i], &result[i][run]);
             if (rc != 0)
@@ -244,13 +347,8 @@ static int run_all(const char *path, uint64_t windows, uint32_t runs)
     (void)printf("%s: %" PRIu64 " MiB, %" PRIu64 " random windows of %d bytes a run, "
                  "page cache dropped,\n%d in flight (loader), medians of %u\n\n",
                  path, bench.shard.file_bytes >> 20, windows, WINDOW_BYTES, DEPTH, runs);
-    (void)printf("%-40s %12s %14s %16s\n", "", "windows/s", "CPU us/window",
-                 "device KiB/window");
-    for (size_t i = 0; i < CLLM_LEN(ways); i++)
-        (void)printf("%-40s %12.0f %14.1f %16.1f\n", ways[i].name,
-                     median(result[i], offsetof(struct result, windows_per_s), runs),
-                     median(result[i], offsetof(struct result, cpu_us), runs),
-                     median(result[i], offsetof(struct result, device_kib), runs));
+    print_table(result, runs);
+    print_ratios(result, runs);
     cllm_shard_close(&bench.shard);
     return 0;
 }

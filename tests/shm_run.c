@@ -109,7 +109,11 @@ static void write_slots(struct cllm_control *control)
         cllm_store_relaxed(&command->generation, 1);
         cllm_store_relaxed(&status->hello_generation, 1);
         cllm_store_relaxed(&status->lanes_done, 62 + i);
-        cllm_store_relaxed(&status->lane_ns, 98 * CLLM_NS_PER_S);
+        cllm_store_relaxed(&status->lane_ns, 96 * CLLM_NS_PER_S);
+        cllm_store_relaxed(&status->fold_ns, CLLM_NS_PER_S / 2);
+        cllm_store_relaxed(&status->update_ns, CLLM_NS_PER_S);
+        cllm_store_relaxed(&status->eval_ns, CLLM_NS_PER_S / 2);
+        command->wait_data_ns = CLLM_NS_PER_S;
         cllm_store_relaxed(&status->idle_ns, 2 * CLLM_NS_PER_S);
     }
     control->slots[0].command.posted = 7;

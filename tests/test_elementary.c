@@ -1,6 +1,6 @@
 /*
  * tests/test_elementary.c - the bounds stated in compute/elementary.h, over a dense
- * sample of all floats, against libm in double.
+ * sample of all floats, against libm in double. tests/math/math_all.c tries all of them.
  */
 #include "compute/elementary.h"
 
@@ -86,9 +86,65 @@ static void tanh_is_within_2_ulp_of_every_float(void **state)
     assert_true(worst(cllm_tanhf, tanh) <= 2.0);
 }
 
+static void erf_is_within_1_and_a_half_ulp_of_every_float(void **state)
+{
+    (void)state;
+    assert_true(worst(cllm_erff, erf) <= 1.5);
+}
+
+/* Where the two polynomials meet, and where the result becomes 1. */
+static void erf_keeps_its_accuracy_between_a_half_and_4(void **state)
+{
+    (void)state;
+    for (double x = 0.5; x < 4.5; x += 0x1.3p-19)
+        assert_true(ulps(cllm_erff((float)x), erf((double)(float)x)) <= 1.5);
+}
+
+static double rsqrt(double x)
+{
+    return 1 / sqrt(x);
+}
+
+static void reciprocal_roots_are_within_1_and_a_half_ulp_of_every_float(void **state)
+{
+    (void)state;
+    assert_true(worst(cllm_rsqrtf, rsqrt) <= 1.5);
+}
+
+static double sine(double x)
+{
+    return fabs(x) <= 0x1p27 ? sin(x) : (double)NAN;
+}
+
+static double cosine(double x)
+{
+    return fabs(x) <= 0x1p27 ? cos(x) : (double)NAN;
+}
+
+static void sine_and_cosine_of_radians_are_within_their_bound_of_every_float(void **state)
+{
+    (void)state;
+    assert_true(worst(cllm_sinf, sine) <= 0.51);
+    assert_true(worst(cllm_cosf, cosine) <= 0.51);
+}
+
+/* The floats next to multiples of pi/2, where a reduction loses most. */
+static void sine_keeps_its_accuracy_beside_its_zeros(void **state)
+{
+    (void)state;
+    for (uint32_t k = 1; k < 80000000; k += 1 + k / 64) {
+        float near = (float)(1.5707963267948966 * (double)k);
+
+        for (float x = nextafterf(near, 0); x <= near; x = nextafterf(x, INFINITY)) {
+            assert_true(ulps(cllm_sinf(x), sin((double)x)) <= 0.51);
+            assert_true(ulps(cllm_cosf(x), cos((double)x)) <= 0.51);
+        }
+    }
+}
+
 static double logistic2(double x)
 {
-    return x < -127.5 ? 0 : 1 / (1 + exp2(-x));
+    return x <= -127.5 ? 0 : 1 / (1 + exp2(-x));
 }
 
 /* Where its exponential turns infinite it jumps to 0 from less than any normal float. */
@@ -155,6 +211,15 @@ static void special_values_come_out_as_the_standard_says(void **state)
     assert_true(cllm_logistic2f(0.0f) == 0.5f && isnan(cllm_logistic2f(NAN)));
     assert_true(signbit(cllm_tanhf(-0.0f)) && isnan(cllm_tanhf(NAN)));
     assert_true(cllm_sqrtf(INFINITY) == INFINITY && isnan(cllm_sqrtf(-1.0f)));
+    assert_true(cllm_erff(INFINITY) == 1.0f && cllm_erff(-INFINITY) == -1.0f);
+    assert_true(signbit(cllm_erff(-0.0f)) && isnan(cllm_erff(NAN)));
+    assert_true(cllm_rsqrtf(0.0f) == INFINITY && cllm_rsqrtf(-0.0f) == -INFINITY);
+    assert_true(cllm_rsqrtf(INFINITY) == 0.0f && isnan(cllm_rsqrtf(-1.0f)));
+    assert_true(signbit(cllm_sinf(-0.0f)) && !signbit(cllm_sinf(0.0f)));
+    assert_true(cllm_cosf(0.0f) == 1.0f && cllm_sinf(0x1p-149f) == 0x1p-149f);
+    assert_true(!isnan(cllm_sinf(0x1p27f)) && isnan(cllm_sinf(0x1.000002p27f)));
+    assert_true(!isnan(cllm_cosf(-0x1p27f)) && isnan(cllm_cosf(-0x1.000002p27f)));
+    assert_true(isnan(cllm_sinf(INFINITY)) && isnan(cllm_cosf(NAN)));
 }
 
 int main(void)
@@ -165,6 +230,12 @@ int main(void)
         cmocka_unit_test(log_is_within_1_ulp_of_every_float),
         cmocka_unit_test(log_keeps_its_accuracy_beside_1),
         cmocka_unit_test(tanh_is_within_2_ulp_of_every_float),
+        cmocka_unit_test(erf_is_within_1_and_a_half_ulp_of_every_float),
+        cmocka_unit_test(erf_keeps_its_accuracy_between_a_half_and_4),
+        cmocka_unit_test(reciprocal_roots_are_within_1_and_a_half_ulp_of_every_float),
+        cmocka_unit_test(
+            sine_and_cosine_of_radians_are_within_their_bound_of_every_float),
+        cmocka_unit_test(sine_keeps_its_accuracy_beside_its_zeros),
         cmocka_unit_test(logistic_is_within_4_ulp_of_every_float),
         cmocka_unit_test(square_roots_are_rounded_correctly),
         cmocka_unit_test(sine_and_cosine_are_within_2_ulp_of_1),

@@ -126,7 +126,7 @@ static void gradients_of_odd_shapes_agree_with_double_precision(void **state)
 static void the_loss_in_chunks_agrees_with_double_precision(void **state)
 {
     const struct cllm_gpt_config config = {
-        .vocab = 100003, .context = 10, .layers = 1, .heads = 2, .width = 4};
+        .vocab = 300007, .context = 10, .layers = 1, .heads = 2, .width = 4};
     struct setup *s = setup_new(&config, cllm_ops_select(), 5, 10, true, 0);
 
     (void)state;

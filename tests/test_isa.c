@@ -25,9 +25,16 @@ struct arrays {
 
 enum flavour { PLAIN, WIDE, SPECIAL, FLAVOURS };
 
-static const float specials[] = {0.0f,          -0.0f,        0x1p-149f, -0x1.8p-130f,
-                                 __builtin_inff(), -__builtin_inff(), 0x1.fffffep127f, -87.5f,
-                                 1e-30f,        103.0f};
+static const float specials[] = {0.0f,
+                                 -0.0f,
+                                 0x1p-149f,
+                                 -0x1.8p-130f,
+                                 __builtin_inff(),
+                                 -__builtin_inff(),
+                                 0x1.fffffep127f,
+                                 -87.5f,
+                                 1e-30f,
+                                 103.0f};
 
 static void fill(float *x, uint64_t seed, enum flavour flavour)
 {
@@ -214,23 +221,24 @@ static double vectors(const struct cllm_ops *ops, struct arrays *a, float **out,
 static const struct kernel {
     const char *name;
     kernel_fn run;
-    bool tokens_below_cols;
-} kernels[] = {{"add_bias", add_bias, false},
-               {"add_columns", add_columns, false},
-               {"layernorm", layernorm, false},
-               {"gelu", gelu, false},
-               {"embedding", embedding, false},
-               {"softmax", softmax, false},
-               {"cross_entropy", cross_entropy, true},
-               {"matmul", matmul, false},
-               {"attention", attention, false},
-               {"adamw", adamw, false},
-               {"vectors", vectors, false}};
+    bool tokens_below_cols, products;
+} kernels[] = {{"add_bias", add_bias, false, false},
+               {"add_columns", add_columns, false, false},
+               {"layernorm", layernorm, false, false},
+               {"gelu", gelu, false, false},
+               {"embedding", embedding, false, false},
+               {"softmax", softmax, false, false},
+               {"cross_entropy", cross_entropy, true, false},
+               {"matmul", matmul, false, true},
+               {"attention", attention, false, true},
+               {"adamw", adamw, false, false},
+               {"vectors", vectors, false, false}};
 
 static const struct shape shapes[] = {{1, 1},  {1, 3},   {2, 15},  {3, 16},  {5, 17},
                                       {7, 31}, {33, 33}, {64, 64}, {65, 65}, {70, 200}};
 
-static void check(const struct kernel *kernel, const struct cllm_ops *ops)
+static void check(const struct kernel *kernel, const struct cllm_ops *reference,
+                  const struct cllm_ops *ops)
 {
     struct arrays a;
 
@@ -242,7 +250,7 @@ static void check(const struct kernel *kernel, const struct cllm_ops *ops)
 
             begin(&a, i, (enum flavour)flavour,
                   kernel->tokens_below_cols ? (uint32_t)s->cols : 70);
-            want = kernel->run(cllm_ops_reference(), &a, a.want, s);
+            want = kernel->run(reference, &a, a.want, s);
             got = kernel->run(ops, &a, a.got, s);
             if (!same_number(want, got))
                 fail_msg("%s, %s: another number at %zu x %zu", ops->name, kernel->name,
@@ -258,14 +266,19 @@ static void check(const struct kernel *kernel, const struct cllm_ops *ops)
 
 static void check_all(enum cllm_isa isa)
 {
-    const struct cllm_ops *ops = cllm_ops_plain(isa);
+    const struct cllm_ops *ops, *want;
 
-    if (!ops) {
+    if (cllm_ops_pick(&ops, isa, CLLM_PRECISION_F32) != 0) {
         print_message("this CPU has no %s\n", cllm_isa_names[isa]);
         skip();
     }
     for (size_t i = 0; i < CLLM_LEN(kernels); i++)
-        check(&kernels[i], ops);
+        check(&kernels[i], cllm_ops_reference(), ops);
+    assert_int_equal(cllm_ops_pick(&ops, isa, CLLM_PRECISION_BF16), 0);
+    assert_int_equal(cllm_ops_pick(&want, CLLM_ISA_REF, CLLM_PRECISION_BF16), 0);
+    for (size_t i = 0; i < CLLM_LEN(kernels); i++)
+        if (kernels[i].products)
+            check(&kernels[i], want, ops);
 }
 
 static void avx2_gives_the_bits_of_the_reference(void **state)
@@ -286,20 +299,18 @@ static void what_the_cpu_has_not_is_refused(void **state)
 
     (void)state;
     assert_int_equal(setenv("CLLM_ISA", "sse9", 1), 0);
-    assert_int_equal(cllm_ops_pick(&ops, CLLM_ISA_AUTO), CLLM_ECONFIG);
+    assert_int_equal(cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_F32),
+                     CLLM_ECONFIG);
     assert_non_null(strstr(cllm_err_text(), "CLLM_ISA=sse9"));
     assert_int_equal(setenv("CLLM_ISA", "ref", 1), 0);
-    assert_int_equal(cllm_ops_pick(&ops, CLLM_ISA_AUTO), 0);
-    assert_string_equal(ops->name, "onednn, ref");
+    assert_int_equal(cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_F32), 0);
+    assert_string_equal(ops->name, "ref, f32");
     assert_int_equal(unsetenv("CLLM_ISA"), 0);
-    assert_int_equal(cllm_ops_pick(&ops, CLLM_ISA_AUTO), 0);
+    assert_int_equal(cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_F32), 0);
     assert_ptr_equal(ops, cllm_ops_select());
-    for (uint32_t isa = CLLM_ISA_REF; isa < CLLM_N_ISAS; isa++) {
-        bool there = cllm_ops_plain((enum cllm_isa)isa) != NULL;
-
-        assert_int_equal(cllm_ops_pick(&ops, (enum cllm_isa)isa),
-                         there ? 0 : CLLM_ECONFIG);
-    }
+    for (uint32_t isa = CLLM_ISA_REF; isa < CLLM_N_ISAS; isa++)
+        assert_int_equal(cllm_ops_pick(&ops, (enum cllm_isa)isa, CLLM_PRECISION_F32),
+                         isa <= cllm_isa_best() ? 0 : CLLM_ECONFIG);
 }
 
 int main(void)

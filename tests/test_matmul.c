@@ -1,8 +1,8 @@
 /*
- * tests/test_matmul.c - both matrix products against double precision, in every form that
- * the model uses.
+ * tests/test_matmul.c - matrix products against double precision, in every form that the
+ * model uses. That all instruction sets give the same bits, tests/test_isa.c holds.
  */
-#include "compute/onednn.h"
+#include "compute/ops.h"
 
 #include <float.h>
 #include <setjmp.h>
@@ -13,13 +13,25 @@
 
 #include <cmocka.h>
 
-#include "compute/kernels.h"
 #include "tests/numbers.h"
 
 typedef void (*matmul_fn)(float *, const float *, const float *,
                           const struct cllm_matmul *);
 
-static const matmul_fn products[] = {cllm_ref_matmul, cllm_matmul_onednn};
+static matmul_fn products[2], product_bf16;
+
+static int get_products(void **state)
+{
+    const struct cllm_ops *ops;
+
+    (void)state;
+    products[0] = cllm_ops_reference()->matmul;
+    products[1] = cllm_ops_select()->matmul;
+    if (cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_BF16) != 0)
+        return -1;
+    product_bf16 = ops->matmul;
+    return 0;
+}
 
 struct sizes {
     size_t a, b, c; /* elements, with gaps */
@@ -87,13 +99,13 @@ static void check(matmul_fn matmul, struct cllm_matmul shape, size_t gap)
 
 static void products_of_all_forms_and_odd_shapes_are_right(void **state)
 {
-    static const size_t shapes[][3] = {{1, 1, 1},   {1, 3, 5},   {3, 1, 17},
-                                       {17, 65, 3}, {65, 17, 1}, {64, 33, 31},
-                                       {2, 64, 129}};
+    static const size_t shapes[][3] = {{1, 1, 1},    {1, 3, 5},      {3, 1, 17},
+                                       {17, 65, 3},  {65, 17, 1},    {64, 33, 31},
+                                       {2, 64, 129}, {97, 1030, 260}};
 
     (void)state;
     for (size_t f = 0; f < CLLM_LEN(products); f++)
-        for (size_t i = 0; i < CLLM_LEN(shapes); i++)
+        for (size_t i = 0; i + (f == 0) < CLLM_LEN(shapes); i++) /* the last is large */
             for (unsigned form = 0; form < 8; form++)
                 for (size_t gap = 0; gap < 8; gap += 7)
                     check(products[f],
@@ -171,12 +183,12 @@ static void a_product_done_again_elsewhere_has_the_same_bits(void **state)
     float *first = numbers_new(77 * 130, 3, 1.0f), *block = numbers_zero(77 * 130 + 48);
 
     (void)state;
-    cllm_matmul_onednn(first, a, b, &shape);
+    products[1](first, a, b, &shape);
     for (size_t shift = 0; shift <= 48; shift += 16) {
         float *again = block + shift, *old = numbers_new(77 * 130, 3, 1.0f);
 
         memcpy(again, old, 77 * 130 * sizeof *old);
-        cllm_matmul_onednn(again, a, b, &shape);
+        products[1](again, a, b, &shape);
         assert_memory_equal(first, again, 77 * 130 * sizeof *first);
         free(old);
     }
@@ -184,6 +196,46 @@ static void a_product_done_again_elsewhere_has_the_same_bits(void **state)
     free(b);
     free(first);
     free(block);
+}
+
+/* The nearest number with 8 bits: halfway cases go to the even one. */
+static float nearest_bf16(float x)
+{
+    int exponent;
+    double mantissa = frexp((double)x, &exponent);
+
+    return (float)ldexp(nearbyint(ldexp(mantissa, 8)), exponent - 8);
+}
+
+static void bf16_rounds_operands_and_nothing_else(void **state)
+{
+    enum { M = 40, N = 70, K = 300 };
+
+    (void)state;
+    for (unsigned form = 0; form < 8; form++) {
+        const struct cllm_matmul shape = {.m = M,
+                                          .n = N,
+                                          .k = K,
+                                          .trans_a = (form & 1) != 0,
+                                          .trans_b = (form & 2) != 0,
+                                          .accumulate = (form & 4) != 0};
+        float *a = numbers_new(M * K, 1, 1.0f), *b = numbers_new(K * N, 2, 3.0f);
+        float *c = numbers_new(M * N, 3, 1.0f), *d = numbers_new(M * N, 3, 1.0f);
+
+        a[7] = 1.00390625f; /* halfway: down to 1 */
+        a[8] = 1.01171875f; /* halfway: up to 1.015625 */
+        product_bf16(c, a, b, &shape);
+        for (size_t i = 0; i < M * K; i++)
+            a[i] = nearest_bf16(a[i]);
+        for (size_t i = 0; i < K * N; i++)
+            b[i] = nearest_bf16(b[i]);
+        products[1](d, a, b, &shape);
+        assert_memory_equal(c, d, M * N * sizeof *c);
+        free(a);
+        free(b);
+        free(c);
+        free(d);
+    }
 }
 
 int main(void)
@@ -194,7 +246,8 @@ int main(void)
         cmocka_unit_test(what_was_in_the_result_does_not_matter),
         cmocka_unit_test(a_nan_reaches_its_row_and_no_other),
         cmocka_unit_test(a_product_done_again_elsewhere_has_the_same_bits),
+        cmocka_unit_test(bf16_rounds_operands_and_nothing_else),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, get_products, NULL);
 }

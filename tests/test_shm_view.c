@@ -62,6 +62,9 @@ static void a_live_run_is_shown_whole(void **state)
         "validation 2.2500 at step 100",
         "checkpoint of step 100",
         "workers for data 12.0 ms",
+        "time       lanes 96.0 %, fold 0.5 %, update 1.0 %, validation 0.5 %, "
+        "waits for data 1.0 %, for work 1.0 %",
+        "% of a processor",
         "F F F D D a1 a0 R R R . .",
         "3 of 12 lanes are in the fold",
         "lane 5 of step 121",
@@ -90,6 +93,10 @@ static void a_live_run_is_shown_whole(void **state)
     assert_string_equal(view.event[0].text, "worker 2 was killed by SIGKILL");
     assert_int_equal(view.lanes_in[CLLM_LANE_FOLDED], 3);
     assert_true(view.wait_data_share > 0 && view.wait_data_share < 1e-4);
+    assert_true(view.node_zero_share >= 0);
+    assert_int_equal(view.slot[0].time.wait_data, CLLM_NS_PER_S);
+    assert_int_equal(view.slot[0].time.wait_schedule, CLLM_NS_PER_S);
+    assert_true(cllm_shm_time_all(&view.slot[0].time) / 1e9 > 99.99);
     text = show_text(&view);
     must_say(text, facts, CLLM_LEN(facts));
     assert_null(strstr(text, "DEAD"));
@@ -208,7 +215,7 @@ static void json_parses_and_has_its_keys(void **state)
     struct cllm_shm_runs runs;
     struct cllm_shm_view view;
     struct cllm_shm_ring ring;
-    json_t *built[4], *parsed, *progress, *slots;
+    json_t *built[4], *parsed, *progress, *slots, *time;
     const char *life;
     double loss;
 
@@ -234,6 +241,13 @@ static void json_parses_and_has_its_keys(void **state)
             assert_true(fabs(loss - 2.1034) < 1e-12);
             assert_int_equal(cllm_json_get_array(parsed, "", "slots", &slots), 0);
             assert_int_equal(json_array_size(slots), 5);
+            time = json_object_get(json_array_get(slots, 0), "time");
+            assert_int_equal(json_integer_value(json_object_get(time, "lane_ns")),
+                             96 * CLLM_NS_PER_S);
+            time = json_object_get(progress, "time");
+            assert_int_equal(
+                json_integer_value(json_object_get(time, "wait_schedule_ns")),
+                3 * CLLM_NS_PER_S);
         }
         json_decref(parsed);
         json_decref(built[i]);

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/io_uring.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/topology.h"
 #include "base/units.h"
 #include "shm/region.h"
 
@@ -101,23 +101,32 @@ static void add_features(struct cllm_facts *facts)
     cllm_facts_add(facts, "cpu", "features", "%s", found[0] ? found : "none of note");
 }
 
+/* What may be used of the machine, and what [run] workers = auto makes of it. */
+static void add_topology(struct cllm_facts *facts)
+{
+    struct cllm_topology topology;
+    char text[CLLM_TOPOLOGY_TEXT];
+    uint32_t workers;
+
+    cllm_topology_find(&topology, NULL);
+    workers = cllm_topology_workers(&topology);
+    cllm_facts_add(facts, "cpu", "cores", "may be used: %s; %ld logical CPUs are online",
+                   cllm_topology_text(text, &topology), sysconf(_SC_NPROCESSORS_ONLN));
+    cllm_facts_add(facts, "cpu", "workers",
+                   "auto = %u, at most one for each lane; worker 0, 1, ... on CPU %s",
+                   workers, cllm_topology_cpus(text, &topology, workers));
+}
+
 static void add_cpu(struct cllm_facts *facts)
 {
     char text[256], l2[CLLM_UNITS_BYTES], l3[CLLM_UNITS_BYTES];
     long l2_bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
     long l3_bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    cpu_set_t allowed;
 
     if (!read_field("/proc/cpuinfo", "model name", text, sizeof text))
         (void)snprintf(text, sizeof text, "unknown");
     cllm_facts_add(facts, "cpu", "model", "%s", text);
-    CPU_ZERO(&allowed);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
-        cllm_facts_add(facts, "cpu", "cores", "%d may be used, %ld are online",
-                       CPU_COUNT(&allowed), sysconf(_SC_NPROCESSORS_ONLN));
-    else
-        cllm_facts_add(facts, "cpu", "cores", "%ld are online",
-                       sysconf(_SC_NPROCESSORS_ONLN));
+    add_topology(facts);
     cllm_facts_add(facts, "cpu", "caches", "L2 %s, L3 %s",
                    cllm_format_bytes(l2, l2_bytes > 0 ? (uint64_t)l2_bytes : 0),
                    cllm_format_bytes(l3, l3_bytes > 0 ? (uint64_t)l3_bytes : 0));

@@ -98,6 +98,19 @@ static json_t *geometry_json(const struct cllm_geometry *g)
     return out;
 }
 
+static json_t *time_json(const struct cllm_shm_time *time)
+{
+    json_t *out = json_object();
+
+    set_u64(out, "lane_ns", time->lane);
+    set_u64(out, "fold_ns", time->fold);
+    set_u64(out, "update_ns", time->update);
+    set_u64(out, "eval_ns", time->eval);
+    set_u64(out, "wait_data_ns", time->wait_data);
+    set_u64(out, "wait_schedule_ns", time->wait_schedule);
+    return out;
+}
+
 static json_t *progress_json(const struct cllm_shm_view *view)
 {
     const struct cllm_state *state = &view->state;
@@ -117,6 +130,9 @@ static json_t *progress_json(const struct cllm_shm_view *view)
     set_f64(out, "wait_data_share",
             view->wait_data_share >= 0 ? view->wait_data_share : (double)NAN);
     set_u64(out, "wait_saver_ns", cllm_load_relaxed(&state->wait_saver_ns));
+    set(out, "time", time_json(&view->time));
+    set_f64(out, "node_zero_share",
+            view->node_zero_share >= 0 ? view->node_zero_share : (double)NAN);
     return out;
 }
 
@@ -145,6 +161,11 @@ static json_t *slot_json(const struct cllm_shm_slot *slot, uint32_t index)
     set_u64(out, "busy_ns", slot->busy_ns);
     set_u64(out, "idle_ns", cllm_load_relaxed(&status->idle_ns));
     set_u64(out, "wait_data_ns", command->wait_data_ns);
+    if (command->role == CLLM_ROLE_WORKER) {
+        set_f64(out, "busy_share",
+                slot->busy_share >= 0 ? slot->busy_share : (double)NAN);
+        set(out, "time", time_json(&slot->time));
+    }
     set_u64(out, "filled", cllm_load_relaxed(&status->filled));
     set_u64(out, "read_bytes", cllm_load_relaxed(&status->read_bytes));
     set_u64(out, "saved_bytes", cllm_load_relaxed(&status->saved_bytes));

@@ -173,16 +173,23 @@ static void derive_busy(struct cllm_shm_slot *slot)
 {
     const struct cllm_status *status = &slot->status;
     uint64_t idle = cllm_load_relaxed(&status->idle_ns);
+    uint64_t data = cllm_min_u64(slot->command.wait_data_ns, idle);
+    struct cllm_shm_time *time = &slot->time;
     double all;
 
-    if (slot->command.role == CLLM_ROLE_WORKER)
-        slot->busy_ns =
-            cllm_load_relaxed(&status->lane_ns) + cllm_load_relaxed(&status->fold_ns) +
-            cllm_load_relaxed(&status->update_ns) + cllm_load_relaxed(&status->eval_ns);
-    else if (slot->command.role == CLLM_ROLE_LOADER)
+    if (slot->command.role == CLLM_ROLE_WORKER) {
+        *time = (struct cllm_shm_time){.lane = cllm_load_relaxed(&status->lane_ns),
+                                       .fold = cllm_load_relaxed(&status->fold_ns),
+                                       .update = cllm_load_relaxed(&status->update_ns),
+                                       .eval = cllm_load_relaxed(&status->eval_ns),
+                                       .wait_data = data,
+                                       .wait_schedule = idle - data};
+        slot->busy_ns = time->lane + time->fold + time->update + time->eval;
+    } else if (slot->command.role == CLLM_ROLE_LOADER) {
         slot->busy_ns = cllm_load_relaxed(&status->busy_ns);
-    else
+    } else {
         slot->busy_ns = cllm_load_relaxed(&status->save_ns);
+    }
     all = (double)slot->busy_ns + (double)idle;
     /* Only a process that counts its idle time has a share. */
     slot->busy_share = idle > 0 && all > 0 ? (double)slot->busy_ns / all : -1.0;
@@ -220,4 +227,32 @@ void cllm_shm_slot_done(char out[CLLM_SHM_DOING], const struct cllm_shm_slot *sl
     default:
         (void)snprintf(out, CLLM_SHM_DOING, "-");
     }
+}
+
+const char *cllm_shm_time_text(char out[CLLM_SHM_TIME], const struct cllm_shm_time *time)
+{
+    const struct {
+        const char *name;
+        uint64_t ns;
+        bool always;
+    } parts[] = {
+        {"lanes", time->lane, true},
+        {"fold", time->fold, true},
+        {"update", time->update, true},
+        {"validation", time->eval, false},
+        {"waits for data", time->wait_data, true},
+        {"for work", time->wait_schedule, true},
+    };
+    double all = cllm_shm_time_all(time);
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < CLLM_LEN(parts) && all > 0; i++) {
+        if (parts[i].ns == 0 && !parts[i].always)
+            continue;
+        used += (size_t)snprintf(out + used, CLLM_SHM_TIME - used, "%s%s %.1f %%",
+                                 used > 0 ? ", " : "", parts[i].name,
+                                 100.0 * (double)parts[i].ns / all);
+    }
+    return out;
 }

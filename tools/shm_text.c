@@ -228,10 +228,13 @@ static void show_head(FILE *out, const struct cllm_shm_view *view)
     (void)fprintf(out,
                   "  Node Zero  process %" PRIu64
                   ", generation %u, heartbeat %s ago, run "
-                  "made %s ago\n",
+                  "made %s ago",
                   view->pid, cllm_load_relaxed(&view->state.node_zero_generation),
                   cllm_format_duration(beat, view->heartbeat_age_ns),
                   cllm_format_duration(age, age_ns(view)));
+    if (view->node_zero_share >= 0)
+        (void)fprintf(out, ", %.2f %% of a processor", 100.0 * view->node_zero_share);
+    (void)fprintf(out, "\n");
     (void)fprintf(out,
                   "  model      %s parameters: %u layers, width %u, %u heads, context "
                   "%u, vocabulary %u\n",
@@ -251,6 +254,7 @@ static void show_progress(FILE *out, const struct cllm_shm_view *view)
     uint64_t saved = cllm_load_relaxed(&state->saved_step);
     double share = steps ? (double)step / (double)steps : 0.0;
     char bar[32], a[24], b[24], c[24], units[CLLM_UNITS_BYTES], more[CLLM_UNITS_BYTES];
+    char spent[CLLM_SHM_TIME];
     const struct cllm_step_record *newest =
         view->newest_record >= 0 ? &view->record[view->newest_record] : NULL;
 
@@ -271,6 +275,8 @@ static void show_progress(FILE *out, const struct cllm_shm_view *view)
         (void)fprintf(out, "\n  on disk    checkpoint of step %" PRIu64 "\n", saved);
     else
         (void)fprintf(out, "\n  on disk    no checkpoint yet\n");
+    if (cllm_shm_time_text(spent, &view->time)[0] != '\0')
+        (void)fprintf(out, "  time       %s\n", spent);
     (void)fprintf(out, "  waits      workers for data %.1f ms",
                   (double)cllm_load_relaxed(&state->wait_data_ns) / 1e6);
     if (view->wait_data_share >= 0)

@@ -57,6 +57,29 @@ char cllm_shm_process_state(uint64_t pid)
     return at && at[1] == ' ' ? at[2] : '\0';
 }
 
+/* Processor time of process @pid so far, ns; 0 when it cannot be told. */
+static uint64_t processor_ns(uint64_t pid)
+{
+    char path[64], text[512];
+    unsigned long long user, system;
+    const char *at;
+    ssize_t n;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    n = read(fd, text, sizeof text - 1);
+    (void)close(fd); /* read only */
+    text[n > 0 ? n : 0] = '\0';
+    at = strrchr(text, ')'); /* the name before it may hold anything */
+    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
+                      &user, &system) != 2)
+        return 0;
+    return (user + system) * (CLLM_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
 /* Length of the UTF-8 sequence at @s, 0 when it is broken, overlong or a surrogate. */
 static size_t utf8_length(const unsigned char *s, size_t left)
 {
@@ -253,6 +276,29 @@ static void clamp_times(struct cllm_shm_view *view)
     view->heartbeat_age_ns = cllm_min_u64(view->heartbeat_age_ns, (uint64_t)now);
 }
 
+/* In doubles: what a damaged page says may be too much for an integer. */
+double cllm_shm_time_all(const struct cllm_shm_time *time)
+{
+    return (double)time->lane + (double)time->fold + (double)time->update +
+           (double)time->eval + (double)time->wait_data + (double)time->wait_schedule;
+}
+
+static void sum_times(struct cllm_shm_view *view)
+{
+    for (uint32_t i = 0; i < view->n_slots; i++) {
+        const struct cllm_shm_time *its = &view->slot[i].time;
+
+        if (view->slot[i].command.role != CLLM_ROLE_WORKER || !view->slot[i].said_hello)
+            continue;
+        view->time.lane += its->lane;
+        view->time.fold += its->fold;
+        view->time.update += its->update;
+        view->time.eval += its->eval;
+        view->time.wait_data += its->wait_data;
+        view->time.wait_schedule += its->wait_schedule;
+    }
+}
+
 static void derive_times(struct cllm_shm_view *view)
 {
     uint64_t started = cllm_load_relaxed(&view->state.started_ns);
@@ -265,6 +311,10 @@ static void derive_times(struct cllm_shm_view *view)
     view->wait_data_share =
         worker_ns > 0 ? (double)cllm_load_relaxed(&view->state.wait_data_ns) / worker_ns
                       : -1.0;
+    view->node_zero_share =
+        view->life == CLLM_SHM_LIVE && view->elapsed_ns > 0
+            ? (double)processor_ns(view->pid) / (double)view->elapsed_ns
+            : -1.0;
 }
 
 /* Who made it, and does it live? A zombie has ended: nobody reaped it yet. */
@@ -323,6 +373,7 @@ static int take_control(struct cllm_shm_view *view, const struct cllm_control *c
                     sizeof view->slot[i].status.last_words);
         cllm_shm_slot_derive(view, i);
     }
+    sum_times(view);
     return 0;
 }
 

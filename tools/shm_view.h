@@ -30,10 +30,18 @@ enum cllm_shm_life {
 
 const char *cllm_shm_life_name(uint32_t life);
 
+/* Where the time of a worker went since its process started, ns. */
+struct cllm_shm_time {
+    uint64_t lane, fold, update, eval; /* at work; update: all that writes parameters */
+    uint64_t wait_data;                /* idle, because the ring was behind */
+    uint64_t wait_schedule;            /* idle for any other reason */
+};
+
 struct cllm_shm_slot {
     struct cllm_command command; /* Node Zero's words */
     struct cllm_status status;   /* the process's own words */
     bool said_hello;             /* and of the present generation */
+    struct cllm_shm_time time;   /* workers */
     uint64_t busy_ns;            /* since the process started */
     double busy_share;           /* of busy_ns + idle_ns; below 0 = cannot be told */
     char doing[CLLM_SHM_DOING];  /* one phrase for people */
@@ -71,6 +79,8 @@ struct cllm_shm_view {
     uint32_t lanes_in[CLLM_LANE_LAST + 1];   /* counts; the last: invalid states */
     uint32_t chunks_in[CLLM_CHUNK_LAST + 1]; /* likewise */
     double wait_data_share; /* of the workers' time since the start; below 0 = unknown */
+    struct cllm_shm_time time; /* summed over the workers that live */
+    double node_zero_share;    /* of one processor, since it began; below 0 = unknown */
 };
 
 /*
@@ -84,6 +94,9 @@ int cllm_shm_view_take(struct cllm_shm_view *view, const struct cllm_shm_run *ru
 int cllm_shm_view_copy(struct cllm_shm_view *view, const struct cllm_shm_run *run,
                        const struct cllm_control *control);
 void cllm_shm_view_fini(struct cllm_shm_view *view); /* safe on a zeroed struct */
+
+/* All of it, ns; 0 = nothing was counted yet. */
+double cllm_shm_time_all(const struct cllm_shm_time *time);
 
 /* Letter of process @pid in /proc/@pid/stat, '\0' when there is none. */
 char cllm_shm_process_state(uint64_t pid);

@@ -170,6 +170,7 @@ static void draw_progress(struct watch *watch)
     uint64_t steps = view->header.geometry.steps;
     double share = steps ? (double)step / (double)steps : 0.0;
     int width = COLS > 100 ? 80 : COLS - 20, x;
+    char spent[CLLM_SHM_TIME];
 
     x = put(watch->y, 0, "progress  ");
     draw_bar(watch, watch->y, x, width, share, GOOD);
@@ -184,6 +185,7 @@ static void draw_progress(struct watch *watch)
     if (saved > 0)
         (void)put(watch->y, x, "   on disk: step %" PRIu64, saved);
     watch->y++;
+    (void)put(watch->y++, 0, "time      %s", cllm_shm_time_text(spent, &view->time));
 }
 
 /* Loss as a curve of @rows rows; eighths of a cell where the terminal has them. */

@@ -27,8 +27,8 @@ static void check_rounding(void)
 }
 
 /*
- * Hash the gradient @dw, and look for NaN and infinity in the same pass: a piece is in the
- * first-level cache when the second looks at it. The pieces' hashes are chained.
+ * Hash the gradient @dw, and look for NaN and infinity in the same pass: a piece is in
+ * the first-level cache when the second looks at it. The pieces' hashes are chained.
  */
 static void sum_gradient(const struct cllm_worker *worker, const float *dw,
                          struct cllm_report *report)

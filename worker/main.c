@@ -165,7 +165,8 @@ int main(int argc, char **argv)
 
     if (rc != 0)
         return cllm_child_fail(&worker.child, rc);
-    rc = cllm_ops_pick(&worker.ops, (enum cllm_isa)worker.child.config.compute_isa);
+    rc = cllm_ops_pick(&worker.ops, (enum cllm_isa)worker.child.config.compute_isa,
+                       (enum cllm_precision)worker.child.config.compute_precision);
     if (rc == 0)
         rc = cllm_worker_self_test(worker.ops, &numerics);
     cllm_fault(CLLM_FAULT_worker_tested);

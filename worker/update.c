@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/fault.h"
-#include "base/hash.h"
 #include "model/adamw.h"
 #include "shm/chunk.h"
 #include "worker/worker.h"
@@ -52,7 +51,6 @@ void cllm_worker_fold_chunks(struct cllm_worker *worker,
         cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to,
                           count * sizeof *to, false);
         result->sum_squares = worker->ops->sumsq(to + lo, count);
-        result->sum = cllm_hash(to + lo, count * sizeof *to, c);
         cllm_fault(CLLM_FAULT_fold_summed);
     }
 }

@@ -173,16 +173,14 @@ static bool documented(int code)
 }
 
 /*
- * Libraries that do without checking: no room while a program is being loaded or code is
- * being made. It is their crash, and the run lives with it as with any other.
+ * The dynamic linker does without checking: no room while a program is being loaded. It
+ * is its crash, and the run lives with it as with any other.
  */
 static bool crash_of_library(const struct nth_outcome *out)
 {
     const char *name = strrchr(out->module, '/');
 
-    return out->signal == SIGSEGV && name &&
-           (strncmp(name, "/ld-linux", 9) == 0 || strncmp(name, "/libdnnl", 8) == 0 ||
-            strncmp(name, "/libgomp", 8) == 0 || strncmp(name, "/libstdc++", 10) == 0);
+    return out->signal == SIGSEGV && name && strncmp(name, "/ld-linux", 9) == 0;
 }
 
 /* How @out ended, apart from the bits. Returns the exit code, -1 for none. */

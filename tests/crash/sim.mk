@@ -6,7 +6,7 @@
 # sim_kernel.c and sim_house.c stand for, and the loops of the children.
 sim_NEIGHBOURS := \
 	children.c control_socket.c crashes.c dryrun.c guardian.c journal.c logout.c main.c \
-	plan.c progress.c
+	placement.c plan.c progress.c
 sim_REAL := \
 	$(addprefix coordinator/,$(filter-out $(sim_NEIGHBOURS),$(coordinator_SRC))) \
 	loader/fill.c loader/main.c saver/main.c saver/snapshot.c \

@@ -64,6 +64,16 @@ struct cllm_control_plan cllm_plan_control(const struct cllm_plan *plan)
                                       .geometry = plan->geometry};
 }
 
+bool cllm_placement_cpu(const struct cllm_placement *placement, uint32_t slot,
+                        uint32_t workers, uint32_t *cpu)
+{
+    (void)placement; /* the simulated machine has no cores */
+    (void)slot;
+    (void)workers;
+    (void)cpu;
+    return false;
+}
+
 uint64_t __wrap_cllm_vector_bytes(const struct cllm_geometry *geometry);
 
 /* The toy's vectors are shorter than a page, so that a run has few stores to look at. */

@@ -522,6 +522,13 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
     return 0;
 }
 
+void cllm_process_pin(const struct cllm_process *process, bool pinned, uint32_t cpu)
+{
+    (void)process; /* speed is not simulated */
+    (void)pinned;
+    (void)cpu;
+}
+
 void cllm_process_signal(const struct cllm_process *process, int signal)
 {
     struct sim_process *child = sim_by_pid((uint32_t)process->pid);

@@ -143,12 +143,14 @@ static bool toy_is_finite(const float *x, size_t n)
     return true;
 }
 
-int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa)
+int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa,
+                  enum cllm_precision precision)
 {
     static const struct cllm_ops toy = {
         .name = "toy", .fold = toy_fold, .sumsq = toy_sumsq, .is_finite = toy_is_finite};
 
     (void)isa;
+    (void)precision;
     *ops = &toy;
     return 0;
 }

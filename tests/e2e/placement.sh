@@ -1,0 +1,87 @@
+#!/bin/bash
+# Pinned workers: each on one CPU of its own, also those that come after a death, and
+# nobody else; more workers than cores are let loose. The bits know nothing of it.
+set -u
+. "$(dirname "$0")/lib.bash"
+make_corpus || { not_ok "prepare a corpus"; finish; }
+
+# As on a slow disk nothing is left to chance: the run must last as long as it is looked at.
+long=(--set train.steps=4000 --set checkpoint.every=0 --set train.eval_every=0)
+
+# cpus PID: "0" or "0-1"
+cpus()
+{
+    sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null
+}
+# lines ROLE: the CPUs of all children of that role, sorted, in one line
+lines()
+{
+    local pid
+    for pid in $(children "$1"); do cpus "$pid"; done | sort | tr '\n' ' '
+}
+# until_lines ROLE WANTED: within ten seconds
+until_lines()
+{
+    local i
+    for ((i = 0; i < 500; i++)); do
+        [ "$(lines "$1")" != "$2" ] || return 0
+        sleep 0.02
+    done
+    echo "$1: '$(lines "$1")' instead of '$2'"
+    return 1
+}
+stop_coord()
+{
+    kill -9 $coord
+    wait $coord 2>/dev/null
+    sleep 0.2
+}
+
+all=$(cpus $$)
+first=${all%%[-,]*}
+start_coord pinned -n 1 --set run.pin=yes "${long[@]}"
+until_step pinned 2
+check "the worker has one CPU" until_lines worker "$first "
+check "the loader has all" until_lines loader "$all "
+check "so has the saver" until_lines saver "$all "
+same "and Node Zero" "$all" "$(cpus "$(node_zero)")"
+old=$(children worker)
+kill -9 "$old"
+until [ -n "$(children worker)" ] && [ "$(children worker)" != "$old" ]; do sleep 0.02; done
+check "who comes after a killed worker has the same" until_lines worker "$first "
+old=$(node_zero)
+kill -9 "$old"
+until [ -n "$(node_zero)" ] && [ "$(node_zero)" != "$old" ] &&
+    [ -n "$(children worker)" ]; do sleep 0.02; done
+check "so has the worker of the next Node Zero" until_lines worker "$first "
+stop_coord
+
+start_coord loose -n 1 --set run.pin=no "${long[@]}"
+until_step loose 2
+check "with pin = no the worker has all CPUs" until_lines worker "$all "
+stop_coord
+
+start_coord spare -n 1 --set run.pin=yes --set run.spares=1 "${long[@]}"
+until_step spare 2
+wanted=$(printf '%s\n' "$first" "$all" | sort | tr '\n' ' ')
+check "a spare is not pinned" until_lines worker "$wanted"
+stop_coord
+
+coord golden -n 2 --set run.pin=no
+coord auto -n 2 --set run.pin=yes
+coord yes -n 3 --set run.pin=yes
+same "two pinned workers make the same bits" "$(bits golden)" "$(bits auto)"
+same "three that share cores do too" "$(bits golden)" "$(bits yes)"
+
+text=$("$bin/cllm-coord" "$root/configs/tiny.ini" --dry-run --set run.pin=yes \
+    --set "run.dir=$work/runs/dry" --set "data.train=$work/data/train_*.bin" \
+    --set "data.valid=$work/data/val_*.bin" 2>&1)
+check "--dry-run says how many workers auto gives" \
+    grep -q "workers .*(auto) on [0-9]* core" <<<"$text"
+check "and where they stay" grep -q "stays on its CPU, of: $first" <<<"$text"
+text=$(HWLOC_SYNTHETIC="node:2 core:4 pu:2" "$bin/cllm-info")
+check "cllm-info tells of a described machine" \
+    grep -q "8 cores, 16 logical CPUs, 2 NUMA nodes" <<<"$text"
+check "and what auto would be there" \
+    grep -q "auto = 8, .* on CPU 0 8 2 10 4 12 6 14" <<<"$text"
+finish

@@ -1,0 +1,34 @@
+/*
+ * tools/bench_limits.h - what this machine can do: multiply-adds in registers, and a copy
+ * through memory, in as many processes at once as the run has workers at once.
+ */
+#ifndef CLLM_TOOLS_BENCH_LIMITS_H
+#define CLLM_TOOLS_BENCH_LIMITS_H
+
+#include "base/base.h"
+
+struct cllm_bench_limits {
+    uint32_t processes;
+    const char *peak; /* instructions used: "f32 avx2" */
+    double flops;     /* a second, all processes together */
+    double copy;      /* bytes read and written a second, likewise */
+};
+
+/* What @workers workers can use: never more processes than cores, at least one. */
+uint32_t cllm_bench_processes(uint32_t workers);
+
+/*
+ * Measure for about a second; the best of all calls so far stays in @limits, because a
+ * limit is what can be reached. @limits begins with processes set and the rest zero.
+ * @bf16: the peak of bf16 products, where there are such instructions; a peak of another
+ * kind is forgotten. Returns 0 or a
+ * negative code with text.
+ */
+int cllm_bench_limits_measure(struct cllm_bench_limits *limits, bool bf16);
+
+/* Bytes read and written a second by one process that copies between two arrays of half
+ * of @bytes each again and again: the limit of what works on @bytes, in a cache or not.
+ * 0 when memory is out. */
+double cllm_bench_copy_within(size_t bytes);
+
+#endif /* CLLM_TOOLS_BENCH_LIMITS_H */

@@ -1,0 +1,132 @@
+/*
+ * tools/bench_measure.c - see tools/bench_measure.h.
+ */
+#include "tools/bench_measure.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/err.h"
+
+#define REPEAT_NS (2 * CLLM_NS_PER_S)
+
+static int measure_limits(const struct cllm_bench_measure *measure,
+                          struct cllm_bench_result *result)
+{
+    int rc;
+
+    if (result->workers == 0)
+        return 0; /* nobody knows yet */
+    result->limits.processes = cllm_bench_processes(result->workers);
+    result->alone.processes = 1;
+    rc = cllm_bench_limits_measure(&result->limits, measure->bf16);
+    if (rc == 0)
+        rc = cllm_bench_limits_measure(&result->alone, measure->bf16);
+    return rc;
+}
+
+/* Steps of a repeat; whole checkpoint intervals, so that each has as many. */
+static uint64_t choose_steps(const struct cllm_bench_measure *measure,
+                             const struct cllm_bench_run *run, uint64_t every)
+{
+    uint64_t steps = measure->steps;
+
+    if (steps == 0)
+        steps = REPEAT_NS / cllm_max_u64(run->step_ns, 1) + 1;
+    return every > 0 ? cllm_div_up(steps, every) * every : steps;
+}
+
+/* What does not change from repeat to repeat. */
+static int note_run(struct cllm_bench_result *result, const struct cllm_bench_run *run)
+{
+    const struct cllm_geometry *g = &run->control.header->geometry;
+    const struct cllm_gpt_config config = {.vocab = g->vocab,
+                                           .context = g->context,
+                                           .layers = g->layers,
+                                           .heads = g->heads,
+                                           .width = g->width};
+    struct cllm_gpt_plan plan;
+    int rc = cllm_gpt_plan_init(&plan, &config);
+
+    if (rc != 0)
+        return rc;
+    result->geometry = *g;
+    result->workers = cllm_load_relaxed(&run->control.state->workers);
+    memcpy(result->kernels, run->kernels, sizeof result->kernels);
+    result->flop_full = cllm_gpt_flops_per_token(&plan);
+    /* Half of the scores and of what follows from them is masked. */
+    result->flop_causal =
+        result->flop_full - 6.0 * g->layers * g->width * (double)g->context;
+    cllm_gpt_plan_fini(&plan);
+    return 0;
+}
+
+static void note_memory(struct cllm_bench_result *result)
+{
+    for (uint32_t i = 0; i < result->total.n_processes; i++)
+        result->pss[i] = cllm_bench_pss(result->total.process[i].pid);
+}
+
+/* @repeats repeats in one run. */
+static int measure_run(const struct cllm_bench_measure *measure,
+                       struct cllm_bench_result *result, uint32_t repeats,
+                       uint64_t interval)
+{
+    struct cllm_bench_run run;
+    struct cllm_bench_count count;
+    uint64_t steps = 0;
+    int ended, rc = cllm_bench_run_start(&run, &measure->job, result->workers,
+                                         result->checkpoint_every,
+                                         /* a checkpoint in the middle, not at the end */
+                                         cllm_max_u64(measure->warmup, interval / 2));
+
+    if (rc == 0)
+        rc = note_run(result, &run);
+    if (rc == 0)
+        steps = choose_steps(measure, &run, interval);
+    for (uint32_t r = 0; r < repeats && rc == 0; r++) {
+        rc = cllm_bench_run_measure(&run, steps, &count);
+        if (rc != 0)
+            break;
+        cllm_bench_result_add(result, &count);
+        if (measure->verbose)
+            (void)fprintf(stderr, "%u workers%s: repeat %u of %u, %.0f tokens/s\n",
+                          result->workers, result->checkpoint_every ? ", saving" : "",
+                          result->n_repeats, measure->repeats,
+                          result->tokens_per_s[result->n_repeats - 1]);
+    }
+    if (rc == 0)
+        note_memory(result);
+    else
+        cllm_err_print("cllm-bench"); /* before ending the run has errors of its own */
+    ended = cllm_bench_run_end(&run);
+    if (ended != 0)
+        cllm_err_print("cllm-bench");
+    return rc != 0 ? rc : ended;
+}
+
+int cllm_bench_measure(const struct cllm_bench_measure *measure,
+                       struct cllm_bench_result *results, uint32_t n)
+{
+    uint32_t rounds = n == 1 ? 1 : measure->repeats, repeats = measure->repeats / rounds;
+    uint64_t interval = 0;
+    int rc = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        interval = cllm_max_u64(interval, results[i].checkpoint_every);
+    for (uint32_t i = 0; i < n && rc == 0; i++)
+        rc = measure_limits(measure, &results[i]);
+    if (rc != 0)
+        cllm_err_print("cllm-bench");
+    for (uint32_t round = 0; round < rounds && rc == 0; round++)
+        for (uint32_t i = 0; i < n && rc == 0; i++)
+            rc = measure_run(measure, &results[i], repeats, interval);
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
+        rc = measure_limits(measure, &results[i]);
+        if (rc != 0)
+            cllm_err_print("cllm-bench");
+    }
+    return rc;
+}

@@ -1,0 +1,30 @@
+/*
+ * tools/bench_measure.h - settings of one model, measured one after the other again and
+ * again, so that whatever else the machine does meets all of them alike.
+ */
+#ifndef CLLM_TOOLS_BENCH_MEASURE_H
+#define CLLM_TOOLS_BENCH_MEASURE_H
+
+#include "tools/bench_result.h"
+#include "tools/bench_run.h"
+
+struct cllm_bench_measure {
+    struct cllm_bench_job job;
+    uint64_t steps;   /* in a repeat; 0 = about two seconds' worth */
+    uint64_t warmup;  /* steps of each run that are not counted */
+    uint32_t repeats; /* at most CLLM_BENCH_REPEATS */
+    bool bf16;    /* the peak that counts is that of bf16 products, where there is one */
+    bool verbose; /* a line to stderr for each repeat */
+};
+
+/*
+ * Fill @results [@n], of which workers (0 = the coordinator chooses) and
+ * checkpoint_every are set and the rest is zero.
+ * One setting has one run; several have a run of their own for each repeat, in turns. The
+ * limits are measured before and after. Returns 0, or a negative code whose text has been
+ * printed; nothing is left behind in any case.
+ */
+int cllm_bench_measure(const struct cllm_bench_measure *measure,
+                       struct cllm_bench_result *results, uint32_t n);
+
+#endif /* CLLM_TOOLS_BENCH_MEASURE_H */

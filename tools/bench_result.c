@@ -1,0 +1,121 @@
+/*
+ * tools/bench_result.c - see tools/bench_result.h.
+ */
+#include "tools/bench_result.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define UPDATE_BYTES 28.0
+#define FOLD_BYTES   4.0
+
+static double tokens_a_step(const struct cllm_geometry *g)
+{
+    return (double)g->lanes * g->microbatches * g->sequences * g->context;
+}
+
+void cllm_bench_result_add(struct cllm_bench_result *result,
+                           const struct cllm_bench_count *count)
+{
+    struct cllm_bench_count *total = &result->total;
+
+    CLLM_ASSERT(result->n_repeats < CLLM_BENCH_REPEATS);
+    result->tokens_per_s[result->n_repeats++] =
+        tokens_a_step(&result->geometry) * (double)count->step * 1e9 / (double)count->ns;
+    if (result->n_repeats == 1) {
+        *total = *count;
+        return;
+    }
+    total->ns += count->ns;
+    total->step += count->step;
+    total->chunks_folded += count->chunks_folded;
+    total->wait_saver_ns += count->wait_saver_ns;
+    for (uint32_t w = 0; w < total->n_workers; w++)
+        for (int p = 0; p < CLLM_BENCH_PHASES; p++)
+            total->phase_ns[w][p] += count->phase_ns[w][p];
+    for (uint32_t i = 0; i < total->n_processes; i++) {
+        total->process[i].pid = count->process[i].pid;
+        total->process[i].cpu_ns += count->process[i].cpu_ns;
+    }
+}
+
+static int compare(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+
+    return (a > b) - (a < b);
+}
+
+struct cllm_bench_spread cllm_bench_result_speed(const struct cllm_bench_result *result)
+{
+    double sorted[CLLM_BENCH_REPEATS];
+    uint32_t n = result->n_repeats;
+
+    CLLM_ASSERT(n > 0);
+    memcpy(sorted, result->tokens_per_s, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, compare);
+    return (struct cllm_bench_spread){.median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2,
+                                      .least = sorted[0],
+                                      .most = sorted[n - 1]};
+}
+
+/* Nanoseconds of @phase, all workers. */
+static double phase_ns(const struct cllm_bench_result *result,
+                       enum cllm_bench_phase phase)
+{
+    double sum = 0.0;
+
+    for (uint32_t w = 0; w < result->total.n_workers; w++)
+        sum += (double)result->total.phase_ns[w][phase];
+    return sum;
+}
+
+double cllm_bench_result_phase(const struct cllm_bench_result *result,
+                               enum cllm_bench_phase phase)
+{
+    return phase_ns(result, phase) / ((double)result->total.ns * result->total.n_workers);
+}
+
+double cllm_bench_result_busy(const struct cllm_bench_result *result, uint32_t w)
+{
+    const uint64_t *ns = result->total.phase_ns[w];
+
+    return (double)(ns[CLLM_BENCH_COMPUTE] + ns[CLLM_BENCH_EVAL] + ns[CLLM_BENCH_FOLD] +
+                    ns[CLLM_BENCH_UPDATE]) /
+           (double)result->total.ns;
+}
+
+double cllm_bench_result_update_rate(const struct cllm_bench_result *result)
+{
+    double ns = phase_ns(result, CLLM_BENCH_UPDATE) / result->total.n_workers;
+    double bytes = UPDATE_BYTES * (double)result->geometry.n_elements;
+
+    return ns > 0.0 ? bytes * (double)result->total.step * 1e9 / ns : 0.0;
+}
+
+double cllm_bench_result_fold_rate(const struct cllm_bench_result *result)
+{
+    const struct cllm_geometry *g = &result->geometry;
+    double ns = phase_ns(result, CLLM_BENCH_FOLD), steps = (double)result->total.step;
+    double merges = g->n_groups - 1.0;
+    double runs = (double)result->total.chunks_folded / (g->n_chunks * steps) - merges;
+    /* A group's first run has no sum to read; a merge reads two sums and writes one. */
+    double vectors = g->lanes + 2.0 * runs - g->n_groups + 3.0 * merges;
+
+    return ns > 0.0 ? FOLD_BYTES * (double)g->n_elements * vectors * steps * 1e9 / ns
+                    : 0.0;
+}
+
+double cllm_bench_result_cpu(const struct cllm_bench_result *result, uint32_t i)
+{
+    return (double)result->total.process[i].cpu_ns / (double)result->total.ns;
+}
+
+uint64_t cllm_bench_result_memory(const struct cllm_bench_result *result)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < result->total.n_processes; i++)
+        sum += result->pss[i];
+    return sum;
+}

@@ -28,7 +28,8 @@ shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
-	attention.c elementwise.c norm.c product.c select.c softmax.c table.c vector.c
+	attention.c blocked.c elementwise.c norm.c product.c rows.c select.c softmax.c table.c \
+	vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
 compute_KERNELS := $(filter-out select.c,$(compute_SRC))
 compute_ISAS    := avx2 avx512

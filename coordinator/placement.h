@@ -32,9 +32,9 @@ uint32_t cllm_placement_workers(const struct cllm_placement *placement, uint32_t
 /*
  * May the worker in @slot run on one CPU alone when @workers are wanted? Then *@cpu is
  * it. With pin = auto only on a machine of several NUMA nodes, and if each worker gets a
- * core of its own: with one node there is nothing to win, and who must not move loses when
- * something else takes its core. The answer is the same for whoever comes after in that
- * slot, also under another Node Zero.
+ * core of its own: with one node there is nothing to win, and who must not move loses
+ * when something else takes its core. The answer is the same for whoever comes after in
+ * that slot, also under another Node Zero.
  */
 bool cllm_placement_cpu(const struct cllm_placement *placement, uint32_t slot,
                         uint32_t workers, uint32_t *cpu);

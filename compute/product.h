@@ -1,0 +1,82 @@
+/*
+ * compute/product.h - what a matrix product is, for the files that compute it.
+ *
+ * Every element is the same sum everywhere: k is cut into runs of DEPTH; a run is summed
+ * in order, from zero, with one rounding for each multiply-add; runs are added in order.
+ * compute/product.c writes that down in plain C. With FMA instructions compute/blocked.c
+ * computes many elements at once, and compute/rows.c does where A has few rows: the same
+ * bits.
+ *
+ * With bf16 precision A and B are rounded to bf16 first. Products of two such numbers are
+ * exact in f32, sums are f32's: what hardware for bf16 gives, but for the order within
+ * pairs and for denormals.
+ */
+#ifndef CLLM_COMPUTE_PRODUCT_H
+#define CLLM_COMPUTE_PRODUCT_H
+
+#include "compute/elementary.h"
+#include "compute/kernels.h"
+
+enum { DEPTH = 256 }; /* part of the bits */
+
+/* Leading dimensions as given, or those of an array without gaps. */
+struct strides {
+    size_t a, b, c;
+};
+
+static inline struct strides strides_of(const struct cllm_matmul *shape)
+{
+    return (struct strides){
+        .a = shape->lda ? shape->lda : (shape->trans_a ? shape->m : shape->k),
+        .b = shape->ldb ? shape->ldb : (shape->trans_b ? shape->k : shape->n),
+        .c = shape->ldc ? shape->ldc : shape->n};
+}
+
+/* To the nearest bf16, ties to even, as f32. NaN stays NaN. */
+static inline float round_bf16(float x)
+{
+    uint32_t bits = cllm_f32_bits(x), even = bits >> 16 & 1;
+    uint32_t rounded = (bits + 0x7fff + even) & 0xffff0000u;
+
+    return cllm_f32_from_bits((bits & 0x7fffffffu) > 0x7f800000u
+                                  ? (bits | 0x00400000u) & 0xffff0000u
+                                  : rounded);
+}
+
+#if defined(__FMA__)
+
+#    include <immintrin.h>
+
+enum { SQUARE = 8, FEW_ROWS = 3 };
+
+/* compute/rows.c: m <= FEW_ROWS, f32. */
+void CLLM_KERNEL(multiply_rows)(float *c, const float *a, const float *b,
+                                const struct cllm_matmul *shape);
+
+/* Rows of a square of 8 x 8 at @x, @from apart, become columns, @to apart. */
+static inline void transpose_square(float *out, size_t to, const float *x, size_t from)
+{
+    __m256 r[8], s[8];
+
+    for (size_t i = 0; i < SQUARE; i++)
+        r[i] = _mm256_loadu_ps(x + i * from);
+    for (size_t i = 0; i < SQUARE; i += 2) {
+        s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (size_t i = 0; i < SQUARE; i += 4) {
+        r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        _mm256_storeu_ps(out + i * to, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        _mm256_storeu_ps(out + (i + 4) * to,
+                         _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+}
+
+#endif
+
+#endif /* CLLM_COMPUTE_PRODUCT_H */

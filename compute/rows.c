@@ -1,0 +1,96 @@
+/*
+ * compute/rows.c - matrix products of a few rows, as a decoder has: packing B would cost
+ * more than the product.
+ */
+#include "compute/product.h"
+
+#include <string.h>
+
+#if defined(__FMA__)
+
+enum { COLS = 1024 }; /* sums on the stack */
+
+/* c (n) from one row of A, elements @step apart, and B, stored (k,n). */
+static void multiply_row(float *c, const float *a, size_t step, const float *b,
+                         size_t ldb, const struct cllm_matmul *shape)
+{
+    float sum[COLS];
+
+    for (size_t j = 0; j < shape->n; j += COLS) {
+        size_t cols = cllm_min_u64(COLS, shape->n - j);
+
+        for (size_t p = 0; p < shape->k; p += DEPTH) {
+            size_t end = cllm_min_u64(p + DEPTH, shape->k);
+            bool add = shape->accumulate || p > 0;
+
+            memset(sum, 0, cols * sizeof *sum);
+            for (size_t q = p; q < end; q++)
+                for (size_t i = 0; i < cols; i++)
+                    sum[i] = __builtin_fmaf(a[q * step], b[q * ldb + j + i], sum[i]);
+            for (size_t i = 0; i < cols; i++)
+                c[j + i] = add ? c[j + i] + sum[i] : sum[i];
+        }
+    }
+}
+
+/* Eight elements of it from eight rows of B, stored (n,k). */
+static void multiply_square(float *c, const float *a, size_t step, const float *b,
+                            size_t ldb, const struct cllm_matmul *shape)
+{
+    for (size_t p = 0; p < shape->k; p += DEPTH) {
+        size_t end = cllm_min_u64(p + DEPTH, shape->k), q = p;
+        float square[SQUARE * SQUARE];
+        bool add = shape->accumulate || p > 0;
+        __m256 sum = _mm256_setzero_ps();
+
+        for (; q + SQUARE <= end; q += SQUARE) {
+            transpose_square(square, SQUARE, b + q, ldb);
+            for (size_t i = 0; i < SQUARE; i++)
+                sum = _mm256_fmadd_ps(_mm256_set1_ps(a[(q + i) * step]),
+                                      _mm256_loadu_ps(square + i * SQUARE), sum);
+        }
+        for (; q < end; q++) {
+            for (size_t i = 0; i < SQUARE; i++)
+                square[i] = b[i * ldb + q];
+            sum = _mm256_fmadd_ps(_mm256_set1_ps(a[q * step]), _mm256_loadu_ps(square),
+                                  sum);
+        }
+        _mm256_storeu_ps(c, add ? _mm256_add_ps(_mm256_loadu_ps(c), sum) : sum);
+    }
+}
+
+/* The whole row. */
+static void multiply_row_transposed(float *c, const float *a, size_t step, const float *b,
+                                    size_t ldb, const struct cllm_matmul *shape)
+{
+    size_t j = 0;
+
+    for (; j + SQUARE <= shape->n; j += SQUARE)
+        multiply_square(c + j, a, step, b + j * ldb, ldb, shape);
+    for (; j < shape->n; j++) {
+        for (size_t p = 0; p < shape->k; p += DEPTH) {
+            size_t end = cllm_min_u64(p + DEPTH, shape->k);
+            float sum = 0.0f;
+
+            for (size_t q = p; q < end; q++)
+                sum = __builtin_fmaf(a[q * step], b[j * ldb + q], sum);
+            c[j] = shape->accumulate || p > 0 ? c[j] + sum : sum;
+        }
+    }
+}
+
+void CLLM_KERNEL(multiply_rows)(float *c, const float *a, const float *b,
+                                const struct cllm_matmul *shape)
+{
+    const struct strides ld = strides_of(shape);
+    size_t row = shape->trans_a ? 1 : ld.a, step = shape->trans_a ? ld.a : 1;
+
+    for (size_t i = 0; i < shape->m; i++) {
+        if (shape->trans_b)
+            multiply_row_transposed(c + i * ld.c, a + i * row, step, b, ld.b, shape);
+        else
+            multiply_row(c + i * ld.c, a + i * row, step, b, ld.b, shape);
+    }
+}
+
+#endif

@@ -57,8 +57,8 @@ tools_SRC       := \
 	bench.c bench_child.c bench_count.c bench_data.c bench_kernels.c bench_limits.c \
 	bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c \
 	ctl.c ctl_answer.c facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
-	shm_clean.c shm_crashes.c shm_json.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
-	shm_text.c shm_view.c trial.c watch.c
+	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
+	shm_text.c shm_trouble.c shm_view.c trial.c watch.c
 tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \

@@ -275,6 +275,7 @@ static void tell(const struct watch *watch, const struct cllm_ending *ending)
 {
     static const char then[] = "a new one takes the run over from shared memory";
 
+    cllm_log_status("%s", ""); /* what it left half drawn */
     if (watch->why[0] != '\0')
         cllm_warn("Node Zero stopped answering (%s): ended; %s", watch->why, then);
     else

@@ -129,6 +129,7 @@ static int go_on_from_memory(struct cllm_node *nz, const struct cllm_beginning *
     struct cllm_state *state = nz->control.state;
     bool last = record->step >= nz->config->train_steps;
     uint32_t kept = 0;
+    char line[192];
     int rc;
 
     nz->step.record = *record;
@@ -142,9 +143,13 @@ static int go_on_from_memory(struct cllm_node *nz, const struct cllm_beginning *
     rc = cllm_control_clear_slots(&nz->control);
     if (rc != 0)
         return rc;
-    if (kept > 0)
-        cllm_info("%u of %u lanes of step %" PRIu64 " were computed already", kept,
-                  nz->control.header->geometry.lanes, nz->step.step);
+    (void)snprintf(line, sizeof line,
+                   "Node Zero %u (pid %d) took over at step %" PRIu64
+                   "; %u of %u lanes of step %" PRIu64 " were computed already",
+                   cllm_load_relaxed(&state->node_zero_generation), (int)getpid(),
+                   record->step, kept, nz->control.header->geometry.lanes,
+                   record->step + 1);
+    cllm_node_announce(nz, CLLM_LOG_INFO, line);
     if (last || cllm_node_pause_wanted(nz) || nz->ending != CLLM_ENDING_NO) {
         cllm_store_relaxed(&state->phase, CLLM_PHASE_NONE);
         cllm_node_go_on(nz);
@@ -207,7 +212,8 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     nz->team.numerics = beginning.record.numerics;
     nz->team.allow_numerics_change = options->allow_numerics_change;
     cllm_saving_init(&nz->saving, &nz->control, cllm_team_saver(&nz->team));
-    cllm_progress_init(&nz->progress, nz->config, &beginning.record, cllm_now_ns());
+    cllm_progress_init(&nz->progress, nz->config, &nz->control, &beginning.record,
+                       cllm_now_ns());
     sign_state(nz);
     cllm_fault(CLLM_FAULT_node_signed);
     take_over_wishes(nz);

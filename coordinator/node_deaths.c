@@ -259,19 +259,40 @@ static void distrust(struct cllm_node *nz, uint32_t slot, uint32_t lane)
         cllm_step_suspect(&nz->step);
 }
 
+/* What becomes of the work of a process that has ended, and who comes after it. */
+static void describe_sequel(const struct cllm_node *nz, uint32_t slot, bool distrusted,
+                            char *out, size_t bytes)
+{
+    const struct cllm_command *command = &nz->control.slots[slot].command;
+    const char *next = command->state == CLLM_SLOT_DISABLED ? "not started again"
+                       : cllm_team_wanted(&nz->team, slot)  ? "started again"
+                                                            : "not wanted any more";
+
+    if (distrusted)
+        (void)snprintf(out, bytes,
+                       "%s; what is committed is verified, step %" PRIu64
+                       " is done again",
+                       next, nz->step.step);
+    else
+        (void)snprintf(out, bytes, "%s", next);
+}
+
 void cllm_node_bury(struct cllm_node *nz, uint32_t slot)
 {
     struct cllm_command *command = &nz->control.slots[slot].command;
     bool worker = slot < cllm_team_loader(&nz->team);
+    bool ended = command->state == CLLM_SLOT_KILLING, owed, distrusted;
     struct cllm_ending how;
-    char doing[96], file[32] = "", line[512];
+    char doing[96], sequel[128], file[32] = "", line[512];
     uint32_t pid = command->pid, redone, lane;
     int rc;
 
     (void)harvest(nz, slot); /* what it finished counts; damaged reports are dropped */
     cllm_node_describe_work(nz, slot, doing, sizeof doing);
     lane = computing(nz, slot);
+    owed = worker && cllm_sweep_owed(&nz->control, slot);
     rc = cllm_team_bury(&nz->team, slot, cllm_now_ns(), &how);
+    distrusted = worker && how.fault;
     redone = give_back(nz, slot);
     cllm_fault(CLLM_FAULT_bury_given_back);
     if (cllm_team_left(&nz->team, slot, &how)) {
@@ -280,18 +301,14 @@ void cllm_node_bury(struct cllm_node *nz, uint32_t slot)
     }
     if (how.crash != 0)
         (void)snprintf(file, sizeof file, " (crash/%u.txt)", how.crash);
-    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s at %s%s%s%s%s; %s%s",
-                   cllm_role_name(command->role), slot, pid, how.text, doing,
-                   redone > 0 ? ", which goes to another worker" : "",
-                   how.where[0] != '\0' ? ": " : "", how.where, file,
-                   command->state == CLLM_SLOT_DISABLED ? "not started again"
-                   : cllm_team_wanted(&nz->team, slot)  ? "started again"
-                                                        : "not wanted any more",
-                   worker && how.fault
-                       ? "; what was committed is verified, the step is done again"
-                       : "");
+    describe_sequel(nz, slot, distrusted, sequel, sizeof sequel);
+    (void)snprintf(line, sizeof line, "%s %u (pid %u) %s%s at %s%s%s%s%s; %s",
+                   cllm_role_name(command->role), slot, pid, how.text,
+                   ended ? " by Node Zero" : "", doing,
+                   (redone > 0 || owed) && !distrusted ? ", which is done again" : "",
+                   how.where[0] != '\0' ? ": " : "", how.where, file, sequel);
     cllm_node_announce(nz, CLLM_LOG_WARN, line);
-    if (worker && how.fault)
+    if (distrusted)
         distrust(nz, slot, lane);
     if (rc != 0)
         cllm_node_fail(nz, rc);

@@ -226,7 +226,8 @@ static void commit_beginning(struct cllm_node *nz)
     cllm_step_commit(&nz->step);
     cllm_slot_ring(&nz->control, cllm_team_loader(&nz->team));
     cllm_journal_append(&nz->journal, &nz->step.record, NULL);
-    cllm_progress_init(&nz->progress, nz->config, &nz->step.record, cllm_now_ns());
+    cllm_progress_init(&nz->progress, nz->config, &nz->control, &nz->step.record,
+                       cllm_now_ns());
     cllm_node_go_on(nz);
 }
 

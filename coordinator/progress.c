@@ -28,14 +28,21 @@ static void publish_f64(_Atomic uint64_t *bits, double value)
 }
 
 void cllm_progress_init(struct cllm_progress *progress, const struct cllm_config *config,
+                        const struct cllm_control *control,
                         const struct cllm_step_record *record, uint64_t now_ns)
 {
-    *progress = (struct cllm_progress){.config = config,
-                                       .began_ns = now_ns,
-                                       .began_step = record->step,
-                                       .began_tokens = record->tokens,
-                                       .line_ns = now_ns,
-                                       .line_tokens = record->tokens};
+    const struct cllm_state *state = control->state;
+
+    *progress =
+        (struct cllm_progress){.config = config,
+                               .began_wait_ns = cllm_load_relaxed(&state->wait_data_ns),
+                               .began_deaths = cllm_load_relaxed(&state->deaths),
+                               .began_redone = cllm_load_relaxed(&state->lanes_redone),
+                               .began_ns = now_ns,
+                               .began_step = record->step,
+                               .began_tokens = record->tokens,
+                               .line_ns = now_ns,
+                               .line_tokens = record->tokens};
 }
 
 /* Time that the remaining steps will take at the pace of this process so far. */
@@ -139,7 +146,9 @@ void cllm_progress_summary(const struct cllm_progress *progress,
                            uint64_t now_ns)
 {
     double span = seconds(cllm_max_u64(now_ns - progress->began_ns, 1));
-    double wait = seconds(cllm_load_relaxed(&control->state->wait_data_ns));
+    const struct cllm_state *state = control->state;
+    double wait =
+        seconds(cllm_load_relaxed(&state->wait_data_ns) - progress->began_wait_ns);
     char took[CLLM_UNITS_BYTES], tokens[CLLM_UNITS_BYTES], rate[CLLM_UNITS_BYTES];
     struct cllm_step_record record;
     uint64_t trained;
@@ -155,6 +164,7 @@ void cllm_progress_summary(const struct cllm_progress *progress,
               cllm_format_duration(took, now_ns - progress->began_ns),
               cllm_format_count(tokens, trained),
               cllm_format_count(rate, (uint64_t)((double)trained / span)), wait,
-              100.0 * wait / (span * workers), cllm_load_relaxed(&control->state->deaths),
-              cllm_load_relaxed(&control->state->lanes_redone));
+              100.0 * wait / (span * workers),
+              cllm_load_relaxed(&state->deaths) - progress->began_deaths,
+              cllm_load_relaxed(&state->lanes_redone) - progress->began_redone);
 }

@@ -16,13 +16,17 @@ struct cllm_progress {
     uint64_t began_ns;     /* of this process's training */
     uint64_t began_step;   /* committed before it */
     uint64_t began_tokens; /* likewise */
-    uint64_t line_ns;      /* of the last line */
+    uint64_t began_wait_ns, began_deaths,
+        began_redone; /* what memory counted till then */
+    uint64_t line_ns; /* of the last line */
     uint64_t line_tokens;
     uint64_t status_ns;  /* of the last status line */
     double tokens_per_s; /* since the last line */
 };
 
+/* From @record on. What @control has counted by now is not this process's. */
 void cllm_progress_init(struct cllm_progress *progress, const struct cllm_config *config,
+                        const struct cllm_control *control,
                         const struct cllm_step_record *record, uint64_t now_ns);
 
 /* A step was committed: print a line if one is due; publish rate and ETA in the state

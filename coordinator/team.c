@@ -167,7 +167,7 @@ static int check_budget(struct cllm_team *team, uint64_t now_ns)
         " are forgiven",
         recent, team->config->run_restart_window, team->config->run_restart_limit);
     cllm_err_hint(
-        "log.txt and cllm-shm show show what they died of; [run] restart_limit sets "
+        "log.txt says what they died of; --resume goes on; [run] restart_limit sets "
         "the budget; --resume goes on");
     return rc;
 }

@@ -74,6 +74,7 @@ static void clean_waits_until_a_fresh_heartbeat_is_old(void **state)
 static void clean_refuses_while_a_guardian_holds_the_run(void **state)
 {
     struct cllm_shm_runs runs;
+    struct cllm_shm_view view;
     uint64_t before;
     char path[96];
     int fd;
@@ -85,6 +86,10 @@ static void clean_refuses_while_a_guardian_holds_the_run(void **state)
     assert_true(fd >= 0);
     assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
     shm_run_make_dead(shm_run_id, true, false);
+    shm_run_take(&runs, &view);
+    assert_int_equal(view.life, CLLM_SHM_TAKEOVER); /* not dead: it is looked after */
+    assert_string_equal(cllm_shm_life_name(view.life), "taking over");
+    shm_run_drop(&runs, &view);
     assert_int_equal(cllm_shm_runs_scan(&runs), 0);
     assert_int_equal(cllm_shm_clean_run(cllm_shm_runs_find(&runs, shm_run_dir), false),
                      CLLM_EREFUSED);

@@ -62,7 +62,7 @@ static void a_live_run_is_shown_whole(void **state)
         "validation 2.2500 at step 100",
         "checkpoint of step 100",
         "workers for data 12.0 ms",
-        "time       lanes 96.0 %, fold 0.5 %, update 1.0 %, validation 0.5 %, "
+        "time       lanes 96.0 %, fold 0.5 %, update 1.0 %, validation 0.5 %",
         "waits for data 1.0 %, for work 1.0 %",
         "% of a processor",
         "F F F D D a1 a0 R R R . .",
@@ -111,7 +111,9 @@ static void a_dead_run_says_so_and_how_to_go_on(void **state)
         "This run is DEAD: Node Zero",
         "3m02s ago",
         "step 120 is committed",
-        "cllm-coord CONFIG --resume",
+        "dead (was running)",
+        "cllm-coord CONFIG --resume", /* no run directory */
+        "worker gone ",
         "cllm-shm clean t",
         "step 100 is on disk",
         "was doing",

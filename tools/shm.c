@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/units.h"
 #include "tools/shm_clean.h"
 #include "tools/shm_crashes.h"
 #include "tools/shm_json.h"
@@ -189,6 +190,8 @@ static void say_cleaned(const struct request *request, const struct cllm_shm_run
                         json_t *cleaned)
 {
     json_t *entry = cleaned ? json_object() : NULL;
+    const char *done = request->given & GIVEN_DRY_RUN ? "would remove" : "removed";
+    char bytes[CLLM_UNITS_BYTES];
 
     if (entry) {
         (void)json_object_set_new(entry, "run", json_string(run->id));
@@ -198,9 +201,9 @@ static void say_cleaned(const struct request *request, const struct cllm_shm_run
         return;
     }
     for (uint32_t i = 0; i < run->n_objects; i++)
-        (void)printf("%s /dev/shm/%s\n",
-                     request->given & GIVEN_DRY_RUN ? "would remove" : "removed",
-                     run->object[i].name);
+        (void)printf("%s /dev/shm/%s\n", done, run->object[i].name);
+    (void)printf("%s run %s: %u object%s, %s\n", done, run->id, run->n_objects,
+                 run->n_objects == 1 ? "" : "s", cllm_format_bytes(bytes, run->bytes));
 }
 
 /*

@@ -21,6 +21,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "tools/shm_life.h"
 
 #define SETTLE_NS \
     (3 * CLLM_NS_PER_S) /* longer than a guardian takes to start Node Zero */
@@ -91,6 +92,11 @@ static bool life_allows(const struct cllm_shm_view *view, bool locked, char *why
     case CLLM_SHM_HUNG:
         (void)snprintf(why, why_bytes, "it is %s: Node Zero is process %" PRIu64,
                        cllm_shm_life_name(view->life), view->pid);
+        return false;
+    case CLLM_SHM_TAKEOVER:
+        if (locked) /* by the caller itself */
+            return true;
+        (void)snprintf(why, why_bytes, "its guardian starts another Node Zero");
         return false;
     case CLLM_SHM_DEAD:
         if (!locked && cllm_load_relaxed(&view->state.heartbeat_ns) != 0 &&
@@ -209,7 +215,7 @@ int cllm_shm_clean_run(const struct cllm_shm_run *run, bool dry_run)
 
     if (rc != 0)
         return rc;
-    if (view.life == CLLM_SHM_DEAD)
+    if (cllm_shm_life_headless(&view))
         rc = hold_run(&view, &lock_fd);
     if (rc == 0) {
         if (lock_fd < 0)

@@ -151,6 +151,7 @@ static json_t *slot_json(const struct cllm_shm_slot *slot, uint32_t index)
     set_text(out, "doing", slot->doing);
     set_text(out, "obituary", command->obituary);
     set_text(out, "last_words", status->last_words);
+    set(out, "gone", json_boolean(slot->gone));
     set(out, "hello", json_boolean(slot->said_hello));
     set_text(out, "kernels", status->kernels);
     set_u64(out, "progress", cllm_load_relaxed(&status->progress));

@@ -158,6 +158,31 @@ static void name_runs(const struct cllm_shm_runs *runs, char *out, size_t bytes)
     }
 }
 
+/* Say how far the run in @directory is on disk; false when no run was ever there. */
+static bool tell_ended(const char *directory)
+{
+    char path[PATH_MAX + 32], newest[PATH_MAX];
+    const char *name;
+    bool journal;
+
+    (void)snprintf(path, sizeof path, "%s/journal.jsonl", directory);
+    journal = access(path, F_OK) == 0;
+    (void)snprintf(path, sizeof path, "%s/checkpoints/last", directory);
+    name = realpath(path, newest) ? strstr(newest, "/step-") : NULL;
+    if (name)
+        (void)cllm_err(
+            CLLM_ECONFIG,
+            "the run in %s has ended, or is not in memory; it is at step %llu, "
+            "newest checkpoint: %s",
+            directory, strtoull(strrchr(newest, '-') + 1, NULL, 10), newest);
+    else if (journal)
+        (void)cllm_err(CLLM_ECONFIG,
+                       "the run in %s has ended, or is not in memory; it has no "
+                       "checkpoint",
+                       directory);
+    return name || journal;
+}
+
 const struct cllm_shm_run *cllm_shm_runs_find(const struct cllm_shm_runs *runs,
                                               const char *text)
 {
@@ -184,6 +209,8 @@ const struct cllm_shm_run *cllm_shm_runs_find(const struct cllm_shm_runs *runs,
     if (n_found == 1)
         return found;
 
+    if (n_found == 0 && text && realpath(text, directory) && tell_ended(directory))
+        return NULL;
     name_runs(runs, ids, sizeof ids);
     if (runs->n_runs == 0) {
         (void)cllm_err(CLLM_ECONFIG, "no run of user %u is in shared memory",
@@ -194,7 +221,12 @@ const struct cllm_shm_run *cllm_shm_runs_find(const struct cllm_shm_runs *runs,
         (void)cllm_err(CLLM_ECONFIG, "no run \"%s\" is in shared memory", text);
         cllm_err_hint("there are: %s", ids);
     } else {
-        (void)cllm_err(CLLM_ECONFIG, "%u runs fit \"%s\"", n_found, text ? text : "");
+        if (text)
+            (void)cllm_err(CLLM_ECONFIG, "%u runs fit \"%s\"", n_found, text);
+        else
+            (void)cllm_err(CLLM_ECONFIG,
+                           "%u runs are in shared memory: say which one is meant",
+                           n_found);
         cllm_err_hint("name one of: %s", ids);
     }
     return NULL;

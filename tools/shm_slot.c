@@ -11,6 +11,7 @@
 
 #include "base/atomic.h"
 #include "base/units.h"
+#include "tools/shm_life.h"
 
 /* The oldest assignment without a report; NULL when there is none. */
 static const struct cllm_assignment *current(const struct cllm_command *command)
@@ -123,6 +124,13 @@ static void phrase_idle(char out[CLLM_SHM_DOING], const struct cllm_shm_view *vi
     }
 }
 
+/* Only a worker has others of its kind. */
+static const char *work_goes_on(uint32_t role, const char *worker, const char *loader,
+                                const char *saver)
+{
+    return role == CLLM_ROLE_LOADER ? loader : role == CLLM_ROLE_SAVER ? saver : worker;
+}
+
 static void phrase(char out[CLLM_SHM_DOING], const struct cllm_shm_view *view,
                    const struct cllm_shm_slot *slot)
 {
@@ -144,10 +152,14 @@ static void phrase(char out[CLLM_SHM_DOING], const struct cllm_shm_view *view,
             phrase_idle(out, view, slot);
         return;
     case CLLM_SLOT_SUSPECT:
-        text = "makes no progress: others do its work";
+        text = work_goes_on(slot->command.role, "makes no progress: others do its work",
+                            "makes no progress: the workers wait for it",
+                            "makes no progress: the next checkpoint waits for it");
         break;
     case CLLM_SLOT_STOPPED:
-        text = "stopped by a signal: others do its work";
+        text = work_goes_on(slot->command.role, "stopped by a signal: others do its work",
+                            "stopped by a signal: the workers wait for it",
+                            "stopped by a signal: the next checkpoint waits for it");
         break;
     case CLLM_SLOT_UNKILLABLE:
         text = "cannot be ended: out of use";
@@ -195,6 +207,25 @@ static void derive_busy(struct cllm_shm_slot *slot)
     slot->busy_share = idle > 0 && all > 0 ? (double)slot->busy_ns / all : -1.0;
 }
 
+/* Had it a process, as Node Zero saw it last, and is there none any more? */
+static bool has_gone(const struct cllm_command *command)
+{
+    char process_state = '\0';
+
+    if (command->state == CLLM_SLOT_EMPTY || command->state == CLLM_SLOT_COOLDOWN ||
+        command->state == CLLM_SLOT_DISABLED)
+        return false;
+    if (command->pid != 0 && command->start_ticks != 0 &&
+        cllm_process_start_ticks(command->pid) == command->start_ticks)
+        process_state = cllm_shm_process_state(command->pid);
+    return process_state == '\0' || process_state == 'Z' || process_state == 'X';
+}
+
+const char *cllm_shm_slot_state(const struct cllm_shm_slot *slot)
+{
+    return slot->gone ? "gone" : cllm_slot_state_name(slot->command.state);
+}
+
 void cllm_shm_slot_derive(struct cllm_shm_view *view, uint32_t index)
 {
     struct cllm_shm_slot *slot = &view->slot[index];
@@ -202,6 +233,7 @@ void cllm_shm_slot_derive(struct cllm_shm_view *view, uint32_t index)
 
     slot->said_hello = generation != 0 &&
                        cllm_load_relaxed(&slot->status.hello_generation) == generation;
+    slot->gone = cllm_shm_life_headless(view) && has_gone(&slot->command);
     derive_busy(slot);
     phrase(slot->doing, view, slot);
 }

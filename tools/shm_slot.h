@@ -8,8 +8,11 @@
 
 #define CLLM_SHM_TIME 160
 
-/* Fill the derived fields (said_hello, busy_*, doing) of slot @index of @view. */
+/* Fill the derived fields (said_hello, gone, busy_*, doing) of slot @index of @view. */
 void cllm_shm_slot_derive(struct cllm_shm_view *view, uint32_t index);
+
+/* The state that Node Zero gave it, or "gone" where Node Zero could not say so. */
+const char *cllm_shm_slot_state(const struct cllm_shm_slot *slot);
 
 /* Lanes done (worker), batches filled (loader) or checkpoints being saved: "62 lanes". */
 void cllm_shm_slot_done(char out[CLLM_SHM_DOING], const struct cllm_shm_slot *slot);

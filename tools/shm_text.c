@@ -16,22 +16,13 @@
 #include "base/clock.h"
 #include "base/units.h"
 #include "shm/takeover.h"
+#include "tools/shm_life.h"
 #include "tools/shm_slot.h"
 
 #define LANES_IN_CELLS 48 /* more lanes than this are shown as counts */
 #define CELLS_IN_LINE  24
 #define SLOT_LINES     20 /* more workers than this: only those worth a line */
 #define EVENT_LINES    8
-
-/* "07:05:12", local time. */
-static void clock_text(char out[16], int64_t unix_s)
-{
-    time_t t = (time_t)unix_s;
-    struct tm tm;
-
-    if (!localtime_r(&t, &tm) || strftime(out, 16, "%H:%M:%S", &tm) == 0)
-        (void)snprintf(out, 16, "?");
-}
 
 /* A loss, or "-" when there is none yet. */
 static const char *loss_text(char out[24], double loss)
@@ -114,73 +105,6 @@ void cllm_shm_text_lane_counts(char *out, size_t bytes, const struct cllm_shm_vi
                    cllm_lane_state_name(order[i]));
 }
 
-/* What is left of a dead run, in one line. */
-static void dead_remains(FILE *out, const struct cllm_shm_view *view)
-{
-    if (view->newest_record < 0)
-        (void)fprintf(out, "  It had committed no step yet.\n");
-    else if (view->root_agrees)
-        (void)fprintf(
-            out, "  Nothing is lost: step %" PRIu64 " is committed in this memory.\n",
-            view->record[view->newest_record].step);
-    else
-        (void)fprintf(out,
-                      "  Step %" PRIu64 " is committed, but the chunk table does not "
-                      "agree with it.\n",
-                      view->record[view->newest_record].step);
-}
-
-static void dead_trouble(FILE *out, const struct cllm_shm_view *view)
-{
-    char clock[16], age[CLLM_UNITS_BYTES], bytes[CLLM_UNITS_BYTES];
-    uint64_t saved = cllm_load_relaxed(&view->state.saved_step);
-
-    clock_text(clock, (view->taken_unix_ns - (int64_t)view->heartbeat_age_ns) /
-                          (int64_t)CLLM_NS_PER_S);
-    (void)fprintf(out, "  This run is DEAD: Node Zero, process %" PRIu64 ", is gone.\n",
-                  view->pid);
-    if (cllm_load_relaxed(&view->state.heartbeat_ns) != 0)
-        (void)fprintf(out, "  Its last sign of life was at %s, %s ago.\n", clock,
-                      cllm_format_duration(age, view->heartbeat_age_ns));
-    dead_remains(out, view);
-    (void)fprintf(out, "    go on:       cllm-coord CONFIG --resume\n");
-    (void)fprintf(out, "    throw away:  cllm-shm clean %s", view->id);
-    (void)fprintf(out, "   (frees %s; ", cllm_format_bytes(bytes, view->run->bytes));
-    if (saved > 0)
-        (void)fprintf(out, "step %" PRIu64 " is on disk)\n", saved);
-    else
-        (void)fprintf(out, "no checkpoint is on disk)\n");
-}
-
-void cllm_shm_text_trouble(FILE *out, const struct cllm_shm_view *view)
-{
-    char age[CLLM_UNITS_BYTES];
-
-    switch (view->life) {
-    case CLLM_SHM_DEAD:
-        dead_trouble(out, view);
-        break;
-    case CLLM_SHM_HUNG:
-        (void)cllm_format_duration(age, view->heartbeat_age_ns);
-        (void)fprintf(out,
-                      "  This run HANGS: Node Zero, process %" PRIu64
-                      ", lives,\n  but its last heartbeat is %s old.\n",
-                      view->pid, age);
-        if (view->process_state == 'T' || view->process_state == 't')
-            (void)fprintf(out, "    It is stopped; go on: kill -CONT %" PRIu64 "\n",
-                          view->pid);
-        else
-            (void)fprintf(out,
-                          "    It may be blocked in the system (state %c); "
-                          "kill -9 %" PRIu64 " loses nothing.\n",
-                          view->process_state, view->pid);
-        break;
-    default:
-        if (view->reason[0] != '\0')
-            (void)fprintf(out, "  %s\n", view->reason);
-    }
-}
-
 static void list_row(FILE *out, const struct cllm_shm_view *view)
 {
     char bytes[CLLM_UNITS_BYTES], age[CLLM_UNITS_BYTES], steps[48] = "-",
@@ -218,7 +142,7 @@ static void show_head(FILE *out, const struct cllm_shm_view *view)
 
     (void)fprintf(out, "run %s: %s", view->id, cllm_shm_life_name(view->life));
     if (view->has_control && view->life != CLLM_SHM_STARTING)
-        (void)fprintf(out, ", %s",
+        (void)fprintf(out, cllm_shm_life_headless(view) ? " (was %s)" : ", %s",
                       cllm_run_state_name(cllm_load_relaxed(&view->state.run_state)));
     (void)fprintf(out, "%s\n", view->torn ? " (busy: parts may be of two moments)" : "");
     cllm_shm_text_trouble(out, view);
@@ -314,7 +238,7 @@ static void show_step(FILE *out, const struct cllm_shm_view *view)
 
     (void)fprintf(
         out, "\nstep %" PRIu64 "%s %s; %u of %u lanes are in the fold\n", committed + 1,
-        view->life == CLLM_SHM_DEAD ? " was in phase" : ":", cllm_phase_name(phase),
+        cllm_shm_life_headless(view) ? " was in phase" : ":", cllm_phase_name(phase),
         cllm_folded_lanes(cllm_load_relaxed(&view->state.folded)), view->n_lanes);
     show_lane_cells(out, view);
     (void)fprintf(out, "  chunks     %u: %u old, %u assigned, %u new\n", view->n_chunks,
@@ -345,9 +269,9 @@ static void show_slot(FILE *out, const struct cllm_shm_view *view, uint32_t i)
         (void)snprintf(busy, sizeof busy, "%.0f %%", 100.0 * slot->busy_share);
     cllm_shm_slot_done(done, slot);
     (void)fprintf(out, "  %4u %-7s%-9s%8u%4u%7u %9s %6s  %s\n", i,
-                  cllm_role_name(command->role), cllm_slot_state_name(command->state),
-                  command->pid, cllm_load_relaxed(&command->generation), command->deaths,
-                  done, busy, slot->doing);
+                  cllm_role_name(command->role), cllm_shm_slot_state(slot), command->pid,
+                  cllm_load_relaxed(&command->generation), command->deaths, done, busy,
+                  slot->doing);
     if (command->obituary[0] != '\0')
         (void)fprintf(out, "       last death: %s\n", command->obituary);
     if (slot->status.last_words[0] != '\0')
@@ -360,7 +284,7 @@ static void show_slots(FILE *out, const struct cllm_shm_view *view)
 
     (void)fprintf(out, "\n  %4s %-7s%-9s%8s%4s%7s %9s %6s  %s\n", "slot", "role", "state",
                   "pid", "gen", "deaths", "done", "busy",
-                  view->life == CLLM_SHM_DEAD ? "was doing" : "does");
+                  cllm_shm_life_headless(view) ? "was doing" : "does");
     for (uint32_t i = 0; i < view->n_slots; i++) {
         if (worth_a_line(view, i))
             show_slot(out, view, i);

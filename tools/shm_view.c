@@ -20,42 +20,10 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "shm/chunk.h"
+#include "tools/shm_life.h"
 #include "tools/shm_slot.h"
 
 #define TRIES 8
-
-static const char *const life_name[] = {
-    [CLLM_SHM_GONE] = "gone",      [CLLM_SHM_STARTING] = "starting",
-    [CLLM_SHM_LIVE] = "live",      [CLLM_SHM_HUNG] = "hung",
-    [CLLM_SHM_DEAD] = "dead",      [CLLM_SHM_HALF_MADE] = "half-made",
-    [CLLM_SHM_BAD] = "unreadable", [CLLM_SHM_LEFTOVER] = "leftover",
-};
-static_assert(CLLM_LEN(life_name) == CLLM_SHM_LAST, "name every kind of life");
-
-const char *cllm_shm_life_name(uint32_t life)
-{
-    return life < CLLM_SHM_LAST ? life_name[life] : "invalid";
-}
-
-char cllm_shm_process_state(uint64_t pid)
-{
-    char path[64], text[512];
-    const char *at;
-    ssize_t n;
-    int fd;
-
-    (void)snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
-    fd = pid == 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return '\0';
-    n = read(fd, text, sizeof text - 1);
-    (void)close(fd); /* read only */
-    if (n <= 0)
-        return '\0';
-    text[n] = '\0';
-    at = strrchr(text, ')');
-    return at && at[1] == ' ' ? at[2] : '\0';
-}
 
 /* Processor time of process @pid so far, ns; 0 when it cannot be told. */
 static uint64_t processor_ns(uint64_t pid)
@@ -317,28 +285,6 @@ static void derive_times(struct cllm_shm_view *view)
             : -1.0;
 }
 
-/* Who made it, and does it live? A zombie has ended: nobody reaped it yet. */
-static enum cllm_shm_life judge_life(struct cllm_shm_view *view,
-                                     const struct cllm_control *control)
-{
-    uint64_t heartbeat = cllm_load_relaxed(&view->state.heartbeat_ns);
-
-    view->pid =
-        view->state.node_zero_pid ? view->state.node_zero_pid : view->header.creator_pid;
-    view->heartbeat_age_ns =
-        heartbeat != 0 && view->taken_ns > heartbeat ? view->taken_ns - heartbeat : 0;
-    view->process_state =
-        cllm_control_alive(control) ? cllm_shm_process_state(view->pid) : '\0';
-    if (view->process_state == '\0' || view->process_state == 'Z' ||
-        view->process_state == 'X')
-        return CLLM_SHM_DEAD;
-    if (view->heartbeat_age_ns > CLLM_SHM_HUNG_NS)
-        return CLLM_SHM_HUNG;
-    return cllm_load_relaxed(&view->state.run_state) == CLLM_RUN_STARTING
-               ? CLLM_SHM_STARTING
-               : CLLM_SHM_LIVE;
-}
-
 static int take_control(struct cllm_shm_view *view, const struct cllm_control *control)
 {
     int rc;
@@ -352,7 +298,7 @@ static int take_control(struct cllm_shm_view *view, const struct cllm_control *c
         return rc;
     copy_steadily(view, control);
     view->has_control = true;
-    view->life = judge_life(view, control);
+    cllm_shm_life_judge(view, control);
     view->loss = from_bits(cllm_load_relaxed(&view->state.loss_bits));
     view->valid_loss = from_bits(cllm_load_relaxed(&view->state.valid_bits));
     view->tokens_per_s = from_bits(cllm_load_relaxed(&view->state.tokens_per_s_bits));

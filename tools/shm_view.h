@@ -22,6 +22,7 @@ enum cllm_shm_life {
     CLLM_SHM_LIVE,      /* it lives and its heartbeat is fresh */
     CLLM_SHM_HUNG,      /* it lives, but its heartbeat is old */
     CLLM_SHM_DEAD,      /* Node Zero is gone, the run's memory is there */
+    CLLM_SHM_TAKEOVER,  /* likewise, but a guardian holds the run and starts another */
     CLLM_SHM_HALF_MADE, /* its maker died before the control object was finished */
     CLLM_SHM_BAD,       /* another build's, or damaged, or not ours to read: see reason */
     CLLM_SHM_LEFTOVER,  /* objects without a control object */
@@ -41,6 +42,7 @@ struct cllm_shm_slot {
     struct cllm_command command; /* Node Zero's words */
     struct cllm_status status;   /* the process's own words */
     bool said_hello;             /* and of the present generation */
+    bool gone;                   /* Node Zero is gone, and this slot's process too */
     struct cllm_shm_time time;   /* workers */
     uint64_t busy_ns;            /* since the process started */
     double busy_share;           /* of busy_ns + idle_ns; below 0 = cannot be told */
@@ -56,10 +58,11 @@ struct cllm_shm_view {
     uint64_t taken_ns;     /* CLOCK_MONOTONIC */
     int64_t taken_unix_ns; /* wall time */
     uint64_t heartbeat_age_ns;
-    uint64_t elapsed_ns; /* from the start to now, or to the last heartbeat */
-    uint64_t pid;        /* of Node Zero, or of the maker; 0 = unknown */
-    char process_state;  /* R S D T Z ... of that process; '\0' = gone */
-    bool torn;           /* it changed too fast: parts may be of different steps */
+    uint64_t elapsed_ns;   /* from the start to now, or to the last heartbeat */
+    uint64_t pid;          /* of Node Zero, or of the maker; 0 = unknown */
+    uint64_t guardian_pid; /* 0 = gone, or unknown */
+    char process_state;    /* R S D T Z ... of that process; '\0' = gone */
+    bool torn;             /* it changed too fast: parts may be of different steps */
 
     /* From here on: only when the control object could be read (has_control). */
     bool has_control;

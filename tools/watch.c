@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/units.h"
 #include "tools/history.h"
+#include "tools/shm_life.h"
 #include "tools/shm_runs.h"
 #include "tools/shm_slot.h"
 #include "tools/shm_text.h"
@@ -90,9 +91,11 @@ static int busy_cells(void)
 
 static enum colour life_colour(enum cllm_shm_life life)
 {
-    return life == CLLM_SHM_LIVE                                ? GOOD
-           : life == CLLM_SHM_HUNG || life == CLLM_SHM_STARTING ? WAIT
-                                                                : BAD;
+    return life == CLLM_SHM_LIVE ? GOOD
+           : life == CLLM_SHM_HUNG || life == CLLM_SHM_STARTING ||
+                   life == CLLM_SHM_TAKEOVER
+               ? WAIT
+               : BAD;
 }
 
 static void draw_title(struct watch *watch)
@@ -141,6 +144,10 @@ static void draw_trouble(struct watch *watch)
         rest = line + strcspn(line, "\n");
         if (*rest == '\n')
             *rest++ = '\0';
+        while ((int)strlen(line) > COLS && watch->y < LINES - 2) { /* commands, whole */
+            (void)put(watch->y++, 0, "%.*s", COLS, line);
+            line += COLS;
+        }
         (void)put(watch->y++, 0, "%s", line);
     }
     free(text);
@@ -253,10 +260,10 @@ static void draw_step(struct watch *watch)
         paint(watch, lane_colour(view->lane[i].state), true);
         x = put(watch->y, x, "%s", cllm_shm_text_lane(cell, &view->lane[i])) + 1;
     }
-    if (view->n_lanes <= 24 && x + 34 < COLS) {
-        paint(watch, DIM, false);
-        (void)put(watch->y, x + 2, "aN at slot N  2 twice  D done  F folded");
-    }
+    paint(watch, DIM, false);
+    (void)put(++watch->y, 10,
+              ". waits for data  R ready  aN at slot N  2 twice  D done  F folded%s",
+              COLS >= WIDE ? "  ? to be checked  X poisoned" : "");
     paint(watch, PLAIN, false);
     watch->y++;
     (void)put(watch->y++, 0, "chunks    %u old, %u assigned, %u new",
@@ -287,8 +294,8 @@ static void draw_slot(struct watch *watch, uint32_t i)
     int y = watch->y++, x;
 
     x = put(y, 0, "%4u  %-7s", i, cllm_role_name(command->role));
-    paint(watch, slot_colour(command->state), false);
-    x = put(y, x, "%-9s", cllm_slot_state_name(command->state));
+    paint(watch, slot->gone ? BAD : slot_colour(command->state), false);
+    x = put(y, x, "%-9s", cllm_shm_slot_state(slot));
     paint(watch, PLAIN, false);
     cllm_shm_slot_done(done, slot);
     x = put(y, x, "%7u%5u%10s  ", command->pid, command->deaths, done);
@@ -324,7 +331,7 @@ static void draw_slots(struct watch *watch, int rows)
     paint(watch, DIM, false);
     (void)put(watch->y++, 0, "%4s  %-7s%-9s%7s%5s%10s  %-*s%s", "slot", "role", "state",
               "pid", "died", "done", busy_cells() + 6, "busy",
-              view->life == CLLM_SHM_DEAD ? "was doing" : "does");
+              cllm_shm_life_headless(view) ? "was doing" : "does");
     paint(watch, PLAIN, false);
     for (uint32_t i = 0; i < view->n_slots; i++)
         n += is_used(view, i);
@@ -341,21 +348,57 @@ static void draw_slots(struct watch *watch, int rows)
     }
 }
 
+/* How many bytes of @text fit into @room columns, cut between words where that can be. */
+static int fitting(const char *text, int room)
+{
+    int n = (int)strlen(text), cut;
+
+    if (n <= room)
+        return n;
+    for (cut = room; cut > room / 2 && text[cut] != ' '; cut--)
+        ;
+    cut = cut > room / 2 ? cut : room;
+    while (cut > 0 && ((unsigned char)text[cut] & 0xc0) == 0x80)
+        cut--; /* not within a letter */
+    return cut;
+}
+
+/* One event, on a second line too where it is long and @lines allows; "..." = cut. */
+static void draw_event(struct watch *watch, const struct cllm_event *event, int lines)
+{
+    int64_t ns = watch->view.taken_unix_ns - event->unix_ns;
+    const char *text = event->text;
+    char age[CLLM_UNITS_BYTES];
+    int x, room, n;
+
+    x = put(watch->y, 0, "%7s ago  ",
+            cllm_format_duration(age, ns > 0 ? (uint64_t)ns : 0));
+    room = COLS - x > 20 ? COLS - x : 20;
+    n = fitting(text, room);
+    if (text[n] != '\0' && lines > 1) {
+        (void)put(watch->y++, x, "%.*s", n, text);
+        text += n + (text[n] == ' ');
+        x += 2;
+        room -= 2;
+        n = fitting(text, room);
+    }
+    if (text[n] != '\0')
+        (void)put(watch->y++, x, "%.*s...", fitting(text, room - 3), text);
+    else
+        (void)put(watch->y++, x, "%s", text);
+}
+
 static void draw_events(struct watch *watch)
 {
     const struct cllm_shm_view *view = &watch->view;
-    char age[CLLM_UNITS_BYTES];
 
     paint(watch, DIM, false);
     (void)put(watch->y++, 0, "last events");
     paint(watch, PLAIN, false);
-    for (uint32_t i = 0; i < view->n_events && watch->y < LINES - 1; i++) {
-        int64_t ns = view->taken_unix_ns - view->event[i].unix_ns;
-
-        (void)put(watch->y++, 0, "%7s ago  %s",
-                  cllm_format_duration(age, ns > 0 ? (uint64_t)ns : 0),
-                  view->event[i].text);
-    }
+    if (view->n_events == 0)
+        (void)put(watch->y++, 2, "none");
+    for (uint32_t i = 0; i < view->n_events && watch->y < LINES - 1; i++)
+        draw_event(watch, &view->event[i], LINES - 1 - watch->y);
 }
 
 static void draw_footer(struct watch *watch)

@@ -183,7 +183,7 @@ static double squares_of(const uint64_t *total)
 static void golden_fold(uint64_t step, const uint64_t *w, uint64_t *total, double *loss)
 {
     const struct cllm_geometry *g = &sim.geometry;
-    uint64_t lane[SIM_MAX_WORDS], group[SIM_MAX_WORDS];
+    uint64_t lane[SIM_MAX_WORDS] = {0}, group[SIM_MAX_WORDS] = {0};
 
     *loss = 0;
     for (uint32_t l = 0; l < g->lanes; l++) {
@@ -220,7 +220,7 @@ static void golden_step(uint64_t step)
     struct sim_golden *to = &sim.golden[step];
     struct cllm_step_record *record = &to->record;
     uint64_t tokens = (uint64_t)g->lanes * g->microbatches * g->sequences * g->context;
-    uint64_t total[SIM_MAX_WORDS];
+    uint64_t total[SIM_MAX_WORDS] = {0};
     uint32_t n = sim_words();
     double loss, scale;
 

@@ -300,8 +300,10 @@ int cllm_sha256_text(const void *data, size_t bytes, char hex[CLLM_SHA256_HEX_BY
 }
 
 void cllm_progress_init(struct cllm_progress *progress, const struct cllm_config *config,
+                        const struct cllm_control *control,
                         const struct cllm_step_record *record, uint64_t now_ns)
 {
+    (void)control;
     *progress = (struct cllm_progress){.config = config, .began_ns = now_ns};
     (void)record;
 }

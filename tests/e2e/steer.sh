@@ -225,7 +225,7 @@ check "and ends" coord dead -n 2 "${long[@]}" --resume
 same "with the same bits" "$golden" "$(bits dead)"
 text=$(ctl dead status)
 same "a run that has ended cannot be steered" 1 $?
-check "and is not found" grep -q "in shared memory" <<<"$text"
+check "and is not found" grep -q "has ended, or is not in memory" <<<"$text"
 "$bin/cllm-ctl" "$work/runs/dead" sing >/dev/null 2>&1
 same "an unknown command is usage" 2 $?
 "$bin/cllm-ctl" "$work/runs/dead" >/dev/null 2>&1

@@ -335,7 +335,7 @@ test-math: $(MATH) ## prove the elementary functions over all 2^32 floats, minut
 	@$(MATH) $(T)
 
 .PHONY: test-crash campaign
-test-crash: build-tests ## the crash tests in their deep form, about an hour; T=chaos-kill picks one
+test-crash: build-tests ## the crash tests in their deep form, more than an hour; T=chaos-kill picks one
 	@scripts/test-crash.sh $(BUILD) $(T)
 
 campaign: build-tests ## random kills for as long as they are left to go on

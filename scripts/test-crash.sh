@@ -1,5 +1,5 @@
 #!/bin/bash
-# The deep form of every crash test, one after the other; under an hour on two quiet cores.
+# The deep form of every crash test, one after the other: more than an hour on two cores.
 # `make test-crash`; T="chaos-kill sim" picks some, --list names them. Ends with the counts.
 #
 #   scripts/test-crash.sh [--list] BUILD [NAME...]

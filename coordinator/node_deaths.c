@@ -268,7 +268,7 @@ static void describe_sequel(const struct cllm_node *nz, uint32_t slot, bool dist
                        : cllm_team_wanted(&nz->team, slot)  ? "started again"
                                                             : "not wanted any more";
 
-    if (distrusted)
+    if (distrusted && nz->step.step > 0)
         (void)snprintf(out, bytes,
                        "%s; what is committed is verified, step %" PRIu64
                        " is done again",

@@ -262,25 +262,24 @@ static int write_directory(struct save *save)
 /* ---- around it ---- */
 
 /*
- * Links and pruning serve people and save space; the checkpoint is durable without them,
- * so what fails here is said and forgotten. Only `last` keeps the new checkpoint from
- * being pruned where newer ones, of a future that was given up, are there: without it
- * nothing is pruned.
+ * `last` belongs to the checkpoint: it is what a resumption takes, and what keeps the new
+ * one from being pruned where newer ones, of a future that was given up, are there.
+ * `best` and pruning serve people and save space: what fails there is said and forgotten.
  */
-static void tidy(const struct save *save)
+static int tidy(const struct save *save)
 {
     const char *checkpoints = save->saver->checkpoints;
     uint64_t keep = save->saver->child->config.checkpoint_keep;
+    int rc = cllm_checkpoint_link(checkpoints, "last", save->info.step);
 
-    bool linked = cllm_checkpoint_link(checkpoints, "last", save->info.step) == 0;
-
-    if (!linked)
-        cllm_warn("%s", cllm_err_text());
+    if (rc != 0)
+        return rc;
     if (save->info.best_step == save->info.step && !isnan(save->info.best_loss) &&
         cllm_checkpoint_link(checkpoints, "best", save->info.step) != 0)
         cllm_warn("%s", cllm_err_text());
-    if (linked && cllm_checkpoint_prune(checkpoints, (uint32_t)keep, NULL) != 0)
+    if (cllm_checkpoint_prune(checkpoints, (uint32_t)keep, NULL) != 0)
         cllm_warn("%s", cllm_err_text());
+    return 0;
 }
 
 int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
@@ -305,9 +304,9 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
     cllm_snapshot_end(&save.snapshot);
     for (uint32_t i = 0; i < 2; i++)
         cllm_safetensors_plan_fini(&save.plan[i]);
-    if (rc == 0) {
-        tidy(&save);
-    } else {
+    if (rc == 0)
+        rc = tidy(&save);
+    if (rc != 0) {
         saver->has_failed = true;
         cllm_err_add("cannot save step %" PRIu64, step);
     }

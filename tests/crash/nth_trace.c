@@ -155,8 +155,9 @@ static void fail_call(struct tree *tree, pid_t pid, struct user_regs_struct *reg
             return;
         regs->rdx /= 2;
     } else {
+        /* brk() says no by an end that is below what was asked for, not by an error. */
+        regs->rax = regs->orig_rax == SYS_brk ? 0 : (uint64_t) - (int64_t)fault->error;
         regs->orig_rax = UINT64_MAX; /* no call is made */
-        regs->rax = (uint64_t) - (int64_t)fault->error;
     }
     if (ptrace(PTRACE_SETREGS, pid, NULL, regs) == 0)
         tree->out->injected++;

@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -361,6 +362,8 @@ static bool prepare(enum scenario which, struct run *run)
         if (half.dir[0] == '\0') {
             name_run(&half, "half");
             leave_in_memory(&half);
+            /* While who was killed still holds the run's lock, nothing is removed. */
+            (void)nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
             clean_memory(&half);
         }
         copy_files(&half, run);

@@ -67,6 +67,24 @@ static void forward_block(const struct head *head, float *out, float *lse, size_
     head->ops->matmul(out + first * head->C, head->scores, head->v, &shape);
 }
 
+/* Head @h of sequence @b, for the forward pass. */
+static struct head head_of(const struct cllm_ops *ops, const float *qkv, float *scratch,
+                           const struct cllm_attention *sizes, size_t b, size_t h)
+{
+    size_t T = sizes->T, C = sizes->C, D = C / sizes->H;
+    const float *q = qkv + b * T * 3 * C + h * D;
+
+    return (struct head){.ops = ops,
+                         .T = T,
+                         .C = C,
+                         .D = D,
+                         .scale = scale_of(D),
+                         .q = q,
+                         .k = q + C,
+                         .v = q + 2 * C,
+                         .scores = scratch};
+}
+
 void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
                             const float *qkv, float *scratch,
                             const struct cllm_attention *sizes)
@@ -75,16 +93,7 @@ void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
 
     for (size_t i = 0; i < sizes->B * H; i++) {
         size_t b = i / H, h = i % H;
-        const float *q = qkv + b * T * 3 * C + h * D;
-        const struct head head = {.ops = ops,
-                                  .T = T,
-                                  .C = C,
-                                  .D = D,
-                                  .scale = scale_of(D),
-                                  .q = q,
-                                  .k = q + C,
-                                  .v = q + 2 * C,
-                                  .scores = scratch};
+        const struct head head = head_of(ops, qkv, scratch, sizes, b, h);
 
         for (size_t first = 0; first < T; first += BLOCK)
             forward_block(&head, out + b * T * C + h * D, lse + i * T, first,
@@ -165,25 +174,15 @@ void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
 
     for (size_t i = 0; i < sizes->B * H; i++) {
         size_t b = i / H, h = i % H;
-        const float *q = qkv + b * T * 3 * C + h * D;
-        float *dq = dqkv + b * T * 3 * C + h * D;
-        const struct head head = {.ops = ops,
-                                  .T = T,
-                                  .C = C,
-                                  .D = D,
-                                  .scale = scale_of(D),
-                                  .q = q,
-                                  .k = q + C,
-                                  .v = q + 2 * C,
-                                  .out = out + b * T * C + h * D,
-                                  .dout = dout + b * T * C + h * D,
-                                  .dq = dq,
-                                  .dk = dq + C,
-                                  .dv = dq + 2 * C,
-                                  .lse = lse + i * T,
-                                  .scores = scratch,
-                                  .dscores = scratch + cllm_min_u64(T, BLOCK) * T};
+        struct head head = head_of(ops, qkv, scratch, sizes, b, h);
 
+        head.out = out + b * T * C + h * D;
+        head.dout = dout + b * T * C + h * D;
+        head.dq = dqkv + b * T * 3 * C + h * D;
+        head.dk = head.dq + C;
+        head.dv = head.dq + 2 * C;
+        head.lse = lse + i * T;
+        head.dscores = scratch + cllm_min_u64(T, BLOCK) * T;
         for (size_t first = last;; first -= BLOCK) {
             backward_block(&head, first, cllm_min_u64(BLOCK, T - first), first != last);
             if (first == 0)

@@ -10,6 +10,17 @@
 
 #include "base/base.h"
 #include "base/random.h"
+#include "compute/ops.h"
+
+/* A step of AdamW with nothing left out. */
+static const struct cllm_adamw_terms numbers_adamw = {.learning_rate = 1e-2f,
+                                                      .beta1 = 0.9f,
+                                                      .beta2 = 0.95f,
+                                                      .epsilon = 1e-8f,
+                                                      .weight_decay = 0.1f,
+                                                      .grad_scale = 0.25f,
+                                                      .correction1 = 2.0f,
+                                                      .correction2 = 4.0f};
 
 /* @n floats uniform in [-scale, scale), a function of @seed; heap, 64-byte aligned. */
 static inline float *numbers_new(size_t n, uint64_t seed, float scale)

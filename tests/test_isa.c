@@ -192,17 +192,8 @@ static double attention(const struct cllm_ops *ops, struct arrays *a, float **ou
 static double adamw(const struct cllm_ops *ops, struct arrays *a, float **out,
                     const struct shape *s)
 {
-    static const struct cllm_adamw_terms terms = {.learning_rate = 1e-2f,
-                                                  .beta1 = 0.9f,
-                                                  .beta2 = 0.95f,
-                                                  .epsilon = 1e-8f,
-                                                  .weight_decay = 0.1f,
-                                                  .grad_scale = 0.25f,
-                                                  .correction1 = 2.0f,
-                                                  .correction2 = 4.0f};
-
     ops->adamw(out[0], out[1], out[2], a->in[3], a->in[4], a->in[5], a->in[6],
-               s->rows * s->cols, &terms);
+               s->rows * s->cols, &numbers_adamw);
     return 0;
 }
 

@@ -16,15 +16,6 @@
 
 static const size_t lengths[] = {1, 3, 15, 16, 17, 65, 1023, 1024, 1025, 5000};
 
-static const struct cllm_adamw_terms terms = {.learning_rate = 1e-2f,
-                                              .beta1 = 0.9f,
-                                              .beta2 = 0.95f,
-                                              .epsilon = 1e-8f,
-                                              .weight_decay = 0.1f,
-                                              .grad_scale = 0.25f,
-                                              .correction1 = 2.0f,
-                                              .correction2 = 4.0f};
-
 static void adamw_follows_the_formula(void **state)
 {
     enum { N = 1001 };
@@ -35,7 +26,7 @@ static void adamw_follows_the_formula(void **state)
     (void)state;
     for (size_t i = 0; i < N; i++)
         v0[i] = fabsf(v0[i]);
-    cllm_ops_select()->adamw(w1, m1, v1, w0, m0, v0, g, N, &terms);
+    cllm_ops_select()->adamw(w1, m1, v1, w0, m0, v0, g, N, &numbers_adamw);
     for (size_t i = 0; i < N; i++) {
         double grad = (double)g[i] / 4;
         double m = 0.9 * (double)m0[i] + 0.1 * grad;
@@ -65,11 +56,12 @@ static void an_element_does_not_depend_on_its_place_in_the_range(void **state)
     float *w1 = numbers_zero(N), *m1 = numbers_zero(N), *v1 = numbers_zero(N);
 
     (void)state;
-    cllm_ops_select()->adamw(w1, m1, v1, w0, m0, v0, g, N, &terms);
+    cllm_ops_select()->adamw(w1, m1, v1, w0, m0, v0, g, N, &numbers_adamw);
     for (size_t i = 0; i < N; i++) {
         float w, m, v;
 
-        cllm_ops_select()->adamw(&w, &m, &v, w0 + i, m0 + i, v0 + i, g + i, 1, &terms);
+        cllm_ops_select()->adamw(&w, &m, &v, w0 + i, m0 + i, v0 + i, g + i, 1,
+                                 &numbers_adamw);
         assert_true(w == w1[i] && m == m1[i] && v == v1[i]);
     }
     free(w0);

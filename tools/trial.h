@@ -11,10 +11,8 @@
 struct cllm_trial_row {
     const char *operation;
     bool same_bits;
-    double difference; /* largest |got - want| / largest |want| */
-    bool agrees;       /* difference is within what rounding explains */
-    double per_s;      /* floating-point operations or bytes in a second */
-    const char *unit;  /* "GFLOP/s" or "GB/s", for per_s / 1e9 */
+    double per_s;     /* floating-point operations or bytes in a second */
+    const char *unit; /* "GFLOP/s" or "GB/s", for per_s / 1e9 */
 };
 
 struct cllm_trial {
@@ -22,8 +20,7 @@ struct cllm_trial {
     uint32_t n;
 };
 
-/* Run all; half a second. Returns 0, or a negative errno with text. The matrix product
- * has as many threads as the environment gave it: one with OMP_NUM_THREADS=1. */
+/* Run all, on one core; half a second. Returns 0, or a negative errno with text. */
 int cllm_trial_run(struct cllm_trial *trial);
 
 #endif /* CLLM_TOOLS_TRIAL_H */

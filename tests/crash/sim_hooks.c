@@ -305,6 +305,19 @@ void __tsan_atomic_signal_fence(int order)
     (void)order;
 }
 
+/* Read, change and write at once. */
+#define REPLACE(bits, type, name, value)                          \
+    type __tsan_atomic##bits##_##name(type *a, type v, int order) \
+    {                                                             \
+        type old;                                                 \
+                                                                  \
+        (void)order;                                              \
+        before_store(a, sizeof(type));                            \
+        old = *a;                                                 \
+        *a = (type)(value);                                       \
+        return old;                                               \
+    }
+
 #define ATOMICS(bits, type)                                                            \
     type __tsan_atomic##bits##_load(const type *a, int order);                         \
     void __tsan_atomic##bits##_store(type *a, type v, int order);                      \
@@ -329,50 +342,11 @@ void __tsan_atomic_signal_fence(int order)
         before_store(a, sizeof(type));                                                 \
         *a = v;                                                                        \
     }                                                                                  \
-    type __tsan_atomic##bits##_exchange(type *a, type v, int order)                    \
-    {                                                                                  \
-        type old;                                                                      \
-                                                                                       \
-        (void)order;                                                                   \
-        before_store(a, sizeof(type));                                                 \
-        old = *a;                                                                      \
-        *a = v;                                                                        \
-        return old;                                                                    \
-    }                                                                                  \
-    type __tsan_atomic##bits##_fetch_add(type *a, type v, int order)                   \
-    {                                                                                  \
-        type old;                                                                      \
-                                                                                       \
-        (void)order;                                                                   \
-        before_store(a, sizeof(type));                                                 \
-        old = *a;                                                                      \
-        *a = (type)(old + v);                                                          \
-        return old;                                                                    \
-    }                                                                                  \
-    type __tsan_atomic##bits##_fetch_sub(type *a, type v, int order)                   \
-    {                                                                                  \
-        return __tsan_atomic##bits##_fetch_add(a, (type)(0 - v), order);               \
-    }                                                                                  \
-    type __tsan_atomic##bits##_fetch_and(type *a, type v, int order)                   \
-    {                                                                                  \
-        type old;                                                                      \
-                                                                                       \
-        (void)order;                                                                   \
-        before_store(a, sizeof(type));                                                 \
-        old = *a;                                                                      \
-        *a = old & v;                                                                  \
-        return old;                                                                    \
-    }                                                                                  \
-    type __tsan_atomic##bits##_fetch_or(type *a, type v, int order)                    \
-    {                                                                                  \
-        type old;                                                                      \
-                                                                                       \
-        (void)order;                                                                   \
-        before_store(a, sizeof(type));                                                 \
-        old = *a;                                                                      \
-        *a = old | v;                                                                  \
-        return old;                                                                    \
-    }                                                                                  \
+    REPLACE(bits, type, exchange, v)                                                   \
+    REPLACE(bits, type, fetch_add, old + v)                                            \
+    REPLACE(bits, type, fetch_sub, old - v)                                            \
+    REPLACE(bits, type, fetch_and, old &v)                                             \
+    REPLACE(bits, type, fetch_or, old | v)                                             \
     int __tsan_atomic##bits##_compare_exchange_strong(type *a, type *expected, type v, \
                                                       int order, int failure)          \
     {                                                                                  \

@@ -23,7 +23,7 @@ FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
 	arena.c base.c config.c config_help.c err.c fault.c hash.c local_socket.c log.c option.c \
-	random.c topology.c units.c
+	pulse.c random.c topology.c units.c
 shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
@@ -71,7 +71,7 @@ tests_SRC       := \
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
-tests_points_SRC := crash/points.c
+tests_points_SRC := points.c points_cases.c
 # The chaos driver, from several files.
 tests_chaos_SRC := \
 	chaos.c chaos_battle.c chaos_check.c chaos_mttr.c chaos_options.c chaos_plan.c \
@@ -192,10 +192,10 @@ endif
 MAINS    := $(foreach p,$(PROGRAMS),$($(p)_MAIN))
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 TESTS    := $(tests_SRC:%.c=$(BUILD)/tests/%)
-BENCHES  := $(tests_bench_SRC:%.c=$(BUILD)/tests/%) $(tests_points_SRC:%.c=$(BUILD)/tests/%)
+BENCHES  := $(tests_bench_SRC:%.c=$(BUILD)/tests/%)
 SOURCES  := $(foreach f,$(FOLDERS),$(addprefix $(f)/,$($(f)_SRC))) \
-	$(addprefix tests/,$(tests_bench_SRC) $(tests_points_SRC) $(tests_common_SRC) $(tests_SRC)) \
-	$(addprefix tests/crash/,$(tests_chaos_SRC) $(tests_sim_SRC) $(tests_races_SRC)) \
+	$(addprefix tests/,$(tests_bench_SRC) $(tests_common_SRC) $(tests_SRC)) \
+	$(addprefix tests/crash/,$(tests_points_SRC) $(tests_chaos_SRC) $(tests_sim_SRC) $(tests_races_SRC)) \
 	$(addprefix tests/crash/,$(filter-out $(tests_chaos_SRC),$(tests_stepping_SRC))) \
 	$(addprefix tests/crash/,$(tests_disk_SRC) $(tests_disk_common_SRC) $(tests_corrupt_SRC)) \
 	$(addprefix tests/crash/,alloc_fail.c $(tests_nth_SRC)) \
@@ -285,6 +285,11 @@ $(BUILD)/bin/fuzz-seeds: $(BUILD)/obj/tests/fuzz/seeds.o $(call lib,formats base
 	@mkdir -p $(@D)
 	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash
 
+$(BUILD)/tests/crash/points: $(tests_points_SRC:%.c=$(BUILD)/obj/tests/crash/%.o) \
+		$(call lib,formats base)
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash -lm
+
 $(BUILD)/tests/crash/chaos: $(tests_chaos_SRC:%.c=$(BUILD)/obj/tests/crash/%.o) \
 		$(call lib,coordinator formats shm model base)
 	@mkdir -p $(@D)
@@ -318,7 +323,7 @@ help: ## this list
 deps:
 	@scripts/install-deps.sh
 
-build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(NTH) $(DISKS) $(MATH)
+build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/points $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(NTH) $(DISKS) $(MATH)
 
 # With every core, unless make was told how many.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -335,7 +340,7 @@ test-math: $(MATH) ## prove the elementary functions over all 2^32 floats, minut
 	@$(MATH) $(T)
 
 .PHONY: test-crash campaign
-test-crash: build-tests ## the crash tests in their deep form, more than an hour; T=chaos-kill picks one
+test-crash: build-tests ## the crash tests in their deep form, an hour; T=chaos-kill picks one
 	@scripts/test-crash.sh $(BUILD) $(T)
 
 campaign: build-tests ## random kills for as long as they are left to go on

@@ -16,13 +16,6 @@
 #define LATE_NS (2 * CLLM_NS_PER_S) /* a look that came so late has missed something */
 #define SPIN_NS \
     (5 * CLLM_NS_PER_S) /* processor time without a beat: it runs in circles */
-#define FAREWELL (UINT64_C(1) << 32) /* more than all beats that nobody took together */
-
-static void say(const struct cllm_heartbeat *heartbeat, uint64_t what)
-{
-    if (heartbeat->fd >= 0)
-        (void)!write(heartbeat->fd, &what, sizeof what); /* full: it is told enough */
-}
 
 void cllm_heartbeat_init(struct cllm_heartbeat *heartbeat, int fd)
 {
@@ -33,16 +26,13 @@ void cllm_heartbeat_init(struct cllm_heartbeat *heartbeat, int fd)
 
 void cllm_heartbeat_beat(struct cllm_heartbeat *heartbeat, uint64_t now_ns)
 {
-    if (heartbeat->beat_ns != 0 && now_ns - heartbeat->beat_ns < BEAT_NS)
+    uint64_t one = 1;
+
+    if (heartbeat->fd < 0 ||
+        (heartbeat->beat_ns != 0 && now_ns - heartbeat->beat_ns < BEAT_NS))
         return;
     heartbeat->beat_ns = now_ns;
-    say(heartbeat, 1);
-}
-
-void cllm_heartbeat_rest(struct cllm_heartbeat *heartbeat)
-{
-    heartbeat->beat_ns = 0;
-    say(heartbeat, FAREWELL);
+    (void)!write(heartbeat->fd, &one, sizeof one); /* full: it is told enough */
 }
 
 /* ---- the guardian's end ---- */
@@ -66,10 +56,7 @@ bool cllm_heartbeat_watch_hear(struct cllm_heartbeat_watch *watch)
 {
     uint64_t beats = 0;
 
-    if (read(watch->fd, &beats, sizeof beats) != (ssize_t)sizeof beats)
-        return false;
-    watch->listening = beats < FAREWELL;
-    return watch->listening;
+    return read(watch->fd, &beats, sizeof beats) == (ssize_t)sizeof beats;
 }
 
 bool cllm_heartbeat_watch_judge(struct cllm_heartbeat_watch *watch, bool heard,
@@ -98,7 +85,7 @@ bool cllm_heartbeat_watch_judge(struct cllm_heartbeat_watch *watch, bool heard,
     if (watch->cpu_ns == UINT64_MAX)
         watch->cpu_ns = usage->cpu_ns;
     watch->ran |= usage->state == 'R';
-    if (!watch->listening || now_ns - watch->beat_ns < CLLM_HEARTBEAT_SILENCE_NS ||
+    if (now_ns - watch->beat_ns < CLLM_HEARTBEAT_SILENCE_NS ||
         (watch->ran && usage->cpu_ns - watch->cpu_ns <= SPIN_NS))
         return false;
     (void)snprintf(why, bytes, "no heartbeat for %" PRIu64 " s, state %c%s",

@@ -4,8 +4,8 @@
  * Node Zero adds to an eventfd that it inherits from the guardian; nothing is ever waited
  * for, and the guardian maps no shared memory. Silence alone condemns nobody: a process
  * that waits for a processor is slow, not hung, and a guardian that was away itself has
- * not listened. The watch begins with the first beat, because a run may take minutes to
- * be allocated, and ends with a farewell, because children may take long to leave.
+ * not listened. The watch lasts from exec to exit: what takes long outside the loop, such
+ * as allocating a run's memory, beats between its pieces (base/pulse.h).
  */
 #ifndef CLLM_COORDINATOR_HEARTBEAT_H
 #define CLLM_COORDINATOR_HEARTBEAT_H
@@ -29,17 +29,13 @@ struct cllm_heartbeat {
 /* @fd comes from the guardian and goes to no child. */
 void cllm_heartbeat_init(struct cllm_heartbeat *heartbeat, int fd);
 
-/* Say that the loop turns; call in every turn. Does something every 250 ms. */
+/* Say that the loop turns, or that other work goes on. Does something every 250 ms. */
 void cllm_heartbeat_beat(struct cllm_heartbeat *heartbeat, uint64_t now_ns);
-
-/* What comes now may take as long as it takes: no watch until the next beat. */
-void cllm_heartbeat_rest(struct cllm_heartbeat *heartbeat);
 
 /* ---- the guardian's end ---- */
 
 struct cllm_heartbeat_watch {
     int fd;              /* of both ends; -1 = none */
-    bool listening;      /* there was a beat, and no farewell after it */
     bool ran;            /* since the last beat it was seen running or ready to run */
     bool stopped;        /* when last looked at, since: */
     uint64_t stopped_ns; /* */

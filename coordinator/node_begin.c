@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
+#include "base/pulse.h"
 #include "coordinator/beginning.h"
 #include "coordinator/node.h"
 #include "formats/file.h"
@@ -38,6 +39,7 @@ static int lock_generation(struct cllm_node *nz)
 
         if (flock(nz->lock_fd, LOCK_EX | LOCK_NB) == 0)
             return 0;
+        cllm_pulse();
         (void)nanosleep(&wait, NULL);
     }
     rc = cllm_err(CLLM_EREFUSED, "processes of an earlier start of this run still live");

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
+#include "base/pulse.h"
 #include "coordinator/lanes.h"
 #include "coordinator/node.h"
 #include "shm/slot.h"
@@ -386,6 +387,12 @@ static void loop(struct cllm_node *nz)
     }
 }
 
+/* Before the loop and after it. */
+static void beat(void *heartbeat)
+{
+    cllm_heartbeat_beat(heartbeat, cllm_now_ns());
+}
+
 int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *options)
 {
     struct cllm_node nz = {.config = config,
@@ -395,17 +402,18 @@ int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *
                            .lock_fd = -1,
                            .log_fd = -1,
                            .journal = {.journal = {.fd = -1}, .metrics = {.fd = -1}}};
-    int rc = cllm_plan_init(&nz.plan, config);
+    int rc;
 
     cllm_control_socket_init(&nz.control_socket);
     cllm_heartbeat_init(&nz.heartbeat, options->heartbeat);
+    cllm_pulse_set(beat, &nz.heartbeat);
     cllm_region_set_keeper(options->keeper);
+    rc = cllm_plan_init(&nz.plan, config);
     if (rc == 0)
         rc = cllm_node_begin(&nz, options);
     if (rc == 0) {
         loop(&nz);
         cllm_control_socket_close(&nz.control_socket);
-        cllm_heartbeat_rest(&nz.heartbeat);
         cllm_node_finish(&nz);
         rc = nz.exit_code;
     } else {
@@ -417,5 +425,6 @@ int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *
     cllm_log_set_file(-1);
     cllm_control_detach(&nz.control);
     cllm_plan_fini(&nz.plan);
+    cllm_pulse_set(NULL, NULL);
     return rc;
 }

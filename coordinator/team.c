@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "coordinator/crashes.h"
 #include "shm/slot.h"
 
@@ -24,8 +25,8 @@
 #define COOLDOWN_MAX (5 * CLLM_NS_PER_S)
 /* A life without finished work that ends sooner lengthens the cool-down. */
 #define SHORT_LIFE_NS (2 * CLLM_NS_PER_S)
-#define KILL_MS       30000               /* who does not end within this never does */
-#define LEAVE_NS      (5 * CLLM_NS_PER_S) /* one too many leaves within this */
+#define KILL_NS       (30 * CLLM_NS_PER_S) /* who does not end within this never does */
+#define LEAVE_NS      (5 * CLLM_NS_PER_S)  /* one too many leaves within this */
 #define OOM_WORKER    600
 #define OOM_OTHER     300
 
@@ -415,6 +416,20 @@ void cllm_team_kill(struct cllm_team *team, uint32_t slot)
     enter(team, slot, CLLM_SLOT_KILLING);
 }
 
+static bool wait_for_end(struct cllm_process *process, uint64_t until_ns)
+{
+    bool ended;
+    uint64_t now, ms;
+
+    do {
+        cllm_pulse();
+        now = cllm_now_ns();
+        ms = until_ns > now ? (until_ns - now) / CLLM_NS_PER_MS + 1 : 0;
+        ended = cllm_process_ended(process, (int)cllm_min_u64(ms, 1000));
+    } while (!ended && ms > 0);
+    return ended;
+}
+
 void cllm_team_dismiss(struct cllm_team *team, int timeout_ms)
 {
     const struct cllm_assignment leave = {
@@ -433,15 +448,11 @@ void cllm_team_dismiss(struct cllm_team *team, int timeout_ms)
             cllm_team_kill(team, slot);
     }
     for (uint32_t slot = 0; slot < n_slots(team); slot++) {
-        uint64_t now = cllm_now_ns();
-
         if (team->process[slot].pid == 0)
             continue;
-        if (!cllm_process_ended(&team->process[slot],
-                                now < until ? (int)((until - now) / CLLM_NS_PER_MS)
-                                            : 0)) {
+        if (!wait_for_end(&team->process[slot], until)) {
             cllm_process_signal(&team->process[slot], SIGKILL);
-            if (!cllm_process_ended(&team->process[slot], KILL_MS)) {
+            if (!wait_for_end(&team->process[slot], cllm_now_ns() + KILL_NS)) {
                 cllm_error("%s %u (pid %u) cannot be ended",
                            cllm_role_name(command_of(team, slot)->role), slot,
                            command_of(team, slot)->pid);

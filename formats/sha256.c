@@ -12,6 +12,7 @@
 #include <openssl/evp.h>
 
 #include "base/err.h"
+#include "base/pulse.h"
 
 #define FILE_BLOCK_BYTES (256u << 10)
 
@@ -88,6 +89,7 @@ static int add_file(struct cllm_sha256 *sha, int fd, const char *path, uint8_t *
         if (n == 0)
             return 0;
         cllm_sha256_add(sha, block, (size_t)n);
+        cllm_pulse();
         *bytes += (uint64_t)n;
     }
 }

@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "shm/keeper.h"
 #include "shm/memfd.h"
 
@@ -44,21 +45,29 @@ uint64_t cllm_region_space(void)
     return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
+/* What is done to an object's pages between two signs of life. */
+#define PIECE ((size_t)256 << 20)
+
 /*
  * posix_fallocate() on tmpfs is all or nothing and starts again after each signal, so
- * signals wait until it is done.
+ * signals wait until a piece is done. What cannot fit is not begun: memory would be full
+ * before the file system is.
  */
-static int allocate(int fd, size_t bytes)
+static int allocate(int fd, size_t bytes, uint64_t space)
 {
     sigset_t all, old;
-    int error;
+    int error = bytes > space ? ENOSPC : 0;
 
     (void)sigfillset(&all);
-    (void)sigprocmask(SIG_BLOCK, &all, &old);
-    do {
-        error = posix_fallocate(fd, 0, (off_t)bytes);
-    } while (error == EINTR);
-    (void)sigprocmask(SIG_SETMASK, &old, NULL);
+    for (size_t at = 0; error == 0 && at < bytes; at += PIECE) {
+        (void)sigprocmask(SIG_BLOCK, &all, &old);
+        do {
+            error =
+                posix_fallocate(fd, (off_t)at, (off_t)cllm_min_u64(PIECE, bytes - at));
+        } while (error == EINTR);
+        (void)sigprocmask(SIG_SETMASK, &old, NULL);
+        cllm_pulse();
+    }
     return -error;
 }
 
@@ -214,7 +223,11 @@ static void gather_pages(int fd, size_t bytes)
     base = map_aligned(fd, 0, whole, PROT_READ | PROT_WRITE);
     if (base == MAP_FAILED)
         return;
-    (void)madvise(base, whole, MADV_COLLAPSE);
+    for (size_t at = 0; at < whole; at += PIECE) {
+        (void)madvise((uint8_t *)base + at, cllm_min_u64(PIECE, whole - at),
+                      MADV_COLLAPSE);
+        cllm_pulse();
+    }
     (void)munmap(base, whole);
 }
 
@@ -259,7 +272,7 @@ int cllm_region_create(struct cllm_region *region, const char *name, size_t byte
         return fd;
     rc = cllm_fault_error(CLLM_FAULT_region_allocate);
     if (rc == 0)
-        rc = allocate(fd, size);
+        rc = allocate(fd, size, keeper.nameless ? UINT64_MAX : cllm_region_space());
     if (rc != 0) {
         rc = refuse_size(rc, name, size);
         goto unlink_name;
@@ -395,6 +408,7 @@ int cllm_region_unlink(const char *name)
 {
     int rc = cllm_fault_error(CLLM_FAULT_region_unlink);
 
+    cllm_pulse();
     if (rc == 0 && shm_unlink(name) != 0)
         rc = -errno;
     if (rc == -ENOENT)

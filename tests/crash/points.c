@@ -2,12 +2,13 @@
  * tests/crash/points.c - every fault point of base/fault.def is met by a run, and the
  * run's last bits are those of a run that was left alone.
  *
- *   points [--deep] [--only CASE] [--list] [--jobs N] BUILD
+ *   points [--deep] [--seconds N] [--seed S] [--only CASE] [--list] [--jobs N] BUILD
  *
  * The quick form lets each role die (SIGKILL) the first time it comes by each of its
  * points. The deep form also lets it die of other signals, leave, stop, hang and meet
- * errors, at the first and the seventh time, and in every scenario. A point that nobody
- * comes by is a failure: it has no test.
+ * errors, at the first and the seventh time, and in every scenario: some ten thousand
+ * cases, in an order that the seed gives, until there are no more or the time is up. A
+ * point that nobody comes by is a failure: it has no test.
  *
  * A case is SCENARIO/POINT:ACTION:N:ROLE; a failure prints the line that does it again.
  * Output is TAP. BUILD is the build directory.
@@ -15,12 +16,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -29,15 +32,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/fault.h"
 #include "formats/checkpoint.h"
 #include "formats/file.h"
 #include "formats/sha256.h"
+#include "tests/crash/points_cases.h"
 
-#define LIMIT_MS 60000 /* of one run */
-#define RESUMES  3     /* by hand, after a run that had to end */
+#define LIMIT_MS 120000 /* of one run: who hangs before it says hello has a minute */
+#define RESUMES  3      /* by hand, after a run that had to end */
 
 /* What a run leaves: the files of its last checkpoint, and its journal. */
 static const char *const kept[] = {
@@ -59,97 +63,16 @@ static const char *const settings[] = {
     "train.eval_every=6", "run.restart_limit=1000", "run.log_every=1000",
 };
 
-enum scenario {
-    PLAIN = 0,     /* a run from its beginning to its end */
-    ADOPT,         /* the end of one that Node Zero and guardian left in shared memory */
-    LOAD,          /* likewise, but only its checkpoints are left */
-    DAMAGED,       /* a whole run whose last checkpoint is damaged */
-    KNOWN,         /* the saver dies before it has told of the last checkpoint */
-    HURRY,         /* the saver is slow, and a version is wanted that it reads */
-    SAVE_FAILS,    /* a checkpoint cannot be made durable */
-    LOADER_FAILS,  /* the shards cannot be read any more */
-    WORKER_DIES,   /* in the middle of a lane */
-    WORKER_FAULTS, /* in the middle of a lane, of a fault signal */
-    SCENARIOS
-};
-
-static const struct {
-    const char *name;
-    const char *also; /* other points that make it */
-    bool ends;        /* the run cannot go on; --resume can */
-} scenario[SCENARIOS] = {
-    [PLAIN] = {.name = "plain"},
-    [ADOPT] = {.name = "adopt"},
-    [LOAD] = {.name = "load"},
-    [DAMAGED] = {.name = "damaged"},
-    [KNOWN] = {.name = "known", .also = "save_committed:kill:4:saver"},
-    [HURRY] = {.name = "hurry", .also = "save_record:sleep=150:1:saver"},
-    [SAVE_FAILS] = {.name = "save-fails", .also = "save_fsync:errno=EIO:1:saver"},
-    [LOADER_FAILS] = {.name = "loader-fails",
-                      .also = "read_result:errno=EIO:60*100000:loader",
-                      .ends = true},
-    [WORKER_DIES] = {.name = "worker-dies", .also = "lane_batch:kill:20:worker"},
-    [WORKER_FAULTS] = {.name = "worker-faults", .also = "lane_batch:segv:20:worker"},
-};
-
-/* Points that a plain run does not come by. */
-static const struct {
-    enum cllm_fault_point point;
-    enum scenario scenario;
-} elsewhere[] = {
-    {CLLM_FAULT_save_known, KNOWN},
-    {CLLM_FAULT_saving_hurry, HURRY},
-    {CLLM_FAULT_adopt_judged, ADOPT},
-    {CLLM_FAULT_adopt_voided, ADOPT},
-    {CLLM_FAULT_bury_begin, WORKER_DIES},
-    {CLLM_FAULT_bury_reaped, WORKER_DIES},
-    {CLLM_FAULT_bury_noted, WORKER_DIES},
-    {CLLM_FAULT_bury_given_back, WORKER_DIES},
-    {CLLM_FAULT_verify_begin, WORKER_FAULTS},
-    {CLLM_FAULT_step_reopened, WORKER_FAULTS},
-    {CLLM_FAULT_save_hurry, HURRY},
-    {CLLM_FAULT_save_aside, HURRY},
-    {CLLM_FAULT_saver_failed, SAVE_FAILS},
-    {CLLM_FAULT_loader_failing, LOADER_FAILS},
-    {CLLM_FAULT_loader_failed, LOADER_FAILS},
-    {CLLM_FAULT_load_opened, LOAD},
-    {CLLM_FAULT_load_chunk, LOAD},
-    {CLLM_FAULT_load_summed, LOAD},
-    {CLLM_FAULT_checkpoint_exchange, DAMAGED},
-    {CLLM_FAULT_checkpoint_swapped, DAMAGED},
-};
-
-struct action {
-    const char *text;
-    bool place, error, io; /* kinds of points that can do it */
-    bool survived;         /* by a child or Node Zero: the run goes on by itself */
-    bool unseen;           /* by a guardian: nobody would notice */
-    uint32_t max_n;
-};
-
-static const struct action quick[] = {
-    {"kill", true, true, true, true, false, 1},
-};
-
-static const struct action deep[] = {
-    {"kill", true, true, true, true, false, 7},
-    {"segv", true, true, true, true, false, 7},
-    {"abort", true, true, true, true, false, 7},
-    {"exit=1", true, true, true, false, false, 7},
-    {"stop", true, true, true, true, true, 7},
-    {"hang", true, true, true, true, true, 7},
-    {"errno=EIO", false, true, true, false, false, 7},
-    {"errno=EINTR", false, false, true, true, false, 7},
-    {"short", false, false, true, true, false, 7},
-};
-
 static struct {
     char bin[1024], work[256], root[1024], program[1024];
     struct bits golden;
     const char *only;
     bool list, deep;
-    uint32_t jobs, job;      /* processes that share the cases; which one this is */
-    uint32_t n, failed, ran; /* cases seen, those of this job */
+    uint64_t seed, until_ns;  /* no case begins later */
+    uint32_t jobs, job;       /* processes that share the cases; which one this is */
+    uint32_t n_cases, failed; /* all of them; those of this job that failed */
+    struct point_case *cases; /* (n_cases) */
+    _Atomic uint32_t *next;   /* of them, shared by the jobs */
 } self;
 
 /* ---- processes ---- */
@@ -384,24 +307,6 @@ static bool prepare(enum scenario which, struct run *run)
 
 /* ---- cases ---- */
 
-struct point_case {
-    enum scenario scenario;
-    enum cllm_fault_point point;
-    enum cllm_fault_role role;
-    const struct action *action;
-    uint32_t nth;
-    bool required; /* it must come to pass */
-    char name[160];
-};
-
-static enum scenario home_of(enum cllm_fault_point point)
-{
-    for (size_t i = 0; i < CLLM_LEN(elsewhere); i++)
-        if (elsewhere[i].point == point)
-            return elsewhere[i].scenario;
-    return PLAIN;
-}
-
 static void show_log(const struct run *run)
 {
     char *text = NULL, *rest = NULL;
@@ -433,9 +338,9 @@ static bool came_to_pass(const struct point_case *what, const struct run *run)
 static const char *try_case(const struct point_case *what, struct run *run,
                             bool *happened)
 {
-    const char *also = scenario[what->scenario].also;
+    const char *also = points_scenario(what->scenario)->also;
     bool survives = what->action->survived && what->role != CLLM_FAULT_GUARDIAN &&
-                    !scenario[what->scenario].ends;
+                    !points_scenario(what->scenario)->ends;
     bool resume = prepare(what->scenario, run);
     struct bits bits;
     char text[256];
@@ -461,76 +366,28 @@ static const char *try_case(const struct point_case *what, struct run *run,
     return memcmp(&bits, &self.golden, sizeof bits) == 0 ? NULL : "the bits are others";
 }
 
-static void do_case(struct point_case *what)
+static void do_case(const struct point_case *what, uint32_t number)
 {
     const char *wrong;
     struct run run;
     bool happened;
     char name[32];
 
-    put(what->name, sizeof what->name, "%s/%s:%s:%u:%s", scenario[what->scenario].name,
-        cllm_fault_row(what->point)->name, what->action->text, what->nth,
-        cllm_fault_role_name(what->role));
-    if (self.only && strcmp(self.only, what->name) != 0)
-        return;
-    if (self.list) {
-        (void)puts(what->name);
-        return;
-    }
-    if (self.n++ % self.jobs != self.job)
-        return;
-    self.ran++;
-    put(name, sizeof name, "%u", self.n);
+    put(name, sizeof name, "%u", number);
     name_run(&run, name);
     wrong = try_case(what, &run, &happened);
     if (wrong) {
         self.failed++;
-        (void)printf("not ok %u - %s\n# %s\n# again: %s %s--only %s %s/..\n", self.n,
+        (void)printf("not ok %u - %s\n# %s\n# again: %s %s--only %s %s/..\n", number,
                      what->name, wrong, self.program, self.deep ? "--deep " : "",
                      what->name, self.bin);
         show_log(&run);
     } else {
-        (void)printf("ok %u - %s%s\n", self.n, what->name,
+        (void)printf("ok %u - %s%s\n", number, what->name,
                      happened ? "" : " # SKIP nobody comes by");
     }
     (void)fflush(stdout);
     remove_run(&run);
-}
-
-static bool possible(const struct action *action, const struct cllm_fault_row *row,
-                     enum cllm_fault_role role)
-{
-    if (action->unseen && role == CLLM_FAULT_GUARDIAN)
-        return false;
-    return row->kind == CLLM_FAULT_PLACE   ? action->place
-           : row->kind == CLLM_FAULT_ERROR ? action->error
-                                           : action->io;
-}
-
-/* Every point, role, action and number of times in @where. */
-static void do_scenario(enum scenario where, const struct action *actions, size_t n)
-{
-    struct point_case what = {.scenario = where};
-
-    for (uint32_t p = 0; p < CLLM_FAULT_LAST; p++) {
-        const struct cllm_fault_row *row = cllm_fault_row((enum cllm_fault_point)p);
-
-        what.point = (enum cllm_fault_point)p;
-        if (scenario[where].also && home_of(what.point) != where)
-            continue;
-        for (uint32_t r = 0; r < CLLM_FAULT_ROLES; r++) {
-            what.role = (enum cllm_fault_role)r;
-            for (size_t a = 0; a < n && (row->roles >> r & 1u) != 0; a++) {
-                what.action = &actions[a];
-                for (what.nth = 1; what.nth <= actions[a].max_n; what.nth += 6) {
-                    what.required = what.nth == 1 && home_of(what.point) == where;
-                    if (possible(what.action, row, what.role) &&
-                        (self.deep || what.required))
-                        do_case(&what);
-                }
-            }
-        }
-    }
 }
 
 /* ---- all of them ---- */
@@ -588,17 +445,21 @@ static void begin(const char *build)
     make_golden();
 }
 
-static void do_all(void)
+/* The next one's index, or UINT32_MAX. */
+static uint32_t take_case(void)
 {
-    for (uint32_t s = 0; s < SCENARIOS; s++)
-        do_scenario((enum scenario)s, self.deep ? deep : quick,
-                    self.deep ? CLLM_LEN(deep) : CLLM_LEN(quick));
+    uint32_t i = UINT32_MAX;
+
+    if (cllm_now_ns() < self.until_ns)
+        i = atomic_fetch_add_explicit(self.next, 1, memory_order_relaxed);
+    return i < self.n_cases ? i : UINT32_MAX;
 }
 
 /* Cases mostly wait: several processes share them. Returns the exit code. */
 static int share_out(void)
 {
     bool failed = false;
+    uint32_t done;
 
     (void)fflush(stdout);
     for (self.job = 0; self.job < self.jobs; self.job++) {
@@ -610,10 +471,9 @@ static int share_out(void)
             continue;
         /* Children of a guardian that was killed come here. */
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-        do_all();
-        if (self.ran == 0)
-            (void)fputs("points: there is no such case\n", stderr);
-        _exit(self.failed > 0 || self.ran == 0);
+        for (uint32_t i = take_case(); i != UINT32_MAX; i = take_case())
+            do_case(&self.cases[i], i + 1);
+        _exit(self.failed > 0);
     }
     for (uint32_t i = 0; i < self.jobs; i++) {
         int status;
@@ -622,12 +482,18 @@ static int share_out(void)
             give_up("wait");
         failed |= status != 0;
     }
+    done = (uint32_t)cllm_min_u64(cllm_load_relaxed(self.next), self.n_cases);
+    (void)printf("1..%u\n", done);
+    if (done < self.n_cases)
+        (void)printf("# %u of %u cases, seed %" PRIu64 "\n", done, self.n_cases,
+                     self.seed);
     return failed;
 }
 
 static void usage(int code)
 {
-    (void)fputs("usage: points [--deep] [--only CASE] [--list] [--jobs N] BUILD\n"
+    (void)fputs("usage: points [--deep] [--seconds N] [--seed S] [--only CASE] [--list] "
+                "[--jobs N] BUILD\n"
                 "run it in the root of the source tree\n",
                 code == 0 ? stdout : stderr);
     exit(code);
@@ -636,15 +502,22 @@ static void usage(int code)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"deep", no_argument, NULL, 'd'}, {"only", required_argument, NULL, 'o'},
-        {"list", no_argument, NULL, 'l'}, {"jobs", required_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"deep", no_argument, NULL, 'd'},       {"seconds", required_argument, NULL, 't'},
+        {"seed", required_argument, NULL, 's'}, {"only", required_argument, NULL, 'o'},
+        {"list", no_argument, NULL, 'l'},       {"jobs", required_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
     int opt, code;
 
     self.jobs = 3;
+    self.seed = (uint64_t)time(NULL);
+    self.until_ns = UINT64_MAX;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (opt == 'd')
             self.deep = true;
+        else if (opt == 't')
+            self.until_ns = cllm_now_ns() + strtoull(optarg, NULL, 10) * CLLM_NS_PER_S;
+        else if (opt == 's')
+            self.seed = strtoull(optarg, NULL, 10);
         else if (opt == 'o')
             self.only = optarg;
         else if (opt == 'l')
@@ -657,12 +530,25 @@ int main(int argc, char **argv)
     if (optind + 1 != argc || self.jobs < 1 || self.jobs > 64)
         usage(2);
     put(self.program, sizeof self.program, "%s", argv[0]);
-    if (self.list) {
-        do_all();
+    self.cases = points_list(self.deep, self.only, &self.n_cases);
+    if (!self.cases)
+        give_up("cases");
+    for (uint32_t i = 0; self.list && i < self.n_cases; i++)
+        (void)puts(self.cases[i].name);
+    if (self.list)
         return 0;
+    if (self.n_cases == 0) {
+        (void)fputs("points: there is no such case\n", stderr);
+        return 2;
     }
+    self.next =
+        mmap(NULL, CLLM_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (self.next == MAP_FAILED)
+        give_up("mmap");
     if (self.only)
         self.jobs = 1;
+    if (self.deep)
+        points_shuffle(self.cases, self.n_cases, self.seed);
     begin(argv[optind]);
     code = share_out();
     if (cllm_file_remove_tree(self.work) != 0)

@@ -15,7 +15,7 @@ sim_REAL := \
 
 # Pure functions, and what the checker calls too.
 sim_PLAIN := \
-	base/config.c base/err.c base/fault.c base/hash.c base/option.c base/random.c \
+	base/config.c base/err.c base/fault.c base/hash.c base/option.c base/pulse.c base/random.c \
 	base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/layout.c shm/takeover.c
 
 # Calls of the real code that end in sim_*.c.
@@ -56,7 +56,7 @@ $(BUILD)/tests/crash/sim: $(sim_OBJECTS)
 
 # Both sides of every shared record as threads, under ThreadSanitizer.
 races_SRC := \
-	base/base.c base/err.c base/fault.c base/hash.c base/log.c base/units.c \
+	base/base.c base/err.c base/fault.c base/hash.c base/log.c base/pulse.c base/units.c \
 	coordinator/saving.c saver/snapshot.c shm/chunk.c shm/control.c shm/keeper.c \
 	shm/layout.c shm/takeover.c shm/memfd.c shm/objects.c shm/region.c shm/ring.c shm/slot.c \
 	tests/control_temp.c $(addprefix tests/crash/,$(tests_races_SRC))

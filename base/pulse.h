@@ -1,0 +1,16 @@
+/*
+ * base/pulse.h - a sign of life from work that takes long.
+ *
+ * Whoever hashes gigabytes or waits for others calls cllm_pulse() between two pieces of
+ * it. A process that somebody watches says what that does; in others it does nothing.
+ */
+#ifndef CLLM_BASE_PULSE_H
+#define CLLM_BASE_PULSE_H
+
+/* One piece is done. Cheap; call it every second or more often. */
+void cllm_pulse(void);
+
+/* From now on a pulse calls @beat with @ctx, which must stay valid; NULL: nothing. */
+void cllm_pulse_set(void (*beat)(void *ctx), void *ctx);
+
+#endif /* CLLM_BASE_PULSE_H */

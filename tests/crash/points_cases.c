@@ -1,0 +1,162 @@
+/*
+ * tests/crash/points_cases.c - the tables, and all that they allow together.
+ */
+#include "tests/crash/points_cases.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+
+#define MOST_CASES 20000
+
+static const struct scenario_row scenario[SCENARIOS] = {
+    [PLAIN] = {.name = "plain"},
+    [ADOPT] = {.name = "adopt"},
+    [LOAD] = {.name = "load"},
+    [DAMAGED] = {.name = "damaged"},
+    [KNOWN] = {.name = "known", .also = "save_committed:kill:4:saver"},
+    [HURRY] = {.name = "hurry", .also = "save_record:sleep=150:1:saver"},
+    [SAVE_FAILS] = {.name = "save-fails", .also = "save_fsync:errno=EIO:1:saver"},
+    [LOADER_FAILS] = {.name = "loader-fails",
+                      .also = "read_result:errno=EIO:60*100000:loader",
+                      .ends = true},
+    [WORKER_DIES] = {.name = "worker-dies", .also = "lane_batch:kill:20:worker"},
+    [WORKER_FAULTS] = {.name = "worker-faults", .also = "lane_batch:segv:20:worker"},
+};
+
+/* Points that a plain run does not come by. */
+static const struct {
+    enum cllm_fault_point point;
+    enum scenario scenario;
+} elsewhere[] = {
+    {CLLM_FAULT_save_known, KNOWN},
+    {CLLM_FAULT_saving_hurry, HURRY},
+    {CLLM_FAULT_adopt_judged, ADOPT},
+    {CLLM_FAULT_adopt_voided, ADOPT},
+    {CLLM_FAULT_bury_begin, WORKER_DIES},
+    {CLLM_FAULT_bury_reaped, WORKER_DIES},
+    {CLLM_FAULT_bury_noted, WORKER_DIES},
+    {CLLM_FAULT_bury_given_back, WORKER_DIES},
+    {CLLM_FAULT_verify_begin, WORKER_FAULTS},
+    {CLLM_FAULT_step_reopened, WORKER_FAULTS},
+    {CLLM_FAULT_save_hurry, HURRY},
+    {CLLM_FAULT_save_aside, HURRY},
+    {CLLM_FAULT_saver_failed, SAVE_FAILS},
+    {CLLM_FAULT_loader_failing, LOADER_FAILS},
+    {CLLM_FAULT_loader_failed, LOADER_FAILS},
+    {CLLM_FAULT_load_opened, LOAD},
+    {CLLM_FAULT_load_chunk, LOAD},
+    {CLLM_FAULT_load_summed, LOAD},
+    {CLLM_FAULT_checkpoint_exchange, DAMAGED},
+    {CLLM_FAULT_checkpoint_swapped, DAMAGED},
+};
+
+static const struct action quick_action[] = {
+    {"kill", true, true, true, true, false, 1},
+};
+
+static const struct action deep_action[] = {
+    {"kill", true, true, true, true, false, 7},
+    {"segv", true, true, true, true, false, 7},
+    {"abort", true, true, true, true, false, 7},
+    {"exit=1", true, true, true, false, false, 7},
+    {"stop", true, true, true, true, true, 7},
+    {"hang", true, true, true, true, true, 7},
+    {"errno=EIO", false, true, true, false, false, 7},
+    {"errno=EINTR", false, false, true, true, false, 7},
+    {"short", false, false, true, true, false, 7},
+};
+
+const struct scenario_row *points_scenario(enum scenario which)
+{
+    return &scenario[which];
+}
+
+static enum scenario home_of(enum cllm_fault_point point)
+{
+    for (size_t i = 0; i < CLLM_LEN(elsewhere); i++)
+        if (elsewhere[i].point == point)
+            return elsewhere[i].scenario;
+    return PLAIN;
+}
+
+static bool possible(const struct action *action, const struct cllm_fault_row *row,
+                     enum cllm_fault_role role)
+{
+    if (action->unseen && role == CLLM_FAULT_GUARDIAN)
+        return false;
+    return row->kind == CLLM_FAULT_PLACE   ? action->place
+           : row->kind == CLLM_FAULT_ERROR ? action->error
+                                           : action->io;
+}
+
+struct list {
+    struct point_case *cases;
+    uint32_t n;
+    const char *only;
+    bool deep;
+};
+
+static void add_case(struct list *list, struct point_case what)
+{
+    int n = snprintf(what.name, sizeof what.name, "%s/%s:%s:%u:%s",
+                     scenario[what.scenario].name, cllm_fault_row(what.point)->name,
+                     what.action->text, what.nth, cllm_fault_role_name(what.role));
+
+    CLLM_ASSERT(n > 0 && (size_t)n < sizeof what.name);
+    CLLM_ASSERT(list->n < MOST_CASES);
+    if (!list->only || strcmp(list->only, what.name) == 0)
+        list->cases[list->n++] = what;
+}
+
+/* Every point, role, action and number of times in @where. */
+static void add_scenario(struct list *list, enum scenario where,
+                         const struct action *actions, size_t n)
+{
+    struct point_case what = {.scenario = where};
+
+    for (uint32_t p = 0; p < CLLM_FAULT_LAST; p++) {
+        const struct cllm_fault_row *row = cllm_fault_row((enum cllm_fault_point)p);
+
+        what.point = (enum cllm_fault_point)p;
+        if (scenario[where].also && home_of(what.point) != where)
+            continue;
+        for (uint32_t r = 0; r < CLLM_FAULT_ROLES; r++) {
+            what.role = (enum cllm_fault_role)r;
+            for (size_t a = 0; a < n && (row->roles >> r & 1u) != 0; a++) {
+                what.action = &actions[a];
+                for (what.nth = 1; what.nth <= actions[a].max_n; what.nth += 6) {
+                    what.required = what.nth == 1 && home_of(what.point) == where;
+                    if (possible(what.action, row, what.role) &&
+                        (list->deep || what.required))
+                        add_case(list, what);
+                }
+            }
+        }
+    }
+}
+
+struct point_case *points_list(bool deep, const char *only, uint32_t *n)
+{
+    struct list list = {.only = only, .deep = deep};
+
+    list.cases = calloc(MOST_CASES, sizeof *list.cases);
+    for (uint32_t s = 0; list.cases && s < SCENARIOS; s++)
+        add_scenario(&list, (enum scenario)s, deep ? deep_action : quick_action,
+                     deep ? CLLM_LEN(deep_action) : CLLM_LEN(quick_action));
+    *n = list.n;
+    return list.cases;
+}
+
+void points_shuffle(struct point_case *cases, uint32_t n, uint64_t seed)
+{
+    for (uint32_t i = n; i > 1; i--) {
+        uint64_t other = cllm_random_u64(seed, CLLM_RANDOM_TEST, i) % i;
+        struct point_case last = cases[i - 1];
+
+        cases[i - 1] = cases[other];
+        cases[other] = last;
+    }
+}

@@ -32,10 +32,11 @@ compute_SRC     := \
 	vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
 compute_KERNELS := $(filter-out select.c,$(compute_SRC))
-compute_ISAS    := avx2 avx512
+compute_ISAS    := avx2 avx512 avx512bf16
 FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
+FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
 model_SRC       := adamw.c decoder.c gpt.c init.c sample.c schedule.c tensors.c
 formats_SRC     := \
 	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c dataset.c file.c \

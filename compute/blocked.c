@@ -23,6 +23,11 @@ typedef __m512 vector;
 #        define vector_all(x)         _mm512_set1_ps(x)
 #        define vector_add(x, y)      _mm512_add_ps(x, y)
 #        define vector_fma(x, y, sum) _mm512_fmadd_ps(x, y, sum)
+#        if defined(__AVX512BF16__)
+#            define HAS_PAIRS true
+#            define vector_pairs(x, y, sum) \
+                _mm512_dpbf16_ps(sum, (__m512bh)(x), (__m512bh)(y))
+#        endif
 #    else
 enum { WIDTH = 8, ROWS = 6 }; /* 12 of 16 registers are sums */
 typedef __m256 vector;
@@ -34,11 +39,19 @@ typedef __m256 vector;
 #        define vector_fma(x, y, sum) _mm256_fmadd_ps(x, y, sum)
 #    endif
 
+/* Multiply-adds of pairs of bf16 in one instruction. */
+#    if !defined(HAS_PAIRS)
+#        define HAS_PAIRS               false
+#        define vector_pairs(x, y, sum) vector_fma(x, y, sum)
+#    endif
+
 enum {
     COLS = 2 * WIDTH, /* of a tile */
     ROW_BLOCK = 96,   /* rows of A that a panel of B meets: in the second-level cache */
     COL_BLOCK = 1024  /* columns of B that are packed at once */
 };
+
+enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
 
 /* What products are written to. */
 struct target {
@@ -98,10 +111,33 @@ static void pack_rows(float *to, const float *a, size_t row, size_t step, size_t
     }
 }
 
-static void round_all(float *x, size_t n)
+/*
+ * A packed panel (depth,width) becomes pairs of bf16, in place: as the instruction takes
+ * them, two in an element, the second in the upper half; else one after the other, the
+ * second first. Returns the panel's new depth.
+ */
+static size_t make_pairs(float *panel, size_t width, size_t depth)
 {
-    for (size_t i = 0; i < n; i++)
-        x[i] = round_bf16(x[i]);
+    size_t pairs = (depth + 1) / 2;
+
+    if (depth % 2 != 0)
+        memset(panel + depth * width, 0, width * sizeof *panel);
+    for (size_t q = 0; q < pairs; q++) {
+        const float *x = panel + 2 * q * width;
+        float *to = panel + (HAS_PAIRS ? q : 2 * q) * width;
+
+        for (size_t i = 0; i < width; i++) {
+            uint32_t first = round_bf16(x[i]), second = round_bf16(x[width + i]);
+
+            if (HAS_PAIRS) {
+                to[i] = cllm_f32_from_bits(first >> 16 | second);
+            } else {
+                to[i] = cllm_f32_from_bits(second);
+                to[width + i] = cllm_f32_from_bits(first);
+            }
+        }
+    }
+    return HAS_PAIRS ? pairs : 2 * pairs;
 }
 
 /* ---- tiles ---- */
@@ -115,7 +151,7 @@ static inline __attribute__((always_inline)) void compute_tile(const struct targ
                                                                const float *a, size_t row,
                                                                size_t step,
                                                                const float *panel,
-                                                               size_t depth)
+                                                               size_t depth, bool bf16)
 {
     const float *third[ROWS / 3];
     vector sum[ROWS][2];
@@ -134,8 +170,10 @@ static inline __attribute__((always_inline)) void compute_tile(const struct targ
         for (size_t i = 0; i < ROWS; i++) {
             vector x = vector_all(third[i / 3][i % 3 * row]);
 
-            sum[i][0] = vector_fma(x, b0, sum[i][0]);
-            sum[i][1] = vector_fma(x, b1, sum[i][1]);
+            sum[i][0] =
+                bf16 ? vector_pairs(x, b0, sum[i][0]) : vector_fma(x, b0, sum[i][0]);
+            sum[i][1] =
+                bf16 ? vector_pairs(x, b1, sum[i][1]) : vector_fma(x, b1, sum[i][1]);
         }
 #    pragma GCC unroll 16
         for (size_t i = 0; i < ROWS / 3; i++)
@@ -163,14 +201,21 @@ static __attribute__((noinline)) void straight_tile(const struct target *to,
                                                     const float *a, size_t lda,
                                                     const float *panel, size_t depth)
 {
-    compute_tile(to, a, lda, 1, panel, depth);
+    compute_tile(to, a, lda, 1, panel, depth, false);
 }
 
 /* A in a packed panel. */
 static __attribute__((noinline)) void packed_tile(const struct target *to, const float *a,
                                                   const float *panel, size_t depth)
 {
-    compute_tile(to, a, 1, ROWS, panel, depth);
+    compute_tile(to, a, 1, ROWS, panel, depth, false);
+}
+
+/* Both in packed panels of pairs. */
+static __attribute__((noinline)) void pairs_tile(const struct target *to, const float *a,
+                                                 const float *panel, size_t depth)
+{
+    compute_tile(to, a, 1, ROWS, panel, depth, true);
 }
 
 /* @rows and @cols of a tile that hangs over the edge of C. */
@@ -190,6 +235,7 @@ struct block {
     const float *a, *panels; /* at the block's corner; packed panels of B */
     size_t lda, rows, cols, depth;
     bool packed; /* A is in panels (DEPTH,ROWS) */
+    bool bf16;   /* both are, of pairs */
 };
 
 static void multiply_block(const struct target *to, const struct block *x)
@@ -210,7 +256,9 @@ static void multiply_block(const struct target *to, const struct block *x)
             size_t rows = cllm_min_u64(ROWS, x->rows - i);
             bool edge = rows < ROWS || cols < COLS;
 
-            if (x->packed)
+            if (x->bf16)
+                pairs_tile(edge ? &aside : &at, x->a + i * DEPTH, panel, x->depth);
+            else if (x->packed)
                 packed_tile(edge ? &aside : &at, x->a + i * DEPTH, panel, x->depth);
             else if (i < whole)
                 straight_tile(edge ? &aside : &at, x->a + i * x->lda, x->lda, panel,
@@ -223,10 +271,13 @@ static void multiply_block(const struct target *to, const struct block *x)
     }
 }
 
-/* Panels (DEPTH,COLS) of @cols columns of B from @j on, rows @p to @p + depth. */
-static void pack_panels(float *to, const float *b, size_t ldb, bool transposed, size_t j,
-                        size_t cols, size_t p, size_t depth, bool bf16)
+/* Panels (DEPTH,COLS) of @cols columns of B from @j on, rows @p to @p + depth. Returns
+ * the panels' depth. */
+static size_t pack_panels(float *to, const float *b, size_t ldb, bool transposed,
+                          size_t j, size_t cols, size_t p, size_t depth, bool bf16)
 {
+    size_t made = depth;
+
     for (size_t q = 0; q < cols; q += COLS) {
         size_t some = cllm_min_u64(COLS, cols - q);
         float *panel = to + q * DEPTH;
@@ -236,12 +287,14 @@ static void pack_panels(float *to, const float *b, size_t ldb, bool transposed, 
         else
             pack_straight(panel, b + p * ldb + j + q, ldb, some, depth);
         if (bf16)
-            round_all(panel, depth * COLS);
+            made = make_pairs(panel, COLS, depth);
     }
+    return made;
 }
 
-/* Panels (DEPTH,ROWS) of @block's rows of A. */
-static void pack_block(float *to, const struct block *block, bool transposed, bool bf16)
+/* Panels (DEPTH,ROWS) of @depth of @block's rows of A. */
+static void pack_block(float *to, const struct block *block, bool transposed,
+                       size_t depth)
 {
     size_t row = transposed ? 1 : block->lda, step = transposed ? block->lda : 1;
 
@@ -250,17 +303,17 @@ static void pack_block(float *to, const struct block *block, bool transposed, bo
         float *panel = to + i * DEPTH;
 
         if (transposed && some == ROWS) /* of a fixed length, a few instructions */
-            for (size_t p = 0; p < block->depth; p++)
+            for (size_t p = 0; p < depth; p++)
                 memcpy(panel + p * ROWS, block->a + i + p * step, ROWS * sizeof *to);
         else
-            pack_rows(panel, block->a + i * row, row, step, some, block->depth);
-        if (bf16)
-            round_all(panel, block->depth * ROWS);
+            pack_rows(panel, block->a + i * row, row, step, some, depth);
+        if (block->bf16)
+            (void)make_pairs(panel, ROWS, depth);
     }
 }
 
-static inline __attribute__((always_inline)) void multiply(
-    float *c, const float *a, const float *b, const struct cllm_matmul *shape, bool bf16)
+static __attribute__((noinline)) void multiply(float *c, const float *a, const float *b,
+                                               const struct cllm_matmul *shape, bool bf16)
 {
     _Alignas(64) float panels[DEPTH * COL_BLOCK], rows[DEPTH * ROW_BLOCK];
     const struct strides ld = strides_of(shape);
@@ -274,12 +327,14 @@ static inline __attribute__((always_inline)) void multiply(
         struct block block = {.panels = panels,
                               .lda = ld.a,
                               .cols = cllm_min_u64(COL_BLOCK, n - j),
-                              .packed = shape->trans_a || bf16};
+                              .packed = shape->trans_a || bf16,
+                              .bf16 = bf16};
 
         for (size_t p = 0; p < k; p += DEPTH) {
-            block.depth = cllm_min_u64(DEPTH, k - p);
-            pack_panels(panels, b, ld.b, shape->trans_b, j, block.cols, p, block.depth,
-                        bf16);
+            size_t depth = cllm_min_u64(DEPTH, k - p);
+
+            block.depth = pack_panels(panels, b, ld.b, shape->trans_b, j, block.cols, p,
+                                      depth, bf16);
             for (size_t i = 0; i < m; i += ROW_BLOCK) {
                 const struct target to = {.c = c + i * ld.c + j,
                                           .ldc = ld.c,
@@ -288,7 +343,7 @@ static inline __attribute__((always_inline)) void multiply(
                 block.rows = cllm_min_u64(ROW_BLOCK, m - i);
                 block.a = shape->trans_a ? a + p * ld.a + i : a + i * ld.a + p;
                 if (block.packed) {
-                    pack_block(rows, &block, shape->trans_a, bf16);
+                    pack_block(rows, &block, shape->trans_a, depth);
                     block.a = rows;
                 }
                 multiply_block(&to, &block);
@@ -306,7 +361,11 @@ void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
 void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
                               const struct cllm_matmul *shape)
 {
+    unsigned normal = _mm_getcsr();
+
+    _mm_setcsr(normal | DENORMALS_ARE_ZERO | FLUSH_TO_ZERO);
     multiply(c, a, b, shape, true);
+    _mm_setcsr(normal);
 }
 
 #endif

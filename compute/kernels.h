@@ -26,6 +26,7 @@
 extern const struct cllm_ops cllm_ref_f32, cllm_ref_bf16;
 extern const struct cllm_ops cllm_avx2_f32, cllm_avx2_bf16;
 extern const struct cllm_ops cllm_avx512_f32, cllm_avx512_bf16;
+extern const struct cllm_ops cllm_avx512bf16_f32, cllm_avx512bf16_bf16;
 
 /* compute/product.c: both operands as they are, or rounded to bf16 */
 void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,

@@ -137,6 +137,7 @@ enum cllm_isa {
     CLLM_ISA_REF,    /* plain C, for ever: what the others are tested against */
     CLLM_ISA_AVX2,   /* and FMA in matrix products */
     CLLM_ISA_AVX512, /* F, BW, DQ, VL */
+    CLLM_ISA_AVX512BF16,
     CLLM_N_ISAS
 };
 

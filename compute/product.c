@@ -13,7 +13,7 @@
  * rounded to odd (Boldo, Melquiond: "Emulation of FMA and correctly rounded sums", 2008),
  * so that rounding it again to f32 is as rounding once.
  */
-static inline float fma_f32(float x, float y, float z)
+static inline double fma_odd(float x, float y, float z)
 {
     double product = (double)x * (double)y, sum = product + (double)z;
     double part = sum - product;
@@ -24,21 +24,58 @@ static inline float fma_f32(float x, float y, float z)
     if (rest != 0 && (bits & 1) == 0 && __builtin_isfinite(sum))
         bits += (rest > 0) == (sum > 0) ? 1 : UINT64_MAX;
     memcpy(&sum, &bits, sizeof bits);
-    return (float)sum;
+    return sum;
+}
+
+static inline float fma_f32(float x, float y, float z)
+{
+    return (float)fma_odd(x, y, z);
+}
+
+/* Likewise, but 0 where f32's 24 bits would not make it normal, had it any exponent. */
+static inline float fma_normal(float x, float y, float z)
+{
+    double sum = fma_odd(x, y, z);
+
+    return __builtin_fabs(sum) < 0x1p-126 - 0x1p-151
+               ? __builtin_copysignf(0.0f, (float)sum)
+               : (float)sum;
+}
+
+static inline float normal(float x)
+{
+    return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0.0f, x) : x;
 }
 
 /* One element's run of k. */
 static float sum_run(const float *a, size_t a_step, const float *b, size_t b_step,
-                     size_t depth, bool bf16)
+                     size_t depth)
 {
     float sum = 0.0f;
 
-    for (size_t p = 0; p < depth; p++) {
-        float x = a[p * a_step], y = b[p * b_step];
+    for (size_t p = 0; p < depth; p++)
+        sum = fma_f32(a[p * a_step], b[p * b_step], sum);
+    return sum;
+}
 
-        sum = bf16 ? fma_f32(round_bf16(x), round_bf16(y), sum) : fma_f32(x, y, sum);
+static float sum_run_bf16(const float *a, size_t a_step, const float *b, size_t b_step,
+                          size_t depth)
+{
+    float sum = 0.0f;
+
+    for (size_t i = 0; i < cllm_align_up(depth, 2); i++) {
+        size_t p = i ^ 1;
+        float x = p < depth ? cllm_f32_from_bits(round_bf16(a[p * a_step])) : 0.0f;
+        float y = p < depth ? cllm_f32_from_bits(round_bf16(b[p * b_step])) : 0.0f;
+
+        sum = fma_normal(x, y, sum);
     }
     return sum;
+}
+
+static inline float add(float c, float sum, bool bf16)
+{
+    return bf16 ? normal(normal(c) + sum) : c + sum;
 }
 
 static void multiply(float *c, const float *a, const float *b,
@@ -53,11 +90,13 @@ static void multiply(float *c, const float *a, const float *b,
             float *to = c + i * ld.c + j;
 
             for (size_t p = 0; p < shape->k; p += DEPTH) {
-                float sum = sum_run(a + i * a_row + p * a_step, a_step,
-                                    b + j * b_col + p * b_step, b_step,
-                                    cllm_min_u64(DEPTH, shape->k - p), bf16);
+                const float *x = a + i * a_row + p * a_step;
+                const float *y = b + j * b_col + p * b_step;
+                size_t depth = cllm_min_u64(DEPTH, shape->k - p);
+                float sum = bf16 ? sum_run_bf16(x, a_step, y, b_step, depth)
+                                 : sum_run(x, a_step, y, b_step, depth);
 
-                *to = shape->accumulate || p > 0 ? *to + sum : sum;
+                *to = shape->accumulate || p > 0 ? add(*to, sum, bf16) : sum;
             }
         }
     }

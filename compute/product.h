@@ -7,9 +7,11 @@
  * computes many elements at once, and compute/rows.c does where A has few rows: the same
  * bits.
  *
- * With bf16 precision A and B are rounded to bf16 first. Products of two such numbers are
- * exact in f32, sums are f32's: what hardware for bf16 gives, but for the order within
- * pairs and for denormals.
+ * With bf16 precision it is the sum that VDPBF16PS gives (Intel: "Intel 64 and IA-32
+ * Architectures Software Developer's Manual", volume 2C), whether the CPU has it or not:
+ * A and B are rounded to bf16; k goes in pairs, the second of each pair first, a pair cut
+ * off by the end of k has a zero; products of two bf16 numbers are exact in f32; and what
+ * is too small for a normal number is zero: operands, C, and every sum.
  */
 #ifndef CLLM_COMPUTE_PRODUCT_H
 #define CLLM_COMPUTE_PRODUCT_H
@@ -32,15 +34,16 @@ static inline struct strides strides_of(const struct cllm_matmul *shape)
         .c = shape->ldc ? shape->ldc : shape->n};
 }
 
-/* To the nearest bf16, ties to even, as f32. NaN stays NaN. */
-static inline float round_bf16(float x)
+/* To the nearest bf16, ties to even, as f32's bits. NaN stays NaN; what is denormal
+ * becomes 0. */
+static inline uint32_t round_bf16(float x)
 {
     uint32_t bits = cllm_f32_bits(x), even = bits >> 16 & 1;
     uint32_t rounded = (bits + 0x7fff + even) & 0xffff0000u;
 
-    return cllm_f32_from_bits((bits & 0x7fffffffu) > 0x7f800000u
-                                  ? (bits | 0x00400000u) & 0xffff0000u
-                                  : rounded);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        rounded = (bits | 0x00400000u) & 0xffff0000u;
+    return (bits & 0x7f800000u) == 0 ? bits & 0x80000000u : rounded;
 }
 
 #if defined(__FMA__)

@@ -8,9 +8,34 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "compute/elementary.h"
 #include "compute/kernels.h"
 
-const char *const cllm_isa_names[CLLM_N_ISAS] = {"auto", "ref", "avx2", "avx512"};
+const char *const cllm_isa_names[CLLM_N_ISAS] = {"auto", "ref", "avx2", "avx512",
+                                                 "avx512bf16"};
+
+#if defined(__x86_64__)
+
+/*
+ * Does this CPU's instruction for bf16 give the bits that compute/product.h promises?
+ * Manuals say little about denormals and signs; who finds another one goes without.
+ */
+static bool keeps_promise(void)
+{
+    enum { M = 13, N = 33, K = 37 };
+    const struct cllm_matmul shape = {.m = M, .n = N, .k = K};
+    float a[M * K], b[K * N], got[M * N], want[M * N];
+
+    for (uint32_t i = 0; i < M * K; i++) /* all exponents, both signs */
+        a[i] = cllm_f32_from_bits(i * 0x9e3779b1u & 0xbfffffffu);
+    for (uint32_t i = 0; i < K * N; i++)
+        b[i] = cllm_f32_from_bits((i * 0x85ebca6bu & 0x8fffffffu) | 0x38000000u);
+    cllm_avx512bf16_bf16.matmul(got, a, b, &shape);
+    cllm_ref_bf16.matmul(want, a, b, &shape);
+    return memcmp(got, want, sizeof got) == 0;
+}
+
+#endif
 
 /* What the CPU and the operating system offer, as the compiler's run-time library sees
  * it. */
@@ -23,13 +48,16 @@ static bool offers(enum cllm_isa isa)
     if (isa == CLLM_ISA_AVX512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (isa == CLLM_ISA_AVX512BF16)
+        return offers(CLLM_ISA_AVX512) && __builtin_cpu_supports("avx512bf16") &&
+               keeps_promise();
 #endif
     return isa == CLLM_ISA_REF;
 }
 
 enum cllm_isa cllm_isa_best(void)
 {
-    enum cllm_isa isa = CLLM_ISA_AVX512;
+    enum cllm_isa isa = CLLM_N_ISAS - 1;
 
     while (!offers(isa))
         isa--;
@@ -41,6 +69,8 @@ static const struct cllm_ops *table_of(enum cllm_isa isa, enum cllm_precision pr
     bool bf16 = precision == CLLM_PRECISION_BF16;
 
 #if defined(__x86_64__)
+    if (isa == CLLM_ISA_AVX512BF16)
+        return bf16 ? &cllm_avx512bf16_bf16 : &cllm_avx512bf16_f32;
     if (isa == CLLM_ISA_AVX512)
         return bf16 ? &cllm_avx512_bf16 : &cllm_avx512_f32;
     if (isa == CLLM_ISA_AVX2)
@@ -67,7 +97,7 @@ static int choose(enum cllm_isa *isa)
         return 0;
     }
     rc = cllm_err(CLLM_ECONFIG, "cannot compute with CLLM_ISA=%s", name);
-    cllm_err_hint("one of auto, ref, avx2, avx512");
+    cllm_err_hint("one of auto, ref, avx2, avx512, avx512bf16");
     return rc;
 }
 

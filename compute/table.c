@@ -24,6 +24,11 @@
 const struct cllm_ops CLLM_KERNEL(f32) = {
     .name = TEXT_OF(CLLM_ISA) ", f32", .matmul = CLLM_KERNEL(matmul), KERNELS};
 
-const struct cllm_ops CLLM_KERNEL(bf16) = {.name = TEXT_OF(CLLM_ISA) ", bf16 (emulated)",
-                                           .matmul = CLLM_KERNEL(matmul_bf16),
-                                           KERNELS};
+#if defined(__AVX512BF16__)
+#    define HOW "bf16"
+#else
+#    define HOW "bf16 (emulated)"
+#endif
+
+const struct cllm_ops CLLM_KERNEL(bf16) = {
+    .name = TEXT_OF(CLLM_ISA) ", " HOW, .matmul = CLLM_KERNEL(matmul_bf16), KERNELS};

@@ -284,6 +284,12 @@ static void avx512_gives_the_bits_of_the_reference(void **state)
     check_all(CLLM_ISA_AVX512);
 }
 
+static void avx512_with_bf16_gives_the_bits_of_the_reference(void **state)
+{
+    (void)state;
+    check_all(CLLM_ISA_AVX512BF16);
+}
+
 static void what_the_cpu_has_not_is_refused(void **state)
 {
     const struct cllm_ops *ops = NULL;
@@ -309,6 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(avx2_gives_the_bits_of_the_reference),
         cmocka_unit_test(avx512_gives_the_bits_of_the_reference),
+        cmocka_unit_test(avx512_with_bf16_gives_the_bits_of_the_reference),
         cmocka_unit_test(what_the_cpu_has_not_is_refused),
     };
 

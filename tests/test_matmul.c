@@ -207,9 +207,15 @@ static float nearest_bf16(float x)
     return (float)ldexp(nearbyint(ldexp(mantissa, 8)), exponent - 8);
 }
 
-static void bf16_rounds_operands_and_nothing_else(void **state)
+/* @x's bf16 at index @k of its pairs, the second of each first; beyond its end 0. */
+static float paired(const float *x, size_t row, size_t step, size_t i, size_t k, size_t K)
 {
-    enum { M = 40, N = 70, K = 300 };
+    return (k ^ 1) < K ? nearest_bf16(x[i * row + (k ^ 1) * step]) : 0.0f;
+}
+
+static void bf16_rounds_operands_and_sums_pairs(void **state)
+{
+    enum { M = 40, N = 70, K = 299 };
 
     (void)state;
     for (unsigned form = 0; form < 8; form++) {
@@ -219,23 +225,58 @@ static void bf16_rounds_operands_and_nothing_else(void **state)
                                           .trans_a = (form & 1) != 0,
                                           .trans_b = (form & 2) != 0,
                                           .accumulate = (form & 4) != 0};
+        const struct cllm_matmul plain = {
+            .m = M, .n = N, .k = K + 1, .accumulate = shape.accumulate};
         float *a = numbers_new(M * K, 1, 1.0f), *b = numbers_new(K * N, 2, 3.0f);
+        float *x = numbers_zero(M * (K + 1)), *y = numbers_zero((K + 1) * N);
         float *c = numbers_new(M * N, 3, 1.0f), *d = numbers_new(M * N, 3, 1.0f);
 
         a[7] = 1.00390625f; /* halfway: down to 1 */
         a[8] = 1.01171875f; /* halfway: up to 1.015625 */
+        for (size_t k = 0; k < K + 1; k++) {
+            for (size_t i = 0; i < M; i++)
+                x[i * (K + 1) + k] =
+                    shape.trans_a ? paired(a, 1, M, i, k, K) : paired(a, K, 1, i, k, K);
+            for (size_t j = 0; j < N; j++)
+                y[k * N + j] =
+                    shape.trans_b ? paired(b, K, 1, j, k, K) : paired(b, 1, N, j, k, K);
+        }
         product_bf16(c, a, b, &shape);
-        for (size_t i = 0; i < M * K; i++)
-            a[i] = nearest_bf16(a[i]);
-        for (size_t i = 0; i < K * N; i++)
-            b[i] = nearest_bf16(b[i]);
-        products[1](d, a, b, &shape);
+        products[1](d, x, y, &plain);
         assert_memory_equal(c, d, M * N * sizeof *c);
         free(a);
         free(b);
+        free(x);
+        free(y);
         free(c);
         free(d);
     }
+}
+
+/* Operands, sums and C that are too small for a normal number are 0; f32 keeps them. */
+static void bf16_knows_no_denormals(void **state)
+{
+    static const struct {
+        float a, b, c, want;
+    } row[] = {
+        {0x1p-127f, 0x1p100f, 0.0f, 0.0f},        {0x1p-126f, 0.5f, 0.0f, 0.0f},
+        {-0x1p-126f, 0.5f, 0.0f, -0.0f},          {0x1p-126f, 1.0f, 0.0f, 0x1p-126f},
+        {0x1p-100f, 0x1p-27f, 1.0f, 1.0f},        {1.0f, 1.0f, 0x1p-130f, 1.0f},
+        {0x1p-63f, -0x1p-63f, 0x1.8p-126f, 0.0f},
+    };
+    const struct cllm_matmul shape = {.m = 1, .n = 1, .k = 1, .accumulate = true};
+
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(row); i++) {
+        float c = row[i].c;
+
+        product_bf16(&c, &row[i].a, &row[i].b, &shape);
+        assert_true(c == row[i].want);
+    }
+    float c = 0.0f;
+
+    products[1](&c, &row[1].a, &row[1].b, &shape);
+    assert_true(c == 0x1p-127f);
 }
 
 int main(void)
@@ -246,7 +287,8 @@ int main(void)
         cmocka_unit_test(what_was_in_the_result_does_not_matter),
         cmocka_unit_test(a_nan_reaches_its_row_and_no_other),
         cmocka_unit_test(a_product_done_again_elsewhere_has_the_same_bits),
-        cmocka_unit_test(bf16_rounds_operands_and_nothing_else),
+        cmocka_unit_test(bf16_rounds_operands_and_sums_pairs),
+        cmocka_unit_test(bf16_knows_no_denormals),
     };
 
     return cmocka_run_group_tests(tests, get_products, NULL);

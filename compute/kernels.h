@@ -76,6 +76,7 @@ void CLLM_KERNEL(adamw)(float *w1, float *m1, float *v1, const float *w0, const 
                         const struct cllm_adamw_terms *terms);
 void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
                        uint32_t n_lanes, size_t n);
+void CLLM_KERNEL(stream)(float *to, const float *from, size_t n);
 double CLLM_KERNEL(sumsq)(const float *x, size_t n);
 bool CLLM_KERNEL(is_finite)(const float *x, size_t n);
 

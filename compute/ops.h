@@ -116,6 +116,9 @@ struct cllm_ops {
      * least 1. dst overlaps nothing. */
     void (*fold)(float *dst, const float *acc, const float *const *lanes,
                  uint32_t n_lanes, size_t n);
+    /* to = from, past the caches, for what nobody reads soon; other processors see it
+     * before anything that is written after it. Fastest where @to is aligned to 64. */
+    void (*stream)(float *to, const float *from, size_t n);
     double (*sumsq)(const float *x, size_t n);
     bool (*is_finite)(const float *x, size_t n);
 };

@@ -18,8 +18,8 @@
     .softmax = CLLM_KERNEL(softmax), .attention = CLLM_KERNEL(attention),             \
     .attention_backward = CLLM_KERNEL(attention_backward),                            \
     .cross_entropy = CLLM_KERNEL(cross_entropy), .adamw = CLLM_KERNEL(adamw),         \
-    .fold = CLLM_KERNEL(fold), .sumsq = CLLM_KERNEL(sumsq),                           \
-    .is_finite = CLLM_KERNEL(is_finite)
+    .fold = CLLM_KERNEL(fold), .stream = CLLM_KERNEL(stream),                         \
+    .sumsq = CLLM_KERNEL(sumsq), .is_finite = CLLM_KERNEL(is_finite)
 
 const struct cllm_ops CLLM_KERNEL(f32) = {
     .name = TEXT_OF(CLLM_ISA) ", f32", .matmul = CLLM_KERNEL(matmul), KERNELS};

@@ -1,11 +1,16 @@
 /*
- * compute/vector.c - passes over parameter vectors: AdamW, fold, norm, finite check.
+ * compute/vector.c - passes over parameter vectors: AdamW, fold, copy, norm, finite
+ * check.
  */
 #include "compute/kernels.h"
 
 #include <string.h>
 
 #include "compute/elementary.h"
+
+#if defined(__x86_64__)
+#    include <immintrin.h>
+#endif
 
 void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict v1,
                         const float *restrict w0, const float *restrict m0,
@@ -46,6 +51,26 @@ void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
                 sum[i] += lanes[lane][at + i];
         memcpy(dst + at, sum, count * sizeof *sum);
     }
+}
+
+/* Intrinsics, because C has no other word for it. A line of the cache is written whole,
+ * so that it is not read first; x86 orders such stores only by a fence. */
+void CLLM_KERNEL(stream)(float *restrict to, const float *restrict from, size_t n)
+{
+#if defined(__x86_64__)
+    enum { VECTOR = 4, BYTES = VECTOR * sizeof(float) };
+    size_t i = 0;
+
+    for (; i < n && (uintptr_t)(to + i) % BYTES != 0; i++)
+        to[i] = from[i];
+    for (; i + VECTOR <= n; i += VECTOR)
+        _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+    for (; i < n; i++)
+        to[i] = from[i];
+    _mm_sfence();
+#else
+    memcpy(to, from, n * sizeof *to);
+#endif
 }
 
 /* Element i goes to partial sum i mod 16, then a tree; in double, so that the square of

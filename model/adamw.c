@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "compute/ops.h"
 #include "model/gpt.h"
 
 /* By squaring, in double: a fixed number of roundings, no libm. */
@@ -34,36 +33,45 @@ static struct cllm_adamw_terms terms_of(const struct cllm_adamw *adamw)
         .correction2 = (float)(1 / (1 - power((double)adamw->beta2, adamw->step)))};
 }
 
-static void clear(float *w1, float *m1, float *v1, uint64_t lo, uint64_t hi)
+static void clear(float *w1, float *m1, float *v1, uint64_t n)
 {
-    if (lo >= hi)
-        return;
-    memset(w1 + lo, 0, (hi - lo) * sizeof *w1);
-    memset(m1 + lo, 0, (hi - lo) * sizeof *m1);
-    memset(v1 + lo, 0, (hi - lo) * sizeof *v1);
+    memset(w1, 0, n * sizeof *w1);
+    memset(m1, 0, n * sizeof *m1);
+    memset(v1, 0, n * sizeof *v1);
 }
 
-void cllm_adamw_range(const struct cllm_gpt_plan *plan, const struct cllm_ops *ops,
-                      const struct cllm_adamw *adamw, uint64_t lo, uint64_t hi,
+void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_gpt_plan *plan,
+                      const struct cllm_ops *ops, const struct cllm_adamw *adamw)
+{
+    *walk = (struct cllm_adamw_walk){.plan = plan,
+                                     .ops = ops,
+                                     .terms = terms_of(adamw),
+                                     .weight_decay = adamw->weight_decay};
+}
+
+void cllm_adamw_range(struct cllm_adamw_walk *walk, uint64_t lo, uint64_t hi,
                       const float *w0, const float *m0, const float *v0, const float *g,
                       float *w1, float *m1, float *v1)
 {
-    struct cllm_adamw_terms terms = terms_of(adamw);
+    const struct cllm_gpt_plan *plan = walk->plan;
     uint64_t done = lo;
 
     CLLM_ASSERT(lo <= hi && hi <= plan->n_elements);
-    for (uint32_t t = 0; t < plan->n_tensors; t++) {
-        const struct cllm_gpt_tensor *tensor = &plan->tensors[t];
-        uint64_t from = cllm_max_u64(lo, tensor->off);
-        uint64_t to = cllm_min_u64(hi, tensor->off + tensor->count);
+    for (; walk->tensor < plan->n_tensors; walk->tensor++) {
+        const struct cllm_gpt_tensor *tensor = &plan->tensors[walk->tensor];
+        uint64_t from = cllm_max_u64(lo, tensor->off), end = tensor->off + tensor->count;
+        uint64_t to = cllm_min_u64(hi, end);
 
-        if (from >= to)
-            continue;
-        clear(w1, m1, v1, done, from);
-        terms.weight_decay = tensor->decay ? adamw->weight_decay : 0.0f;
-        ops->adamw(w1 + from, m1 + from, v1 + from, w0 + from, m0 + from, v0 + from,
-                   g + from, to - from, &terms);
-        done = to;
+        if (from < to) {
+            clear(w1 + (done - lo), m1 + (done - lo), v1 + (done - lo), from - done);
+            walk->terms.weight_decay = tensor->decay ? walk->weight_decay : 0.0f;
+            walk->ops->adamw(w1 + (from - lo), m1 + (from - lo), v1 + (from - lo),
+                             w0 + from, m0 + from, v0 + from, g + from, to - from,
+                             &walk->terms);
+            done = to;
+        }
+        if (end > hi)
+            break;
     }
-    clear(w1, m1, v1, done, hi);
+    clear(w1 + (done - lo), m1 + (done - lo), v1 + (done - lo), hi - done);
 }

@@ -17,14 +17,25 @@ uint64_t cllm_chunk_hi(const struct cllm_geometry *geometry, uint32_t chunk)
                         geometry->n_elements);
 }
 
+uint64_t cllm_chunk_sum_piece(const float *w, const float *m, const float *v, uint64_t n,
+                              uint64_t sum)
+{
+    uint64_t bytes = n * sizeof *w;
+
+    sum = cllm_hash(w, bytes, sum);
+    sum = cllm_hash(m, bytes, sum);
+    return cllm_hash(v, bytes, sum);
+}
+
 uint64_t cllm_chunk_sum(const float *w, const float *m, const float *v, uint64_t n,
                         uint32_t chunk)
 {
-    uint64_t bytes = n * sizeof *w;
-    uint64_t sum = cllm_hash(w, bytes, chunk);
+    uint64_t sum = chunk;
 
-    sum = cllm_hash(m, bytes, sum);
-    return cllm_hash(v, bytes, sum);
+    for (uint64_t at = 0; at < n; at += CLLM_CHUNK_PIECE)
+        sum = cllm_chunk_sum_piece(w + at, m + at, v + at,
+                                   cllm_min_u64(CLLM_CHUNK_PIECE, n - at), sum);
+    return sum;
 }
 
 uint64_t cllm_chunk_root(const struct cllm_chunk *chunks, uint32_t n_chunks,

@@ -22,6 +22,16 @@ uint64_t cllm_chunk_hi(const struct cllm_geometry *geometry, uint32_t chunk);
 uint64_t cllm_chunk_sum(const float *w, const float *m, const float *v, uint64_t n,
                         uint32_t chunk);
 
+/*
+ * The same, a piece after the other: continue @sum (the chunk's index, before the first)
+ * with @n elements; n is CLLM_CHUNK_PIECE in all pieces but the last. Who makes a chunk
+ * hashes it while it is in the first-level cache.
+ */
+#define CLLM_CHUNK_PIECE 2048
+
+uint64_t cllm_chunk_sum_piece(const float *w, const float *m, const float *v, uint64_t n,
+                              uint64_t sum);
+
 /* Root of a version: hash of its chunk hashes in order. */
 uint64_t cllm_chunk_root(const struct cllm_chunk *chunks, uint32_t n_chunks,
                          uint32_t version);

@@ -205,6 +205,7 @@ static double vectors(const struct cllm_ops *ops, struct arrays *a, float **out,
 
     ops->fold(out[0], a->in[6], lanes, 5, n);
     ops->fold(out[7], NULL, lanes, 3, n);
+    ops->stream(out[5], a->in[4], n);
     out[6][0] = ops->is_finite(a->in[1], n);
     return ops->sumsq(a->in[1], n);
 }

@@ -134,6 +134,27 @@ static void a_negative_zero_survives_the_fold(void **state)
     assert_true(signbit(dst[0]) && !signbit(dst[1]));
 }
 
+static void a_copy_past_the_caches_is_a_copy(void **state)
+{
+    enum { N = 300, EDGE = 20 };
+    float *from = numbers_new(N + EDGE, 1, 1.0f),
+          *to = numbers_new(N + 2 * EDGE, 2, 1.0f);
+    float *want = numbers_zero(N + 2 * EDGE);
+
+    (void)state;
+    for (size_t n = 0; n <= N; n += n < 70 ? 1 : 77) {
+        for (size_t at = 0; at < EDGE; at++) {
+            memcpy(want, to, (N + 2 * EDGE) * sizeof *to);
+            memcpy(want + at, from + n % EDGE, n * sizeof *to);
+            cllm_ops_select()->stream(to + at, from + n % EDGE, n);
+            assert_memory_equal(to, want, (N + 2 * EDGE) * sizeof *to);
+        }
+    }
+    free(from);
+    free(to);
+    free(want);
+}
+
 static void the_sum_of_squares_agrees_and_does_not_overflow(void **state)
 {
     const float huge[3] = {3e38f, 3e38f, -3e38f};
@@ -184,6 +205,7 @@ int main(void)
         cmocka_unit_test(fold_adds_lanes_strictly_from_the_left),
         cmocka_unit_test(folding_in_two_goes_equals_folding_in_one),
         cmocka_unit_test(a_negative_zero_survives_the_fold),
+        cmocka_unit_test(a_copy_past_the_caches_is_a_copy),
         cmocka_unit_test(the_sum_of_squares_agrees_and_does_not_overflow),
         cmocka_unit_test(every_non_finite_element_is_found_wherever_it_is),
     };

@@ -42,14 +42,16 @@ static uint64_t train_once(const struct cllm_gpt_plan *plan, const struct cllm_o
                                      .grad_scale = 1.0f / (SEQUENCES * CONTEXT),
                                      .step = 3};
     uint64_t bytes = plan->n_elements * sizeof(float);
+    struct cllm_adamw_walk walk;
     double loss, squares;
     uint64_t sum;
 
     cllm_gpt_init_range(plan, x->w, 0, plan->n_elements, 1);
     loss = cllm_gpt_forward_backward(gpt, x->w, x->dw, x->tokens);
     squares = ops->sumsq(x->dw, plan->n_elements);
-    cllm_adamw_range(plan, ops, &adamw, 0, plan->n_elements, x->w, x->m, x->v, x->dw,
-                     x->w1, x->m1, x->v1);
+    cllm_adamw_begin(&walk, plan, ops, &adamw);
+    cllm_adamw_range(&walk, 0, plan->n_elements, x->w, x->m, x->v, x->dw, x->w1, x->m1,
+                     x->v1);
     sum = cllm_hash(&loss, sizeof loss, 0);
     sum = cllm_hash(&squares, sizeof squares, sum);
     sum = cllm_hash(x->dw, bytes, sum);

@@ -68,6 +68,37 @@ static void sum_chunk(struct cllm_worker *worker, uint32_t version, uint32_t c,
                                  cllm_chunk_hi(g, c) - lo, c);
 }
 
+/*
+ * A chunk in pieces that are made and hashed in the first-level cache and leave it past
+ * the others: who reads them next does so in the next step.
+ */
+static uint64_t update_chunk(struct cllm_worker *worker, struct cllm_adamw_walk *walk,
+                             const struct cllm_assignment *work, uint32_t c)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    const float *from[3], *grad = cllm_worker_fold(worker, work->fold_from);
+    _Alignas(CLLM_CACHELINE) float made[3][CLLM_CHUNK_PIECE];
+    uint64_t hi = cllm_chunk_hi(g, c), sum = c;
+
+    for (uint32_t part = 0; part < 3; part++)
+        from[part] = cllm_worker_params(worker, work->version, part);
+    for (uint64_t lo = cllm_chunk_lo(g, c); lo < hi; lo += CLLM_CHUNK_PIECE) {
+        uint64_t n = cllm_min_u64(CLLM_CHUNK_PIECE, hi - lo);
+        uint64_t of_model =
+            cllm_max_u64(lo, cllm_min_u64(lo + n, worker->plan.n_elements)) - lo;
+
+        cllm_adamw_range(walk, lo, lo + of_model, from[0], from[1], from[2], grad,
+                         made[0], made[1], made[2]);
+        for (uint32_t part = 0; part < 3; part++)
+            memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
+        sum = cllm_chunk_sum_piece(made[0], made[1], made[2], n, sum);
+        for (uint32_t part = 0; part < 3; part++)
+            worker->ops->stream(cllm_worker_params(worker, work->target, part) + lo,
+                                made[part], n);
+    }
+    return sum;
+}
+
 void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment *work,
                         struct cllm_report *report)
 {
@@ -80,22 +111,17 @@ void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment
                                      .weight_decay = (float)config->train_weight_decay,
                                      .grad_scale = work->grad_scale,
                                      .step = work->step};
-    uint32_t a = work->version, b = work->target;
+    struct cllm_adamw_walk walk;
 
+    cllm_adamw_begin(&walk, &worker->plan, worker->ops, &adamw);
     for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
-        uint64_t lo = cllm_chunk_lo(g, c), hi = cllm_chunk_hi(g, c);
+        uint64_t lo = cllm_chunk_lo(g, c), n = cllm_chunk_hi(g, c) - lo;
 
-        allow_params(worker, b, lo, hi - lo, true);
+        allow_params(worker, work->target, lo, n, true);
         cllm_fault(CLLM_FAULT_update_opened);
-        cllm_adamw_range(
-            &worker->plan, worker->ops, &adamw, lo,
-            cllm_min_u64(hi, worker->plan.n_elements), cllm_worker_params(worker, a, 0),
-            cllm_worker_params(worker, a, 1), cllm_worker_params(worker, a, 2),
-            cllm_worker_fold(worker, work->fold_from), cllm_worker_params(worker, b, 0),
-            cllm_worker_params(worker, b, 1), cllm_worker_params(worker, b, 2));
+        report->result[c - work->chunk_lo].sum = update_chunk(worker, &walk, work, c);
         cllm_fault(CLLM_FAULT_update_written);
-        allow_params(worker, b, lo, hi - lo, false);
-        sum_chunk(worker, b, c, &report->result[c - work->chunk_lo]);
+        allow_params(worker, work->target, lo, n, false);
         cllm_fault(CLLM_FAULT_update_summed);
     }
 }

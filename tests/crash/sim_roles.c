@@ -126,6 +126,12 @@ static void toy_fold(float *dst, const float *acc, const float *const *lanes,
     }
 }
 
+static void toy_stream(float *to, const float *from, size_t n)
+{
+    for (size_t i = 0; i < n / 2; i++)
+        sim_store64((uint64_t *)(void *)to + i, words_of(from)[i]);
+}
+
 static double toy_sumsq(const float *x, size_t n)
 {
     double sum = 0;
@@ -146,8 +152,11 @@ static bool toy_is_finite(const float *x, size_t n)
 int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa,
                   enum cllm_precision precision)
 {
-    static const struct cllm_ops toy = {
-        .name = "toy", .fold = toy_fold, .sumsq = toy_sumsq, .is_finite = toy_is_finite};
+    static const struct cllm_ops toy = {.name = "toy",
+                                        .fold = toy_fold,
+                                        .stream = toy_stream,
+                                        .sumsq = toy_sumsq,
+                                        .is_finite = toy_is_finite};
 
     (void)isa;
     (void)precision;
@@ -245,22 +254,29 @@ void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo
         sim_store64((uint64_t *)(void *)w + i, sim_initial_word(seed, (uint32_t)i));
 }
 
-void cllm_adamw_range(const struct cllm_gpt_plan *plan, const struct cllm_ops *ops,
-                      const struct cllm_adamw *adamw, uint64_t lo, uint64_t hi,
+void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_gpt_plan *plan,
+                      const struct cllm_ops *ops, const struct cllm_adamw *adamw)
+{
+    (void)plan;
+    (void)ops;
+    walk->terms.learning_rate = adamw->learning_rate;
+    walk->terms.grad_scale = adamw->grad_scale;
+    walk->tensor = (uint32_t)adamw->step;
+}
+
+/* Into the worker's own memory: toy_stream() makes it events. */
+void cllm_adamw_range(struct cllm_adamw_walk *walk, uint64_t lo, uint64_t hi,
                       const float *w0, const float *m0, const float *v0, const float *g,
                       float *w1, float *m1, float *v1)
 {
     const float *from[3] = {w0, m0, v0};
     float *to[3] = {w1, m1, v1};
 
-    (void)plan;
-    (void)ops;
     for (uint32_t part = 0; part < 3; part++)
         for (uint64_t i = lo / 2; i < hi / 2; i++)
-            sim_store64((uint64_t *)(void *)to[part] + i,
-                        sim_update_word(words_of(from[part])[i], words_of(g)[i],
-                                        adamw->grad_scale, adamw->learning_rate,
-                                        adamw->step, part));
+            ((uint64_t *)(void *)to[part])[i - lo / 2] = sim_update_word(
+                words_of(from[part])[i], words_of(g)[i], walk->terms.grad_scale,
+                walk->terms.learning_rate, walk->tensor, part);
 }
 
 /* ---- what a worker has mapped ---- */

@@ -286,8 +286,8 @@ static int check_memory(const struct cllm_plan *plan)
     else
         return 0;
     cllm_err_hint(
-        "--dry-run shows what takes how much; lower [run] workers or lane_buffers; "
-        "cllm-shm list shows runs that hold memory");
+        "--dry-run shows what takes how much; lower [run] workers or lane_buffers, "
+        "or set [compute] recompute; cllm-shm list shows runs that hold memory");
     return rc;
 }
 

@@ -14,10 +14,12 @@ static void print_memory_row(const char *what, uint64_t bytes, const char *how)
     (void)printf("    %-22s %10s  %s\n", what, cllm_format_bytes(size, bytes), how);
 }
 
-static void print_memory(const struct cllm_plan *plan)
+static void print_memory(const struct cllm_plan *plan, const struct cllm_config *config)
 {
+    static const char *const again[] = {"", " (recompute = attention)",
+                                        " (recompute = block)"};
     const struct cllm_geometry *g = &plan->geometry;
-    char text[96], each[CLLM_UNITS_BYTES];
+    char text[128], each[CLLM_UNITS_BYTES];
 
     (void)printf("  memory, shared (/dev/shm)\n");
     print_memory_row("control", plan->control_bytes, "");
@@ -32,9 +34,10 @@ static void print_memory(const struct cllm_plan *plan)
                    g->ring_slots, g->ring_steps, g->ring_eval_slots);
     print_memory_row("ring", plan->ring_bytes, text);
     (void)printf("  memory, private\n");
-    (void)snprintf(text, sizeof text, "%u x %s: activations, code and libraries",
+    (void)snprintf(text, sizeof text, "%u x %s: activations%s, code and libraries",
                    plan->workers + plan->spares,
-                   cllm_format_bytes(each, plan->worker_bytes));
+                   cllm_format_bytes(each, plan->worker_bytes),
+                   again[config->compute_recompute]);
     print_memory_row("workers", (plan->workers + plan->spares) * plan->worker_bytes,
                      text);
     print_memory_row("loader, saver, others",
@@ -112,7 +115,7 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
     print_data(plan);
     (void)printf("  chunks         %u of %" PRIu64 " elements\n", g->n_chunks,
                  g->chunk_elements);
-    print_memory(plan);
+    print_memory(plan, config);
     (void)printf("  files\n");
     (void)printf("    %s/checkpoints/step-NNNNNNNNNN/   %s each, %" PRIu64
                  " newest kept, and best\n",

@@ -271,9 +271,14 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
 
 /* ---- memory ---- */
 
-static void plan_memory(struct cllm_plan *plan)
+static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config)
 {
     const struct cllm_geometry *g = &plan->geometry;
+    const struct cllm_gpt_shape shape = {
+        .B = g->sequences,
+        .T = g->context,
+        .train = true,
+        .recompute = (enum cllm_gpt_recompute)config->compute_recompute};
     struct cllm_control_plan control = cllm_plan_control(plan);
     uint64_t chunk_bytes = g->chunk_elements * sizeof(float);
 
@@ -282,9 +287,8 @@ static void plan_memory(struct cllm_plan *plan)
     plan->buffers_bytes = g->n_buffers * cllm_vector_bytes(g);
     plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
     plan->ring_bytes = cllm_ring_bytes(g);
-    plan->worker_bytes =
-        cllm_gpt_arena_bytes(&plan->gpt, g->sequences, g->context, true) +
-        cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES;
+    plan->worker_bytes = cllm_gpt_arena_bytes(&plan->gpt, &shape) +
+                         cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES;
     plan->loader_bytes = LOADER_BASE_BYTES;
     plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
@@ -324,7 +328,7 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     cllm_config_fini(&again);
     if (rc != 0)
         goto fini;
-    plan_memory(plan);
+    plan_memory(plan, config);
     if (plan->workers > plan->geometry.lanes)
         cllm_warn(
             "%u workers, but a step has %u lanes: at most %u workers compute at once",

@@ -7,6 +7,7 @@
  */
 #include "model/gpt.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -19,38 +20,54 @@
 
 /* ---- layout ---- */
 
-static struct cllm_gpt_block carve_block(struct cllm_carve *carve, size_t N, size_t C,
-                                         size_t H)
-{
-    struct cllm_gpt_block block;
+/* The floats of a block, and the last setting with which each block has its own. */
+static const struct piece {
+    size_t field;     /* in struct cllm_gpt_block */
+    uint32_t c, h, n; /* c C + h H + n a token */
+    enum cllm_gpt_recompute kept;
+} pieces[] = {
+    {offsetof(struct cllm_gpt_block, x), 1, 0, 0, CLLM_GPT_RECOMPUTE_BLOCK},
+    {offsetof(struct cllm_gpt_block, qkv), 3, 0, 0, CLLM_GPT_RECOMPUTE_NONE},
+    {offsetof(struct cllm_gpt_block, att), 1, 0, 0, CLLM_GPT_RECOMPUTE_ATTENTION},
+    {offsetof(struct cllm_gpt_block, x2), 1, 0, 0, CLLM_GPT_RECOMPUTE_ATTENTION},
+    {offsetof(struct cllm_gpt_block, fc), 4, 0, 0, CLLM_GPT_RECOMPUTE_ATTENTION},
+    {offsetof(struct cllm_gpt_block, lse), 0, 1, 0, CLLM_GPT_RECOMPUTE_ATTENTION},
+    {offsetof(struct cllm_gpt_block, mean1), 0, 0, 1, CLLM_GPT_RECOMPUTE_NONE},
+    {offsetof(struct cllm_gpt_block, rstd1), 0, 0, 1, CLLM_GPT_RECOMPUTE_NONE},
+    {offsetof(struct cllm_gpt_block, mean2), 0, 0, 1, CLLM_GPT_RECOMPUTE_ATTENTION},
+    {offsetof(struct cllm_gpt_block, rstd2), 0, 0, 1, CLLM_GPT_RECOMPUTE_ATTENTION},
+};
 
-    block.x = cllm_carve_f32(carve, N * C);
-    block.qkv = cllm_carve_f32(carve, N * 3 * C);
-    block.att = cllm_carve_f32(carve, N * C);
-    block.x2 = cllm_carve_f32(carve, N * C);
-    block.fc = cllm_carve_f32(carve, N * 4 * C);
-    block.lse = cllm_carve_f32(carve, N * H);
-    block.mean1 = cllm_carve_f32(carve, N);
-    block.rstd1 = cllm_carve_f32(carve, N);
-    block.mean2 = cllm_carve_f32(carve, N);
-    block.rstd2 = cllm_carve_f32(carve, N);
-    return block;
+/* One for each block, or one for all. */
+static void carve_piece(struct cllm_gpt *gpt, struct cllm_carve *carve,
+                        const struct piece *piece)
+{
+    const struct cllm_gpt_config *config = &gpt->plan->config;
+    size_t floats =
+        (size_t)piece->c * config->width + (size_t)piece->h * config->heads + piece->n;
+    bool own = gpt->train && gpt->recompute <= piece->kept;
+    float *at = NULL;
+
+    for (uint32_t layer = 0; layer < config->layers; layer++) {
+        if (layer == 0 || own)
+            at = cllm_carve_f32(carve, (size_t)gpt->B * gpt->T * floats);
+        if (gpt->blocks != NULL)
+            *(float **)(void *)((uint8_t *)&gpt->blocks[layer] + piece->field) = at;
+    }
 }
 
 static void carve_blocks(struct cllm_gpt *gpt, struct cllm_carve *carve)
 {
     const struct cllm_gpt_config *config = &gpt->plan->config;
     size_t N = (size_t)gpt->B * gpt->T;
-    struct cllm_gpt_block block = {0};
 
     gpt->blocks = cllm_carve_take(carve, config->layers, sizeof *gpt->blocks);
-    for (uint32_t layer = 0; layer < config->layers; layer++) {
-        if (layer == 0 || gpt->train)
-            block = carve_block(carve, N, config->width, config->heads);
-        if (gpt->blocks != NULL)
-            gpt->blocks[layer] = block;
-    }
-    gpt->x = gpt->train ? cllm_carve_f32(carve, N * config->width) : block.x;
+    for (size_t i = 0; i < CLLM_LEN(pieces); i++)
+        carve_piece(gpt, carve, &pieces[i]);
+    if (gpt->train)
+        gpt->x = cllm_carve_f32(carve, N * config->width);
+    else if (gpt->blocks != NULL)
+        gpt->x = gpt->blocks[0].x;
 }
 
 static void lay_out(struct cllm_gpt *gpt, struct cllm_carve *carve)
@@ -75,10 +92,21 @@ static void lay_out(struct cllm_gpt *gpt, struct cllm_carve *carve)
     gpt->dact = cllm_carve_f32(carve, N * 4 * C);
 }
 
-size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan, uint32_t B, uint32_t T,
-                            bool train)
+/* Without operations and memory. */
+static struct cllm_gpt shaped(const struct cllm_gpt_plan *plan,
+                              const struct cllm_gpt_shape *shape)
 {
-    struct cllm_gpt gpt = {.plan = plan, .B = B, .T = T, .train = train};
+    return (struct cllm_gpt){.plan = plan,
+                             .B = shape->B,
+                             .T = shape->T,
+                             .train = shape->train,
+                             .recompute = shape->recompute};
+}
+
+size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan,
+                            const struct cllm_gpt_shape *shape)
+{
+    struct cllm_gpt gpt = shaped(plan, shape);
     struct cllm_carve carve = {0};
 
     lay_out(&gpt, &carve);
@@ -86,28 +114,29 @@ size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan, uint32_t B, uint32
 }
 
 int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_gpt_plan *plan,
-                  const struct cllm_ops *ops, uint32_t B, uint32_t T, bool train,
+                  const struct cllm_ops *ops, const struct cllm_gpt_shape *shape,
                   struct cllm_arena *arena)
 {
     struct cllm_carve carve = {0};
     size_t bytes;
 
-    if (B == 0)
+    if (shape->B == 0)
         return cllm_err(CLLM_ECONFIG, "cannot lay out the model for no sequences");
-    if (T == 0 || T > plan->config.context)
+    if (shape->T == 0 || shape->T > plan->config.context)
         return cllm_err(CLLM_ECONFIG,
                         "cannot lay out the model for sequences of %u tokens: its "
                         "context is %u",
-                        T, plan->config.context);
-    *gpt = (struct cllm_gpt){.plan = plan, .ops = ops, .B = B, .T = T, .train = train};
-    bytes = cllm_gpt_arena_bytes(plan, B, T, train);
+                        shape->T, plan->config.context);
+    *gpt = shaped(plan, shape);
+    gpt->ops = ops;
+    bytes = cllm_gpt_arena_bytes(plan, shape);
     carve.base = cllm_arena_take(arena, bytes);
     lay_out(gpt, &carve);
     CLLM_ASSERT(carve.used == bytes);
     return 0;
 }
 
-/* ---- pieces ---- */
+/* ---- parts ---- */
 
 static void show_progress(const struct cllm_gpt *gpt)
 {
@@ -175,28 +204,55 @@ static void block_gradients(float *out[CLLM_GPT_BLOCK_TENSORS],
 
 /* ---- forward ---- */
 
-static void forward_block(struct cllm_gpt *gpt, const float *w, uint32_t layer)
+/* qkv = qkv(ln_1(x)). */
+static void forward_qkv(const struct cllm_gpt *gpt, const float *const *p,
+                        const struct cllm_gpt_block *block)
+{
+    size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
+
+    gpt->ops->layernorm(gpt->norm, block->mean1, block->rstd1, block->x,
+                        p[CLLM_GPT_LN1_W], p[CLLM_GPT_LN1_B], N, C);
+    linear(gpt, block->qkv, NULL, gpt->norm, p[CLLM_GPT_QKV_W], p[CLLM_GPT_QKV_B], C,
+           3 * C);
+}
+
+/* x2 = x + proj(attention(qkv)). */
+static void forward_attention(const struct cllm_gpt *gpt, const float *const *p,
+                              const struct cllm_gpt_block *block)
 {
     const struct cllm_attention sizes = attention_sizes(gpt);
+    size_t C = sizes.C;
+
+    gpt->ops->attention(gpt->ops, block->att, block->lse, block->qkv, gpt->scratch,
+                        &sizes);
+    linear(gpt, block->x2, block->x, block->att, p[CLLM_GPT_ATTN_W], p[CLLM_GPT_ATTN_B],
+           C, C);
+}
+
+/* fc = fc(ln_2(x2)). */
+static void forward_fc(const struct cllm_gpt *gpt, const float *const *p,
+                       const struct cllm_gpt_block *block)
+{
+    size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
+
+    gpt->ops->layernorm(gpt->norm, block->mean2, block->rstd2, block->x2,
+                        p[CLLM_GPT_LN2_W], p[CLLM_GPT_LN2_B], N, C);
+    linear(gpt, block->fc, NULL, gpt->norm, p[CLLM_GPT_FC_W], p[CLLM_GPT_FC_B], C, 4 * C);
+}
+
+static void forward_block(const struct cllm_gpt *gpt, const float *w, uint32_t layer)
+{
     const struct cllm_gpt_block *block = &gpt->blocks[layer];
-    const struct cllm_ops *ops = gpt->ops;
     const float *p[CLLM_GPT_BLOCK_TENSORS];
-    size_t N = (size_t)gpt->B * gpt->T, C = sizes.C;
+    size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
     float *next =
         layer + 1 < gpt->plan->config.layers ? gpt->blocks[layer + 1].x : gpt->x;
 
     block_weights(p, gpt, w, layer);
-    ops->layernorm(gpt->norm, block->mean1, block->rstd1, block->x, p[CLLM_GPT_LN1_W],
-                   p[CLLM_GPT_LN1_B], N, C);
-    linear(gpt, block->qkv, NULL, gpt->norm, p[CLLM_GPT_QKV_W], p[CLLM_GPT_QKV_B], C,
-           3 * C);
-    ops->attention(ops, block->att, block->lse, block->qkv, gpt->scratch, &sizes);
-    linear(gpt, block->x2, block->x, block->att, p[CLLM_GPT_ATTN_W], p[CLLM_GPT_ATTN_B],
-           C, C);
-    ops->layernorm(gpt->norm, block->mean2, block->rstd2, block->x2, p[CLLM_GPT_LN2_W],
-                   p[CLLM_GPT_LN2_B], N, C);
-    linear(gpt, block->fc, NULL, gpt->norm, p[CLLM_GPT_FC_W], p[CLLM_GPT_FC_B], C, 4 * C);
-    ops->gelu(gpt->act, block->fc, N * 4 * C);
+    forward_qkv(gpt, p, block);
+    forward_attention(gpt, p, block);
+    forward_fc(gpt, p, block);
+    gpt->ops->gelu(gpt->act, block->fc, N * 4 * C);
     linear(gpt, next, block->x2, gpt->act, p[CLLM_GPT_PROJ_W], p[CLLM_GPT_PROJ_B], 4 * C,
            C);
 }
@@ -271,6 +327,24 @@ double cllm_gpt_loss(struct cllm_gpt *gpt, const float *w, const uint32_t *token
 
 /* ---- backward ---- */
 
+/* What block @layer shares with others, out of what is its own: forward_block()'s steps
+ * in its order, so the same bits. The last block wrote last. */
+static void recompute_block(const struct cllm_gpt *gpt, const float *const *p,
+                            uint32_t layer)
+{
+    const struct cllm_gpt_block *block = &gpt->blocks[layer];
+
+    if (gpt->recompute == CLLM_GPT_RECOMPUTE_NONE ||
+        layer + 1 == gpt->plan->config.layers)
+        return;
+    forward_qkv(gpt, p, block);
+    if (gpt->recompute == CLLM_GPT_RECOMPUTE_BLOCK) {
+        forward_attention(gpt, p, block);
+        forward_fc(gpt, p, block);
+    }
+    show_progress(gpt);
+}
+
 /* x_next = x2 + proj(gelu(fc(ln_2(x2)))): gpt->dx from x_next's to x2's gradient. */
 static void backward_mlp(struct cllm_gpt *gpt, const float *const *p, float *const *d,
                          const struct cllm_gpt_block *block)
@@ -335,6 +409,7 @@ double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw
 
         block_weights(p, gpt, w, layer);
         block_gradients(d, gpt, dw, layer);
+        recompute_block(gpt, p, layer);
         backward_mlp(gpt, p, d, &gpt->blocks[layer]);
         backward_attention(gpt, p, d, &gpt->blocks[layer]);
         show_progress(gpt);

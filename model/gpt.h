@@ -11,8 +11,16 @@
  *     logits = ln_f(x) wte^T, never whole: loss and gradient go through it in chunks of
  * rows
  *
- * Kept from forward to backward for each token and layer are 10 C values and a few
- * scalars; outputs of norms and GELUs and attention probabilities are computed again.
+ * Outputs of norms and GELUs and attention probabilities are never kept from forward to
+ * backward, but computed again. What else is kept of each layer is a matter of memory
+ * against time and no part of the bits; floats a token:
+ *
+ *     recompute    of each layer    once          run again, of a block's forward pass
+ *     none         10 C + H + 4     0             nothing
+ *     attention     7 C + H + 2     3 C + 2       ln_1, qkv: C to 3 C
+ *     block         C               9 C + H + 4   all but gelu, proj: 4 C to C
+ *
+ * The last block's are still there when the backward pass begins: it is not run again.
  *
  * Letters: V vocabulary, T positions, L layers, H heads, C width, B sequences.
  */
@@ -108,7 +116,22 @@ void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo
 /* Called once a block and direction: a sign of life from long computations. */
 typedef void (*cllm_gpt_progress_fn)(void *ctx);
 
-/* What a block keeps from forward to backward; N = B T rows. */
+/* Which activations are computed again in the backward pass, instead of kept. */
+enum cllm_gpt_recompute {
+    CLLM_GPT_RECOMPUTE_NONE = 0,
+    CLLM_GPT_RECOMPUTE_ATTENTION,
+    CLLM_GPT_RECOMPUTE_BLOCK
+};
+
+/* What memory is laid out for. */
+struct cllm_gpt_shape {
+    uint32_t B, T; /* sequences, tokens of each */
+    bool train;    /* without it only cllm_gpt_loss() works, and @recompute is nothing */
+    enum cllm_gpt_recompute recompute;
+};
+
+/* What the backward pass needs of a block; N = B T rows. Blocks share what is computed
+ * again, and without train everything. */
 struct cllm_gpt_block {
     float *x;             // (N,C) input of the block
     float *qkv;           // (N,3C)
@@ -127,9 +150,10 @@ struct cllm_gpt {
     void *progress_ctx;
     uint32_t B, T;
     bool train;
+    enum cllm_gpt_recompute recompute;
 
     uint32_t *targets;             // (N)
-    struct cllm_gpt_block *blocks; // (L); without train all are the same memory
+    struct cllm_gpt_block *blocks; // (L)
     float *x;                      // (N,C) residual stream at the end
     float *meanf, *rstdf;          // (N)
     float *norm;                   // (N,C) output of a norm
@@ -142,23 +166,23 @@ struct cllm_gpt {
 };
 
 /* Bytes that cllm_gpt_init() takes from an arena: exact, with all scratch. */
-size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan, uint32_t B, uint32_t T,
-                            bool train);
+size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan,
+                            const struct cllm_gpt_shape *shape);
 
 /*
- * Lay out activations for batches of @B sequences of @T tokens, 1 <= T <= context.
- * Without @train only cllm_gpt_loss() works, in memory that hardly grows with the layers.
- * Returns 0 or CLLM_ECONFIG with text. Nothing to finish: the memory is the arena's.
+ * Lay out activations for batches of @shape, 1 <= B, 1 <= T <= context. Without train
+ * they hardly grow with the layers. Returns 0 or CLLM_ECONFIG with text. Nothing to
+ * finish: the memory is the arena's.
  */
 int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_gpt_plan *plan,
-                  const struct cllm_ops *ops, uint32_t B, uint32_t T, bool train,
+                  const struct cllm_ops *ops, const struct cllm_gpt_shape *shape,
                   struct cllm_arena *arena);
 
 /*
  * @tokens is (B,T+1); token t + 1 is the target of position t; all below V (asserted:
  * whoever reads data checks it). Returns the SUM of token losses in nats and adds the
  * gradient of that sum to @dw. Never writes @w. Both are vectors of plan->n_elements,
- * 64-byte aligned.
+ * 64-byte aligned. The bits do not depend on what is computed again.
  */
 double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw,
                                  const uint32_t *tokens);

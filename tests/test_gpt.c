@@ -31,19 +31,20 @@ struct setup {
 
 /* Weights far from the start of training: every tensor random, norms around 1, so that no
  * gradient is zero or hidden. @shift moves everything in memory by multiples of 64. */
-static struct setup *setup_new(const struct cllm_gpt_config *config,
-                               const struct cllm_ops *ops, uint32_t B, uint32_t T,
-                               bool train, size_t shift)
+static struct setup *setup_shaped(const struct cllm_gpt_config *config,
+                                  const struct cllm_ops *ops,
+                                  const struct cllm_gpt_shape *shape, size_t shift)
 {
+    uint32_t n_tokens = shape->B * (shape->T + 1);
     struct setup *s = calloc(1, sizeof *s);
     size_t bytes;
 
     assert_non_null(s);
     assert_int_equal(cllm_gpt_plan_init(&s->plan, config), 0);
-    bytes = cllm_gpt_arena_bytes(&s->plan, B, T, train);
+    bytes = cllm_gpt_arena_bytes(&s->plan, shape);
     assert_int_equal(cllm_arena_init(&s->arena, bytes + 64 * shift), 0);
     (void)cllm_arena_take(&s->arena, 64 * shift);
-    assert_int_equal(cllm_gpt_init(&s->gpt, &s->plan, ops, B, T, train, &s->arena), 0);
+    assert_int_equal(cllm_gpt_init(&s->gpt, &s->plan, ops, shape, &s->arena), 0);
     assert_int_equal(s->arena.used, bytes + 64 * shift);
     s->w = numbers_new(s->plan.n_elements, 5, 0.3f);
     for (uint32_t i = 0; i < s->plan.n_tensors; i++) {
@@ -53,12 +54,21 @@ static struct setup *setup_new(const struct cllm_gpt_config *config,
             s->w[tensor->off + j] += 1.0f;
     }
     s->dw = numbers_zero(s->plan.n_elements);
-    s->tokens = calloc(B * (T + 1), sizeof *s->tokens);
+    s->tokens = calloc(n_tokens, sizeof *s->tokens);
     assert_non_null(s->tokens);
-    for (uint32_t i = 0; i < B * (T + 1); i++)
+    for (uint32_t i = 0; i < n_tokens; i++)
         s->tokens[i] =
             (uint32_t)(cllm_random_u64(6, CLLM_RANDOM_TEST, i) % config->vocab);
     return s;
+}
+
+static struct setup *setup_new(const struct cllm_gpt_config *config,
+                               const struct cllm_ops *ops, uint32_t B, uint32_t T,
+                               bool train, size_t shift)
+{
+    const struct cllm_gpt_shape shape = {.B = B, .T = T, .train = train};
+
+    return setup_shaped(config, ops, &shape, shift);
 }
 
 static void setup_free(struct setup *s)
@@ -244,6 +254,130 @@ static void a_batch_done_again_elsewhere_has_the_same_bits(void **state)
     setup_free(first);
 }
 
+static const enum cllm_gpt_recompute again[] = {CLLM_GPT_RECOMPUTE_ATTENTION,
+                                                CLLM_GPT_RECOMPUTE_BLOCK};
+
+/* Loss and gradient of two batches, one after the other in the same memory, with a
+ * validation between them. */
+static void train_twice(struct setup *s, double loss[2])
+{
+    loss[0] = cllm_gpt_forward_backward(&s->gpt, s->w, s->dw, s->tokens);
+    s->tokens[0] = s->plan.config.vocab - 1 - s->tokens[0];
+    (void)cllm_gpt_loss(&s->gpt, s->w, s->tokens);
+    s->tokens[1] = s->plan.config.vocab - 1 - s->tokens[1];
+    loss[1] = cllm_gpt_forward_backward(&s->gpt, s->w, s->dw, s->tokens);
+}
+
+static void check_recompute(const struct cllm_gpt_config *config,
+                            const struct cllm_ops *ops, uint32_t B, uint32_t T)
+{
+    struct cllm_gpt_shape shape = {.B = B, .T = T, .train = true};
+    struct setup *kept = setup_shaped(config, ops, &shape, 0);
+    size_t used = kept->arena.used;
+    double expected[2], loss[2];
+
+    train_twice(kept, expected);
+    for (size_t i = 0; i < CLLM_LEN(again); i++) {
+        struct setup *s;
+
+        shape.recompute = again[i];
+        s = setup_shaped(config, ops, &shape, i);
+        train_twice(s, loss);
+        assert_memory_equal(loss, expected, sizeof loss);
+        assert_memory_equal(s->dw, kept->dw, s->plan.n_elements * sizeof *s->dw);
+        assert_true(config->layers == 1 || s->arena.used - 64 * i < used);
+        used = s->arena.used - 64 * i;
+        setup_free(s);
+    }
+    setup_free(kept);
+}
+
+static void what_is_computed_again_has_the_same_bits(void **state)
+{
+    static const struct {
+        struct cllm_gpt_config config;
+        uint32_t B, T;
+    } cases[] = {
+        {{.vocab = 31, .context = 70, .layers = 4, .heads = 2, .width = 20}, 1, 67},
+        {{.vocab = 31, .context = 70, .layers = 4, .heads = 2, .width = 20}, 3, 67},
+        {{.vocab = 257, .context = 131, .layers = 3, .heads = 5, .width = 65}, 3, 130},
+        {{.vocab = 11, .context = 9, .layers = 5, .heads = 3, .width = 3}, 1, 7},
+        {{.vocab = 2, .context = 1, .layers = 2, .heads = 1, .width = 2}, 3, 1},
+        {{.vocab = 29, .context = 70, .layers = 1, .heads = 2, .width = 20}, 3, 70},
+    };
+    const struct cllm_ops *bf16;
+
+    (void)state;
+    assert_int_equal(cllm_ops_pick(&bf16, CLLM_ISA_AUTO, CLLM_PRECISION_BF16), 0);
+    for (size_t i = 0; i < CLLM_LEN(cases); i++) {
+        check_recompute(&cases[i].config, cllm_ops_select(), cases[i].B, cases[i].T);
+        check_recompute(&cases[i].config, bf16, cases[i].B, cases[i].T);
+    }
+}
+
+/* Sizes at which every buffer ends at a cache line. */
+static void what_is_computed_again_takes_memory_once(void **state)
+{
+    const struct cllm_gpt_config config = {
+        .vocab = 29, .context = 48, .layers = 7, .heads = 2, .width = 20};
+    struct cllm_gpt_shape shape = {.B = 3, .T = 48, .train = true};
+    size_t N = 3 * 48, C = 20, H = 2, others = 7 - 1, bytes, loss_only;
+    struct cllm_gpt_plan plan;
+
+    (void)state;
+    assert_int_equal(cllm_gpt_plan_init(&plan, &config), 0);
+    bytes = cllm_gpt_arena_bytes(&plan, &shape);
+    shape.recompute = CLLM_GPT_RECOMPUTE_ATTENTION;
+    assert_int_equal(bytes - cllm_gpt_arena_bytes(&plan, &shape),
+                     others * N * (3 * C + 2) * sizeof(float));
+    shape.recompute = CLLM_GPT_RECOMPUTE_BLOCK;
+    assert_int_equal(bytes - cllm_gpt_arena_bytes(&plan, &shape),
+                     others * N * (9 * C + H + 4) * sizeof(float));
+    shape.train = false;
+    loss_only = cllm_gpt_arena_bytes(&plan, &shape);
+    shape.recompute = CLLM_GPT_RECOMPUTE_NONE;
+    assert_int_equal(cllm_gpt_arena_bytes(&plan, &shape), loss_only);
+    cllm_gpt_plan_fini(&plan);
+}
+
+static uint32_t products;
+
+static void count_product(float *c, const float *a, const float *b,
+                          const struct cllm_matmul *shape)
+{
+    products++;
+    cllm_ops_reference()->matmul(c, a, b, shape);
+}
+
+static uint32_t products_of(uint32_t layers, enum cllm_gpt_recompute recompute)
+{
+    const struct cllm_gpt_config config = {
+        .vocab = 5, .context = 7, .layers = layers, .heads = 1, .width = 4};
+    const struct cllm_gpt_shape shape = {
+        .B = 1, .T = 7, .train = true, .recompute = recompute};
+    struct cllm_ops counting = *cllm_ops_reference();
+    struct setup *s;
+
+    counting.matmul = count_product;
+    s = setup_shaped(&config, &counting, &shape, 0);
+    products = 0;
+    (void)cllm_gpt_forward_backward(&s->gpt, s->w, s->dw, s->tokens);
+    setup_free(s);
+    return products;
+}
+
+/* qkv is one product; a block up to fc has qkv, two in attention, its projection, fc. */
+static void only_what_was_lost_is_computed_again(void **state)
+{
+    (void)state;
+    for (uint32_t layers = 1; layers < 5; layers++) {
+        uint32_t n = products_of(layers, CLLM_GPT_RECOMPUTE_NONE), others = layers - 1;
+
+        assert_int_equal(products_of(layers, CLLM_GPT_RECOMPUTE_ATTENTION), n + others);
+        assert_int_equal(products_of(layers, CLLM_GPT_RECOMPUTE_BLOCK), n + 5 * others);
+    }
+}
+
 static void a_nan_in_the_weights_reaches_the_loss(void **state)
 {
     struct setup *s = setup_new(&two_layers, cllm_ops_select(), 2, 9, true, 0);
@@ -275,9 +409,11 @@ static void every_block_and_direction_shows_progress(void **state)
 
 static void sequences_that_do_not_fit_are_refused(void **state)
 {
-    static const struct {
-        uint32_t B, T;
-    } cases[] = {{0, 1}, {1, 0}, {1, 71}};
+    static const struct cllm_gpt_shape cases[] = {
+        {.B = 0, .T = 1, .train = true},
+        {.B = 1, .T = 0, .train = true},
+        {.B = 1, .T = 71, .train = true},
+    };
     struct cllm_arena arena;
     struct cllm_gpt_plan plan;
     struct cllm_gpt gpt;
@@ -286,8 +422,7 @@ static void sequences_that_do_not_fit_are_refused(void **state)
     assert_int_equal(cllm_gpt_plan_init(&plan, &two_layers), 0);
     assert_int_equal(cllm_arena_init(&arena, 1 << 20), 0);
     for (size_t i = 0; i < CLLM_LEN(cases); i++) {
-        assert_int_equal(cllm_gpt_init(&gpt, &plan, cllm_ops_select(), cases[i].B,
-                                       cases[i].T, true, &arena),
+        assert_int_equal(cllm_gpt_init(&gpt, &plan, cllm_ops_select(), &cases[i], &arena),
                          CLLM_ECONFIG);
         assert_true(cllm_err_text()[0] != '\0');
     }
@@ -306,6 +441,9 @@ int main(void)
         cmocka_unit_test(padding_gets_no_gradient),
         cmocka_unit_test(loss_needs_no_memory_for_the_gradient),
         cmocka_unit_test(a_batch_done_again_elsewhere_has_the_same_bits),
+        cmocka_unit_test(what_is_computed_again_has_the_same_bits),
+        cmocka_unit_test(what_is_computed_again_takes_memory_once),
+        cmocka_unit_test(only_what_was_lost_is_computed_again),
         cmocka_unit_test(a_nan_in_the_weights_reaches_the_loss),
         cmocka_unit_test(every_block_and_direction_shows_progress),
         cmocka_unit_test(sequences_that_do_not_fit_are_refused),

@@ -14,6 +14,8 @@ enum { SEQUENCES = 3, CONTEXT = 40 }; /* odd shapes: tails of vector loops take 
 static const struct cllm_gpt_config config = {
     .vocab = 197, .context = CONTEXT, .layers = 2, .heads = 3, .width = 72};
 
+static const struct cllm_gpt_shape shape = {.B = SEQUENCES, .T = CONTEXT, .train = true};
+
 struct vectors {
     float *w, *m, *v, *dw, *w1, *m1, *v1;
     uint32_t *tokens;
@@ -69,13 +71,13 @@ int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics)
 
     if (rc != 0)
         return rc;
-    bytes = cllm_gpt_arena_bytes(&plan, SEQUENCES, CONTEXT, true) +
+    bytes = cllm_gpt_arena_bytes(&plan, &shape) +
             7 * cllm_align_up(plan.n_elements * sizeof(float), CLLM_CACHELINE) +
             cllm_align_up(SEQUENCES * (CONTEXT + 1) * sizeof(uint32_t), CLLM_CACHELINE);
     rc = cllm_arena_init(&arena, bytes);
     if (rc != 0)
         goto fini_plan;
-    rc = cllm_gpt_init(&gpt, &plan, ops, SEQUENCES, CONTEXT, true, &arena);
+    rc = cllm_gpt_init(&gpt, &plan, ops, &shape, &arena);
     if (rc == 0) {
         take_vectors(&x, &arena, plan.n_elements);
         *numerics = train_once(&plan, ops, &gpt, &x);

@@ -5,7 +5,7 @@ set -u
 . "$(dirname "$0")/lib.bash"
 make_corpus || { not_ok "prepare a corpus"; finish; }
 
-model=(--set model.layers=4 --set train.steps=40)
+model=(--set model.layers=4 --set train.steps=150)
 
 # Bytes of a worker, as --dry-run forecasts them.
 forecast()
@@ -40,7 +40,7 @@ kill -TERM $coord
 wait $coord
 same "SIGTERM ends a run with 75" 75 $?
 start_coord moved -n 3 "${model[@]}" --set compute.recompute=block --resume
-until_step moved 18
+until_step moved 80
 kill -9 $coord
 wait $coord 2>/dev/null
 check "a run goes on with another setting" coord moved -n 1 "${model[@]}" \

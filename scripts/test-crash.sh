@@ -45,19 +45,19 @@ form()
 
 chaos=("$tests/chaos" --results "$results")
 
-form points "$tests/points" --deep --seconds 600 "$build"
+form points "$tests/points" --deep --seconds 480 "$build"
 form sim "$tests/sim" --events 100000000
-form states "$tests/states"
-form corrupt "$tests/corrupt"
-form faults "$tests/faults"
+form states "$tests/states" --seconds 360
+form corrupt "$tests/corrupt" --seconds 240
+form faults "$tests/faults" --seconds 120
 form stepping "$tests/stepping"
-form nth "$tests/nth" --seconds 360
-form chaos-kill "${chaos[@]}" --hits 20000 --seconds 600
-form chaos-tiny "${chaos[@]}" --model tiny --hits 1000 --seconds 120
-form chaos-node-zero "${chaos[@]}" --mode node-zero --hits 2800 --seconds 240
-form chaos-stop "${chaos[@]}" --mode stop --hits 2000 --seconds 120
-form chaos-fault "${chaos[@]}" --mode fault --hits 1000 --seconds 120
-form chaos-load "${chaos[@]}" --mode load --seconds 120
+form nth "$tests/nth" --seconds 300
+form chaos-kill "${chaos[@]}" --hits 20000 --seconds 450
+form chaos-tiny "${chaos[@]}" --model tiny --hits 1000 --seconds 90
+form chaos-node-zero "${chaos[@]}" --mode node-zero --hits 2800 --seconds 180
+form chaos-stop "${chaos[@]}" --mode stop --hits 2000 --seconds 90
+form chaos-fault "${chaos[@]}" --mode fault --hits 1000 --seconds 90
+form chaos-load "${chaos[@]}" --mode load --seconds 90
 form chaos-mttr "${chaos[@]}" --mode mttr
 form chaos-goodput "${chaos[@]}" --mode goodput --hits 1 --seconds 60
 

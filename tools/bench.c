@@ -328,32 +328,9 @@ static uint32_t list_settings(struct cllm_bench_result *results,
 }
 
 /* Returns 0 or a negative code whose text has been printed. */
-static int bench_settings(const struct request *request, const struct cllm_config *config,
-                          const struct cllm_bench_measure *measure)
-{
-    struct cllm_bench_result *results = calloc(MAX_SETTINGS + 1, sizeof *results);
-    uint32_t n;
-    int rc;
-
-    if (!results) {
-        rc = cllm_err(-ENOMEM, "cannot hold the results");
-        cllm_err_print(PROGRAM);
-        return rc;
-    }
-    n = list_settings(results, request, config);
-    rc = cllm_bench_measure(measure, results, n);
-    if (rc == 0) {
-        rc = print_report(request, results, n);
-        if (rc != 0)
-            cllm_err_print(PROGRAM);
-    }
-    free(results);
-    return rc;
-}
-
-/* Likewise. */
 static int bench_training(const struct request *request, struct cllm_config *config)
 {
+    struct cllm_bench_result *results = calloc(MAX_SETTINGS + 1, sizeof *results);
     struct cllm_bench_calibrate calibrate = {.name = request->config,
                                              .measure = request->measure,
                                              .config = config,
@@ -362,8 +339,15 @@ static int bench_training(const struct request *request, struct cllm_config *con
                                              .dry_run = request->dry_run};
     struct cllm_bench_measure *measure = &calibrate.measure;
     struct cllm_bench_data data = {0};
+    uint32_t n;
     int removed, rc;
 
+    if (!results) {
+        rc = cllm_err(-ENOMEM, "cannot hold the results");
+        cllm_err_print(PROGRAM);
+        return rc;
+    }
+    n = list_settings(results, request, config);
     cllm_bench_catch_signals();
     measure->job.data = &data;
     measure->bf16 = config->compute_precision == CLLM_PRECISION_BF16;
@@ -373,11 +357,16 @@ static int bench_training(const struct request *request, struct cllm_config *con
     else if (request->calibrate)
         rc = cllm_bench_calibrate(&calibrate);
     else
-        rc = bench_settings(request, config, measure);
+        rc = cllm_bench_measure(measure, results, n);
     removed = cllm_bench_data_remove(&data);
-    if (removed != 0)
+    if (rc == 0)
+        rc = removed;
+    if (rc == 0 && !request->calibrate)
+        rc = print_report(request, results, n);
+    if (rc != 0)
         cllm_err_print(PROGRAM);
-    return rc != 0 ? rc : removed;
+    free(results);
+    return rc;
 }
 
 int main(int argc, char **argv)

@@ -179,7 +179,7 @@ static void print_table(const struct session *session, enum cllm_bench_knob knob
             (void)printf(" %8.3f", comparison.spread);
         (void)printf("%s\n", i == best ? (i == 0 ? "  stays" : "  better") : "");
     }
-    (void)fflush(stdout); /* the next table takes a while */
+    (void)fflush(stdout); /* likewise */
 }
 
 /* Measure the values of @knob, and go on with the best. */
@@ -274,6 +274,7 @@ int cllm_bench_calibrate(struct cllm_bench_calibrate *calibrate)
         "to the first\n",
         calibrate->name, session->present.lanes, session->present.workers,
         calibrate->measure.repeats);
+    (void)fflush(stdout); /* the first table takes a while */
     for (uint32_t k = 0; k < CLLM_BENCH_KNOBS && rc == 0; k++)
         rc = choose(session, k);
     if (rc == 0)

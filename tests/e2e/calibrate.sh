@@ -91,6 +91,9 @@ else
     check "has nothing better, and the file is as it was" cmp "$work/my.ini" "$work/before.ini"
 fi
 
+"$bin/cllm-bench" "$work/my.ini" --calibrate --dry-run --steps 10 2>"$work/pipe.err" | true
+same "nothing is left when nobody reads what it finds" "" "$(left_behind)"
+
 # refuses NAME PATTERN [ARGUMENT...]
 refuses()
 {

@@ -55,19 +55,21 @@ PEAK_avx2       := -mavx2 -mfma
 PEAK_avx512     := -mavx512f -mprefer-vector-width=512
 PEAK_bf16       := $(PEAK_avx512) -mavx512bf16
 tools_SRC       := \
-	bench.c bench_child.c bench_count.c bench_data.c bench_kernels.c bench_limits.c \
+	bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c \
+	bench_kernels.c bench_limits.c \
 	bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c \
-	ctl.c ctl_answer.c facts.c generate.c history.c info.c prep.c prep_input.c prep_output.c shm.c \
+	ctl.c ctl_answer.c facts.c generate.c history.c info.c ini_edit.c \
+	prep.c prep_input.c prep_output.c setting.c shm.c \
 	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_trouble.c shm_view.c trial.c watch.c
 tests_SRC       := \
-	test_adamw.c test_arena.c test_attention.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
+	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
 	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
-	test_gpt2_names.c test_heartbeat.c test_history.c test_isa.c test_json.c test_loader.c test_local_socket.c \
+	test_gpt2_names.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
 	test_log.c test_logout.c test_matmul.c test_ops.c test_prep.c test_random.c \
 	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
-	test_saver_crash.c test_saver_load.c test_schedule.c test_sha256.c test_shard.c \
+	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_topology.c test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
@@ -136,7 +138,7 @@ cllm-generate_FLOORS := tools formats model compute base
 cllm-generate_LINK   := -ljansson -lcrypto -linih -lxxhash -lm
 cllm-bench_MAIN    := tools/bench.c
 cllm-bench_FLOORS  := tools formats model compute shm base
-cllm-bench_LINK    := -ljansson -lcrypto -linih -lxxhash -lm
+cllm-bench_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 cllm-info_MAIN     := tools/info.c
 cllm-info_FLOORS   := tools formats model compute shm base
 cllm-info_LINK     := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm

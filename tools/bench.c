@@ -11,21 +11,24 @@
 
 #include "base/err.h"
 #include "compute/ops.h"
+#include "tools/bench_calibrate.h"
+#include "tools/bench_choice.h"
 #include "tools/bench_kernels.h"
 #include "tools/bench_measure.h"
 #include "tools/bench_report.h"
 #include "tools/shm_json.h"
 
-#define PROGRAM      "cllm-bench"
-#define MAX_SETTINGS 16
-#define LINE_BYTES   256
+#define PROGRAM        "cllm-bench"
+#define DEFAULT_CONFIG "cache-384"
+#define MAX_SETTINGS   16
+#define LINE_BYTES     256
 
 struct request {
-    const char *config;
+    const char *config; /* NULL = DEFAULT_CONFIG */
     uint32_t workers[MAX_SETTINGS];
     uint32_t n_workers; /* 0 = as the configuration says */
     uint64_t checkpoint_every;
-    bool kernels, json, markdown;
+    bool kernels, json, markdown, calibrate, dry_run;
     struct cllm_bench_measure measure;
 };
 
@@ -34,7 +37,7 @@ static void print_help(void)
     (void)printf(
         "Usage: " PROGRAM " [OPTION]... [CONFIG]\n"
         "Train CONFIG for a while on data made up for it, and say how fast that is.\n"
-        "CONFIG is a file, or NAME for configs/NAME.ini; default: cache-384.\n\n"
+        "CONFIG is a file, or NAME for configs/NAME.ini; default: " DEFAULT_CONFIG ".\n\n"
         "  -n, --workers=N[,N]... worker processes; several are measured in turns\n"
         "  -m, --model=CONFIG     the same as CONFIG\n"
         "  -s, --steps=N          steps in a repeat (default: about two seconds of "
@@ -44,6 +47,13 @@ static void print_help(void)
         "      --checkpoint=N     also with a checkpoint every N steps: what it costs\n"
         "      --set=SECTION.KEY=VALUE  override an option of the configuration\n"
         "      --kernels          each operation alone against its own limit\n"
+        "      --calibrate        measure a few settings that leave the bits alone "
+        "(workers,\n"
+        "                         or those of -n; pin; lane_buffers), and write those "
+        "into\n"
+        "                         the file CONFIG that are better by more than the "
+        "spread\n"
+        "      --dry-run          with --calibrate: change no file\n"
         "      --json             for programs; to standard output\n"
         "      --markdown         a table for documents\n"
         "      --help             this text\n"
@@ -140,6 +150,12 @@ static int parse_option(struct request *request, int option, const char *text)
     case 'k':
         request->kernels = true;
         return 0;
+    case 'C':
+        request->calibrate = true;
+        return 0;
+    case 'D':
+        request->dry_run = true;
+        return 0;
     case 'j':
         request->json = true;
         return 0;
@@ -158,6 +174,32 @@ static int parse_option(struct request *request, int option, const char *text)
     }
 }
 
+/* What goes with --calibrate, which changes a file: that one has to be named. */
+static int check_calibrate(const struct request *request)
+{
+    const struct cllm_bench_measure *measure = &request->measure;
+
+    if (request->dry_run && !request->calibrate)
+        return refuse("only with --calibrate:", "--dry-run");
+    if (!request->calibrate)
+        return 0;
+    if (!request->config)
+        return refuse("a CONFIG to write into is missing after", "--calibrate");
+    if (request->kernels || request->json || request->markdown ||
+        request->checkpoint_every > 0)
+        return refuse("not with --kernels, --json, --markdown, --checkpoint:",
+                      "--calibrate");
+    if (measure->repeats < CLLM_BENCH_CALIBRATE_REPEATS)
+        return refuse("fewer than five --repeat are too few for", "--calibrate");
+    if (measure->job.n_sets > CLLM_BENCH_SETS - CLLM_BENCH_KNOBS)
+        return refuse("too many --set options with", "--calibrate");
+    for (uint32_t i = 0; i < measure->job.n_sets; i++)
+        if (cllm_bench_calibrate_owns(measure->job.set[i]))
+            return refuse("--calibrate chooses that itself: leave out --set",
+                          measure->job.set[i]);
+    return 0;
+}
+
 static int parse(struct request *request, int argc, char **argv)
 {
     static const struct option options[] = {{"workers", required_argument, NULL, 'n'},
@@ -168,6 +210,8 @@ static int parse(struct request *request, int argc, char **argv)
                                             {"checkpoint", required_argument, NULL, 'c'},
                                             {"set", required_argument, NULL, 'S'},
                                             {"kernels", no_argument, NULL, 'k'},
+                                            {"calibrate", no_argument, NULL, 'C'},
+                                            {"dry-run", no_argument, NULL, 'D'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"markdown", no_argument, NULL, 'd'},
                                             {"help", no_argument, NULL, 'h'},
@@ -185,7 +229,7 @@ static int parse(struct request *request, int argc, char **argv)
         return refuse("either --json or", "--markdown");
     if (rc == 0 && request->checkpoint_every > 0 && request->n_workers > 1)
         return refuse("--checkpoint with one number of --workers, not with", "several");
-    return rc;
+    return rc == 0 ? check_calibrate(request) : rc;
 }
 
 /* ---- configuration ---- */
@@ -284,10 +328,16 @@ static uint32_t list_settings(struct cllm_bench_result *results,
 }
 
 /* Returns 0 or a negative code whose text has been printed. */
-static int bench_training(const struct request *request, const struct cllm_config *config)
+static int bench_training(const struct request *request, struct cllm_config *config)
 {
     struct cllm_bench_result *results = calloc(MAX_SETTINGS + 1, sizeof *results);
-    struct cllm_bench_measure measure = request->measure;
+    struct cllm_bench_calibrate calibrate = {.name = request->config,
+                                             .measure = request->measure,
+                                             .config = config,
+                                             .workers = request->workers,
+                                             .n_workers = request->n_workers,
+                                             .dry_run = request->dry_run};
+    struct cllm_bench_measure *measure = &calibrate.measure;
     struct cllm_bench_data data = {0};
     uint32_t n;
     int removed, rc;
@@ -299,16 +349,20 @@ static int bench_training(const struct request *request, const struct cllm_confi
     }
     n = list_settings(results, request, config);
     cllm_bench_catch_signals();
-    measure.job.data = &data;
-    measure.bf16 = config->compute_precision == CLLM_PRECISION_BF16;
+    measure->job.data = &data;
+    measure->bf16 = config->compute_precision == CLLM_PRECISION_BF16;
     rc = cllm_bench_data_make(&data, config);
     if (rc != 0)
         cllm_err_print(PROGRAM);
+    else if (request->calibrate)
+        rc = cllm_bench_calibrate(&calibrate);
     else
-        rc = cllm_bench_measure(&measure, results, n);
+        rc = cllm_bench_measure(measure, results, n);
     removed = cllm_bench_data_remove(&data);
     if (rc == 0)
-        rc = removed != 0 ? removed : print_report(request, results, n);
+        rc = removed;
+    if (rc == 0 && !request->calibrate)
+        rc = print_report(request, results, n);
     if (rc != 0)
         cllm_err_print(PROGRAM);
     free(results);
@@ -318,7 +372,6 @@ static int bench_training(const struct request *request, const struct cllm_confi
 int main(int argc, char **argv)
 {
     struct request request = {
-        .config = "cache-384",
         .measure = {.warmup = 2, .repeats = 5, .verbose = isatty(STDERR_FILENO) == 1}};
     char path[CLLM_FILE_PATH_BYTES];
     struct cllm_config config;
@@ -326,6 +379,8 @@ int main(int argc, char **argv)
 
     cllm_config_init(&config);
     rc = parse(&request, argc, argv);
+    if (!request.config)
+        request.config = DEFAULT_CONFIG;
     if (rc == 0) {
         find_config(path, request.config);
         request.measure.job.config_path = path;

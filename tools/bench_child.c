@@ -32,6 +32,7 @@ void cllm_bench_catch_signals(void)
 
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGPIPE, &action, NULL); /* whoever read what is printed has left */
 }
 
 int cllm_bench_interrupted(void)

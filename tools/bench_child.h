@@ -16,7 +16,8 @@ struct cllm_bench_child {
     int pidfd;
 };
 
-/* SIGINT and SIGTERM only set a flag from now on, so that nothing is left behind. */
+/* SIGINT, SIGTERM and SIGPIPE only set a flag from now on, so that nothing is left
+ * behind. */
 void cllm_bench_catch_signals(void);
 
 /* 0, or -EINTR with text when one of them has come. */

@@ -69,10 +69,9 @@ static void note_memory(struct cllm_bench_result *result)
         result->pss[i] = cllm_bench_pss(result->total.process[i].pid);
 }
 
-/* @repeats repeats in one run. */
-static int measure_run(const struct cllm_bench_measure *measure,
-                       struct cllm_bench_result *result, uint32_t repeats,
-                       uint64_t interval)
+int cllm_bench_measure_run(const struct cllm_bench_measure *measure,
+                           struct cllm_bench_result *result, uint32_t repeats,
+                           uint64_t interval)
 {
     struct cllm_bench_run run;
     struct cllm_bench_count count;
@@ -122,7 +121,7 @@ int cllm_bench_measure(const struct cllm_bench_measure *measure,
         cllm_err_print("cllm-bench");
     for (uint32_t round = 0; round < rounds && rc == 0; round++)
         for (uint32_t i = 0; i < n && rc == 0; i++)
-            rc = measure_run(measure, &results[i], repeats, interval);
+            rc = cllm_bench_measure_run(measure, &results[i], repeats, interval);
     for (uint32_t i = 0; i < n && rc == 0; i++) {
         rc = measure_limits(measure, &results[i]);
         if (rc != 0)

@@ -27,4 +27,14 @@ struct cllm_bench_measure {
 int cllm_bench_measure(const struct cllm_bench_measure *measure,
                        struct cllm_bench_result *results, uint32_t n);
 
+/*
+ * One run of one setting: add @repeats repeats to @result, and fill in what does not
+ * change from repeat to repeat; with 0 that alone. @interval: every repeat has whole ones
+ * of so many steps (0 = any). Limits are not measured. Returns 0, or a negative code
+ * whose text has been printed; nothing is left behind in any case.
+ */
+int cllm_bench_measure_run(const struct cllm_bench_measure *measure,
+                           struct cllm_bench_result *result, uint32_t repeats,
+                           uint64_t interval);
+
 #endif /* CLLM_TOOLS_BENCH_MEASURE_H */

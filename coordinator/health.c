@@ -36,10 +36,11 @@ static bool ask(struct cllm_health *health, const struct cllm_process *process,
 
 enum cllm_health_verdict cllm_health_look(struct cllm_health *health,
                                           const struct cllm_process *process,
-                                          uint64_t progress, uint64_t limit_ns,
+                                          uint64_t progress,
+                                          const struct cllm_health_limits *limits,
                                           uint64_t late_ns, uint64_t now_ns)
 {
-    uint64_t frozen_ns, used_ns = 0, worst_ns;
+    uint64_t frozen_ns, used_ns = 0, worst_ns, limit_ns;
 
     if (progress != health->progress) {
         cllm_health_reset(health, progress, now_ns);
@@ -55,6 +56,7 @@ enum cllm_health_verdict cllm_health_look(struct cllm_health *health,
     }
     /* Asleep all the time: time counts. Else only what it has used itself. */
     worst_ns = health->ran ? used_ns : frozen_ns;
+    limit_ns = health->ran ? limits->running_ns : limits->asleep_ns;
     if (worst_ns >= limit_ns)
         return CLLM_HEALTH_HANGS;
     return worst_ns >= limit_ns / 2 ? CLLM_HEALTH_SUSPECT : CLLM_HEALTH_GOOD;

@@ -30,13 +30,20 @@ enum cllm_health_verdict {
 /* A process begins, or was idle: its time counts from @now_ns. */
 void cllm_health_reset(struct cllm_health *health, uint64_t progress, uint64_t now_ns);
 
+/* How long the word of a process may stand still. */
+struct cllm_health_limits {
+    uint64_t asleep_ns;  /* while it sleeps all the time */
+    uint64_t running_ns; /* of its own processor time, once it was seen running */
+};
+
 /*
- * Look at a process that should be working. @progress is its word; @limit_ns is how long
- * the word may stand still; @late_ns is how long the watcher was away before now.
+ * Look at a process that should be working. @progress is its word; @late_ns is how long
+ * the watcher was away before now.
  */
 enum cllm_health_verdict cllm_health_look(struct cllm_health *health,
                                           const struct cllm_process *process,
-                                          uint64_t progress, uint64_t limit_ns,
+                                          uint64_t progress,
+                                          const struct cllm_health_limits *limits,
                                           uint64_t late_ns, uint64_t now_ns);
 
 /* Durations of the newest work of one kind, for limits that follow the run's own pace. */

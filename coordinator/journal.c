@@ -93,6 +93,47 @@ static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t l
     return 0;
 }
 
+/* Write what is pending; what is left stays. A line may be cut between two writes, and
+ * goes on where it was cut. */
+static void flush(struct cllm_journal_file *file)
+{
+    while (file->pending_bytes > 0) {
+        size_t part = file->pending_bytes;
+        int rc = cllm_fault_io(CLLM_FAULT_journal_write, &part);
+        ssize_t n = rc == 0 ? write(file->fd, file->pending, part) : -1;
+
+        if (n < 0 && rc == 0)
+            rc = -errno;
+        if (rc == -EINTR)
+            continue;
+        if (n <= 0) {
+            if (!file->failing)
+                cllm_warn("cannot write %s: %s; training goes on, lines wait in memory",
+                          file->name, strerror(-rc));
+            file->failing = true;
+            return;
+        }
+        file->pending_bytes -= (uint64_t)n;
+        memmove(file->pending, file->pending + n, file->pending_bytes);
+    }
+    if (file->failing)
+        cllm_info("%s can be written again", file->name);
+    file->failing = false;
+}
+
+static void close_file(struct cllm_journal_file *file)
+{
+    if (file->fd >= 0)
+        flush(file); /* what failed once may go well now */
+    if (file->pending_bytes > 0)
+        cllm_warn("%s: the last %" PRIu64 " bytes could not be written", file->name,
+                  file->pending_bytes);
+    if (file->fd >= 0)
+        (void)close(file->fd); /* every line was written with its own check */
+    free(file->pending);
+    *file = (struct cllm_journal_file){.fd = -1};
+}
+
 int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step,
                       bool replay)
 {
@@ -107,17 +148,6 @@ int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_
     if (rc != 0)
         cllm_journal_close(journal);
     return rc;
-}
-
-static void close_file(struct cllm_journal_file *file)
-{
-    if (file->pending_bytes > 0)
-        cllm_warn("%s: the last %" PRIu64 " bytes could not be written", file->name,
-                  file->pending_bytes);
-    if (file->fd >= 0)
-        (void)close(file->fd); /* every line was written with its own check */
-    free(file->pending);
-    *file = (struct cllm_journal_file){.fd = -1};
 }
 
 void cllm_journal_close(struct cllm_journal *journal)
@@ -151,34 +181,6 @@ int cllm_journal_check(const struct cllm_journal *journal,
     cllm_err_hint("memory, processor or data differ from the first time; the step is not "
                   "committed, and what was saved before it is intact");
     return rc;
-}
-
-/* Write what is pending; what is left stays. A line may be cut between two writes, and
- * goes on where it was cut. */
-static void flush(struct cllm_journal_file *file)
-{
-    while (file->pending_bytes > 0) {
-        size_t part = file->pending_bytes;
-        int rc = cllm_fault_io(CLLM_FAULT_journal_write, &part);
-        ssize_t n = rc == 0 ? write(file->fd, file->pending, part) : -1;
-
-        if (n < 0 && rc == 0)
-            rc = -errno;
-        if (rc == -EINTR)
-            continue;
-        if (n <= 0) {
-            if (!file->failing)
-                cllm_warn("cannot write %s: %s; training goes on, lines wait in memory",
-                          file->name, strerror(-rc));
-            file->failing = true;
-            return;
-        }
-        file->pending_bytes -= (uint64_t)n;
-        memmove(file->pending, file->pending + n, file->pending_bytes);
-    }
-    if (file->failing)
-        cllm_info("%s can be written again", file->name);
-    file->failing = false;
 }
 
 static void append(struct cllm_journal_file *file, uint64_t step, const char *line, int n)

@@ -18,9 +18,11 @@
 #include "coordinator/sweep.h"
 #include "shm/slot.h"
 
-#define STOP_GRACE_NS (2 * CLLM_NS_PER_S)    /* a stopped process may be continued */
-#define HANG_NS       (5 * CLLM_NS_PER_S)    /* a worker's progress stands still */
-#define FILES_HANG_NS (60 * CLLM_NS_PER_S)   /* loader, saver: disks are slow */
+#define STOP_GRACE_NS (2 * CLLM_NS_PER_S) /* a stopped process may be continued */
+#define HANG_NS       (5 * CLLM_NS_PER_S) /* a worker's progress stands still */
+#define FIRST_HANG_NS (60 * CLLM_NS_PER_S)
+#define FILES_HANG_NS (60 * CLLM_NS_PER_S)   /* loader, saver: disks are slow, */
+#define FILES_SPIN_NS (10 * CLLM_NS_PER_S)   /* but take no processor's time */
 #define HANG_PACE     20                     /* or so many times the usual work */
 #define KILL_NS       (30 * CLLM_NS_PER_S)   /* SIGKILL works within this */
 #define LATE_NS       (250 * CLLM_NS_PER_MS) /* a turn of ours took so long: not theirs */
@@ -102,17 +104,18 @@ static bool working(const struct cllm_node *nz, uint32_t slot)
            cllm_slot_outstanding(&nz->control, slot) > 0;
 }
 
-static uint64_t limit_of(const struct cllm_node *nz, uint32_t slot)
+static struct cllm_health_limits limits_of(const struct cllm_node *nz, uint32_t slot)
 {
-    uint64_t usual = 0;
+    uint64_t usual = 0, limit;
 
     if (slot >= cllm_team_loader(&nz->team))
-        return FILES_HANG_NS;
-    if (nz->pace[0].n == 0)
-        return FILES_HANG_NS; /* nobody knows yet how long a lane takes */
+        return (struct cllm_health_limits){.asleep_ns = FILES_HANG_NS,
+                                           .running_ns = FILES_SPIN_NS};
     for (uint32_t i = 0; i < CLLM_LEN(nz->pace); i++)
         usual = cllm_max_u64(usual, cllm_pace_median(&nz->pace[i]));
-    return cllm_max_u64(HANG_NS, HANG_PACE * usual);
+    /* At first nobody knows how long a lane takes. */
+    limit = nz->pace[0].n == 0 ? FIRST_HANG_NS : cllm_max_u64(HANG_NS, HANG_PACE * usual);
+    return (struct cllm_health_limits){.asleep_ns = limit, .running_ns = limit};
 }
 
 static void watch_progress(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
@@ -121,6 +124,7 @@ static void watch_progress(struct cllm_node *nz, uint32_t slot, uint64_t late_ns
     struct cllm_health *health = &nz->team.health[slot];
     uint64_t progress = cllm_load_relaxed(&cllm_node_status(nz, slot)->progress);
     uint32_t state = nz->control.slots[slot].command.state;
+    const struct cllm_health_limits limits = limits_of(nz, slot);
     char what[160], took[CLLM_UNITS_BYTES];
 
     if (!working(nz, slot)) {
@@ -129,8 +133,8 @@ static void watch_progress(struct cllm_node *nz, uint32_t slot, uint64_t late_ns
             cllm_team_trust(&nz->team, slot); /* it has answered after all */
         return;
     }
-    switch (cllm_health_look(health, &nz->team.process[slot], progress,
-                             limit_of(nz, slot), late_ns, now)) {
+    switch (cllm_health_look(health, &nz->team.process[slot], progress, &limits, late_ns,
+                             now)) {
     case CLLM_HEALTH_HANGS:
         (void)snprintf(what, sizeof what, "hangs (no progress for %s, state %c)",
                        cllm_format_duration(took, now - health->since_ns), health->state);

@@ -196,7 +196,7 @@ static int judge_end(const struct nth_outcome *out, const char *when,
     if (out->signal != 0 && !crash_of_library(out))
         wrong(verdict, "%s: %s dies of %s in %s; ", when, nano_role_name(out->crash),
               strsignal(out->signal), out->module);
-    if (!documented(code))
+    if (!documented(code) && !(code == -1 && crash_of_library(out)))
         wrong(verdict, "%s ends with status %#x; ", when, (unsigned)out->status);
     return code;
 }
@@ -258,7 +258,7 @@ void nth_run_try(struct nth_run *run, const struct nth_fault *fault,
     if (code == 0) {
         verdict->ended = true;
     } else if (verdict->wrong[0] == '\0') {
-        if (!reason && message_due(fault))
+        if (!reason && message_due(fault) && code != -1) /* a library says nothing */
             wrong(verdict, "exit %d without a reason; ", code);
         verdict->resumed = true;
         if (start(run, &at, run->bin, NULL, false, &out) != 0 ||

@@ -127,7 +127,8 @@ static bool finish(pid_t pid, int *status)
         (void)kill(pid, SIGKILL);
     if (waitpid(pid, status, 0) != pid)
         give_up("waitpid");
-    while (waitpid(-1, NULL, WNOHANG) > 0)
+    /* Who was killed drags the others along: nobody holds the run's memory any more. */
+    while (waitpid(-1, NULL, ended ? WNOHANG : 0) > 0)
         continue;
     return ended;
 }

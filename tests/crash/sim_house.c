@@ -64,13 +64,13 @@ struct cllm_control_plan cllm_plan_control(const struct cllm_plan *plan)
                                       .geometry = plan->geometry};
 }
 
-bool cllm_placement_cpu(const struct cllm_placement *placement, uint32_t slot,
-                        uint32_t workers, uint32_t *cpu)
+bool cllm_placement_cpus(const struct cllm_placement *placement, uint32_t slot,
+                         uint32_t workers, cpu_set_t *cpus)
 {
     (void)placement; /* the simulated machine has no cores */
     (void)slot;
     (void)workers;
-    (void)cpu;
+    (void)cpus;
     return false;
 }
 

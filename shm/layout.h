@@ -522,7 +522,7 @@ struct cllm_crash_record {
     uint8_t build_id[20]; /* of the program; zeros = none */
     uint32_t thread;      /* of the process; 0 = its first */
     char words[256];      /* text of the assert that failed; "" = none */
-    uint64_t sum;    /* hash of all bytes above, seeded with the generation */
+    uint64_t sum;         /* hash of all bytes above, seeded with the generation */
 };
 static_assert(sizeof(struct cllm_crash_record) == 144 + 8 * CLLM_CRASH_REGISTERS +
                                                       8 * CLLM_CRASH_FRAMES +

@@ -53,7 +53,8 @@ static void clear_stretch(void *ctx, uint32_t part, uint32_t thread)
     uint64_t at, end = stretch(gradient, part, &at);
 
     (void)thread;
-    memset(gradient->dw + at, 0, (end - at) * sizeof *gradient->dw);
+    if (at < end)
+        memset(gradient->dw + at, 0, (end - at) * sizeof *gradient->dw);
 }
 
 /*

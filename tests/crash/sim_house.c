@@ -21,6 +21,7 @@
 #include "formats/checkpoint.h"
 #include "formats/file.h"
 #include "formats/sha256.h"
+#include "shm/crash.h"
 #include "shm/sandbox.h"
 #include "tests/crash/sim.h"
 
@@ -282,6 +283,11 @@ json_t *cllm_control_socket_refuse(bool usage, const char *fmt, ...)
 
 void cllm_logout_warn(void)
 {
+}
+
+void cllm_crash_thread(uint32_t thread)
+{
+    (void)thread;
 }
 
 void cllm_sandbox_enter(const struct cllm_sandbox *sandbox, char *text, size_t bytes)

@@ -43,14 +43,21 @@ static struct {
     cllm_threads_fn fn;
     void *ctx;
     uint32_t mxcsr;
+} pool;
 
+/* What threads write besides, in lines of the cache apart. */
+static struct {
     alignas(CLLM_CACHELINE) _Atomic uint64_t word; /* run << 32 | parts << 16 | next */
-    alignas(CLLM_CACHELINE) _Atomic uint32_t run;  /* where helpers sleep */
+} claims;
+static struct {
+    alignas(CLLM_CACHELINE) _Atomic uint32_t run; /* where helpers sleep */
     _Atomic uint32_t sleepers;
     _Atomic bool stopping;
+} helpers;
+static struct {
     alignas(CLLM_CACHELINE) _Atomic uint32_t done; /* parts; where the runner sleeps */
     _Atomic bool waiting;                          /* it does, or is about to */
-} pool;
+} runner;
 
 static _Thread_local uint32_t this_thread;
 static _Thread_local bool within; /* a part */
@@ -72,7 +79,7 @@ static void futex_wake(_Atomic uint32_t *word, int n)
 
 static bool claim(uint32_t *part, uint32_t *n_parts)
 {
-    uint64_t word = cllm_load_acquire(&pool.word);
+    uint64_t word = cllm_load_acquire(&claims.word);
 
     do {
         *part = (uint32_t)(word & 0xffff);
@@ -81,7 +88,7 @@ static bool claim(uint32_t *part, uint32_t *n_parts)
             return false;
         /* Acquire pairs with the release in cllm_threads_run(): fn, ctx, mxcsr. */
     } while (!atomic_compare_exchange_weak_explicit(
-        &pool.word, &word, word + 1, memory_order_acquire, memory_order_acquire));
+        &claims.word, &word, word + 1, memory_order_acquire, memory_order_acquire));
     return true;
 }
 
@@ -100,26 +107,27 @@ static void do_parts(void)
         CLLM_ASSERT((_mm_getcsr() & ~MXCSR_FLAGS) == mxcsr);
         /* Releases what the part wrote. Whoever sees the last one done and nobody waiting
          * comes before the runner's last look: both are sequentially consistent. */
-        if (atomic_fetch_add(&pool.done, 1) + 1 == n_parts && atomic_load(&pool.waiting))
-            futex_wake(&pool.done, 1);
+        if (atomic_fetch_add(&runner.done, 1) + 1 == n_parts &&
+            atomic_load(&runner.waiting))
+            futex_wake(&runner.done, 1);
     }
     within = false;
 }
 
 static void wait_for_parts(uint32_t n_parts)
 {
-    uint32_t spins = 0, done;
+    for (uint32_t spins = 0; cllm_load_acquire(&runner.done) < n_parts;) {
+        uint32_t done;
 
-    while ((done = cllm_load_acquire(&pool.done)) < n_parts) {
         if (spins++ < SPINS) {
             _mm_pause();
             continue;
         }
-        atomic_store(&pool.waiting, true);
-        done = atomic_load(&pool.done);
+        atomic_store(&runner.waiting, true);
+        done = atomic_load(&runner.done);
         if (done < n_parts)
-            futex_wait(&pool.done, done);
-        atomic_store(&pool.waiting, false);
+            futex_wait(&runner.done, done);
+        atomic_store(&runner.waiting, false);
     }
 }
 
@@ -141,13 +149,13 @@ void cllm_threads_run(cllm_threads_fn fn, void *ctx, uint32_t n_parts)
     pool.fn = fn;
     pool.ctx = ctx;
     pool.mxcsr = _mm_getcsr() & ~MXCSR_FLAGS;
-    cllm_store_relaxed(&pool.done, 0); /* every part of the last run is done */
-    run = cllm_load_relaxed(&pool.run) + 1u;
-    cllm_store_release(&pool.word, run << 32 | (uint64_t)n_parts << 16);
+    cllm_store_relaxed(&runner.done, 0); /* every part of the last run is done */
+    run = cllm_load_relaxed(&helpers.run) + 1u;
+    cllm_store_release(&claims.word, run << 32 | (uint64_t)n_parts << 16);
     /* Who is about to sleep sees the new number, or is seen in sleepers. */
-    (void)atomic_fetch_add(&pool.run, 1);
-    if (atomic_load(&pool.sleepers) > 0)
-        futex_wake(&pool.run, (int)cllm_min_u64(n_parts, pool.n) - 1);
+    (void)atomic_fetch_add(&helpers.run, 1);
+    if (atomic_load(&helpers.sleepers) > 0)
+        futex_wake(&helpers.run, (int)cllm_min_u64(n_parts, pool.n) - 1);
     do_parts();
     wait_for_parts(n_parts);
 }
@@ -157,14 +165,14 @@ void cllm_threads_run(cllm_threads_fn fn, void *ctx, uint32_t n_parts)
 static void wait_for_run(uint32_t last)
 {
     for (uint32_t spins = 0; spins < SPINS; spins++) {
-        if (cllm_load_acquire(&pool.run) != last)
+        if (cllm_load_acquire(&helpers.run) != last)
             return;
         _mm_pause();
     }
-    (void)atomic_fetch_add(&pool.sleepers, 1);
-    while (atomic_load(&pool.run) == last)
-        futex_wait(&pool.run, last);
-    (void)atomic_fetch_sub(&pool.sleepers, 1);
+    (void)atomic_fetch_add(&helpers.sleepers, 1);
+    while (atomic_load(&helpers.run) == last)
+        futex_wait(&helpers.run, last);
+    (void)atomic_fetch_sub(&helpers.sleepers, 1);
 }
 
 static void *help(void *number)
@@ -175,9 +183,9 @@ static void *help(void *number)
     (void)snprintf(name, sizeof name, "thread %u", this_thread);
     (void)pthread_setname_np(pthread_self(), name); /* for people */
     for (;;) {
-        uint32_t run = cllm_load_acquire(&pool.run);
+        uint32_t run = cllm_load_acquire(&helpers.run);
 
-        if (cllm_load_acquire(&pool.stopping))
+        if (cllm_load_acquire(&helpers.stopping))
             return NULL;
         do_parts();
         wait_for_run(run);
@@ -233,7 +241,7 @@ int cllm_threads_start(uint32_t n, size_t scratch_elements)
             cllm_arena_init(&pool.scratch, (n - 1) * pool.scratch_stride * sizeof(float));
     if (rc != 0)
         return rc;
-    cllm_store_relaxed(&pool.stopping, false);
+    cllm_store_relaxed(&helpers.stopping, false);
     pool.n = 1;
     rc = make_helpers(n);
     if (rc == 0)
@@ -248,9 +256,9 @@ void cllm_threads_stop(void)
 {
     if (pool.n == 0)
         return;
-    cllm_store_release(&pool.stopping, true);
-    (void)atomic_fetch_add(&pool.run, 1);
-    futex_wake(&pool.run, INT_MAX);
+    cllm_store_release(&helpers.stopping, true);
+    (void)atomic_fetch_add(&helpers.run, 1);
+    futex_wake(&helpers.run, INT_MAX);
     for (uint32_t thread = 1; thread < pool.n; thread++)
         (void)pthread_join(pool.helper[thread], NULL);
     if (pool.scratch.base)

@@ -158,6 +158,7 @@ void cllm_threads_run(cllm_threads_fn fn, void *ctx, uint32_t n_parts)
         futex_wake(&helpers.run, (int)cllm_min_u64(n_parts, pool.n) - 1);
     do_parts();
     wait_for_parts(n_parts);
+    pool.ctx = NULL; /* the caller's, who may go now */
 }
 
 /* ---- helpers ---- */

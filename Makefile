@@ -29,9 +29,9 @@ shm_SRC         := \
 	region.c ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
 	attention.c blocked.c elementwise.c norm.c product.c rows.c select.c softmax.c table.c \
-	vector.c
+	threaded.c threads.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
-compute_KERNELS := $(filter-out select.c,$(compute_SRC))
+compute_KERNELS := $(filter-out select.c threaded.c threads.c,$(compute_SRC))
 compute_ISAS    := avx2 avx512 avx512bf16
 FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
@@ -70,7 +70,7 @@ tests_SRC       := \
 	test_log.c test_logout.c test_matmul.c test_ops.c test_prep.c test_random.c \
 	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
-	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_topology.c test_units.c test_vector.c
+	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_threads.c test_topology.c test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
@@ -99,7 +99,7 @@ tests_nth_SRC := nth.c nth_run.c nth_trace.c
 # The proof of the elementary functions over all floats; tests/math/math.mk builds it.
 tests_math_SRC := loops.c math_all.c
 # Files that test programs share.
-tests_common_SRC := control_temp.c gpt_double.c loader_data.c saver_run.c shm_run.c
+tests_common_SRC := control_temp.c gpt_double.c loader_data.c ops_bits.c saver_run.c shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \

@@ -30,6 +30,12 @@ struct head {
     float *scores, *dscores; // (BLOCK,T)
 };
 
+/* One past the last head to be computed. */
+static size_t end_of(const struct cllm_attention *sizes)
+{
+    return sizes->count == 0 ? sizes->B * sizes->H : sizes->first + sizes->count;
+}
+
 static float scale_of(size_t D)
 {
     return 1.0f / cllm_sqrtf((float)D);
@@ -90,8 +96,9 @@ void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
                             const struct cllm_attention *sizes)
 {
     size_t T = sizes->T, C = sizes->C, H = sizes->H, D = C / H;
+    size_t end = end_of(sizes);
 
-    for (size_t i = 0; i < sizes->B * H; i++) {
+    for (size_t i = sizes->first; i < end; i++) {
         size_t b = i / H, h = i % H;
         const struct head head = head_of(ops, qkv, scratch, sizes, b, h);
 
@@ -170,9 +177,9 @@ void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
                                      const struct cllm_attention *sizes)
 {
     size_t T = sizes->T, C = sizes->C, H = sizes->H, D = C / H;
-    size_t last = (T - 1) / BLOCK * BLOCK;
+    size_t last = (T - 1) / BLOCK * BLOCK, end = end_of(sizes);
 
-    for (size_t i = 0; i < sizes->B * H; i++) {
+    for (size_t i = sizes->first; i < end; i++) {
         size_t b = i / H, h = i % H;
         struct head head = head_of(ops, qkv, scratch, sizes, b, h);
 

@@ -55,6 +55,9 @@ void CLLM_KERNEL(layernorm_backward)(float *dx, float *dweight, float *dbias,
                                      const float *dout, const float *x, const float *mean,
                                      const float *rstd, const float *weight, size_t rows,
                                      size_t cols);
+void CLLM_KERNEL(layernorm_weights)(float *dweight, float *dbias, const float *dout,
+                                    const float *x, const float *mean, const float *rstd,
+                                    size_t rows, size_t cols, size_t first, size_t n);
 
 /* compute/softmax.c */
 float CLLM_KERNEL(softmax)(float *x, size_t n, float scale);

@@ -55,6 +55,11 @@ static void backward_row(float *restrict dx, float *restrict dweight,
     }
     mean_g = cllm_reduce_lanes(sum) / (float)cols;
     mean_gn = cllm_reduce_lanes(dot) / (float)cols;
+    if (dweight == NULL) {
+        for (c = 0; c < cols; c++)
+            dx[c] += s * (dout[c] * weight[c] - mean_g - (x[c] - m) * s * mean_gn);
+        return;
+    }
     for (c = 0; c < cols; c++) {
         float n = (x[c] - m) * s;
 
@@ -72,4 +77,20 @@ void CLLM_KERNEL(layernorm_backward)(float *dx, float *dweight, float *dbias,
     for (size_t r = 0; r < rows; r++)
         backward_row(dx + r * cols, dweight, dbias, dout + r * cols, x + r * cols, weight,
                      mean[r], rstd[r], cols);
+}
+
+void CLLM_KERNEL(layernorm_weights)(float *restrict dweight, float *restrict dbias,
+                                    const float *restrict dout, const float *restrict x,
+                                    const float *mean, const float *rstd, size_t rows,
+                                    size_t cols, size_t first, size_t n)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * cols, *d = dout + r * cols;
+        float m = mean[r], s = rstd[r];
+
+        for (size_t c = first; c < first + n; c++) {
+            dweight[c] += d[c] * ((from[c] - m) * s);
+            dbias[c] += d[c];
+        }
+    }
 }

@@ -31,9 +31,11 @@ struct cllm_matmul {
     bool accumulate;
 };
 
-/* Sizes of a causal self-attention; head size is C / H. */
+/* Sizes of a causal self-attention; head size is C / H. Of the B H heads (h + b H) those
+ * from first on are computed, count of them; count 0: all. Heads share no output. */
 struct cllm_attention {
     size_t B, T, C, H;
+    size_t first, count;
 };
 
 /* Constants of one AdamW update (Loshchilov and Hutter: "Decoupled weight decay
@@ -65,10 +67,14 @@ struct cllm_ops {
      * for the backward pass. */
     void (*layernorm)(float *out, float *mean, float *rstd, const float *x,
                       const float *weight, const float *bias, size_t rows, size_t cols);
-    /* All three outputs are added to. */
+    /* All three outputs are added to; dweight and dbias may both be NULL. */
     void (*layernorm_backward)(float *dx, float *dweight, float *dbias, const float *dout,
                                const float *x, const float *mean, const float *rstd,
                                const float *weight, size_t rows, size_t cols);
+    /* dweight and dbias alone, and of them @n columns from @first on. */
+    void (*layernorm_weights)(float *dweight, float *dbias, const float *dout,
+                              const float *x, const float *mean, const float *rstd,
+                              size_t rows, size_t cols, size_t first, size_t n);
 
     /* GELU in the tanh form: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
     void (*gelu)(float *out, const float *x, size_t n);

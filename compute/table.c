@@ -12,7 +12,8 @@
 #define KERNELS                                                                       \
     .add_bias = CLLM_KERNEL(add_bias), .add_columns = CLLM_KERNEL(add_columns),       \
     .layernorm = CLLM_KERNEL(layernorm),                                              \
-    .layernorm_backward = CLLM_KERNEL(layernorm_backward), .gelu = CLLM_KERNEL(gelu), \
+    .layernorm_backward = CLLM_KERNEL(layernorm_backward),                            \
+    .layernorm_weights = CLLM_KERNEL(layernorm_weights), .gelu = CLLM_KERNEL(gelu),   \
     .gelu_backward = CLLM_KERNEL(gelu_backward), .embedding = CLLM_KERNEL(embedding), \
     .embedding_backward = CLLM_KERNEL(embedding_backward),                            \
     .softmax = CLLM_KERNEL(softmax), .attention = CLLM_KERNEL(attention),             \

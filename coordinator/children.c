@@ -3,10 +3,10 @@
  */
 #include "coordinator/children.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,19 +64,6 @@ int cllm_binary_directory(char *out, size_t bytes)
     return 0;
 }
 
-/* Async-signal-safe. */
-static void pin(pid_t pid, uint32_t cpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    if (cpu >= CPU_SETSIZE)
-        return;
-    CPU_SET(cpu, &set);
-    /* That CPU may have been taken away meanwhile: then it runs where it may. */
-    (void)sched_setaffinity(pid, sizeof set, &set);
-}
-
 /* Between fork and exec: async-signal-safe calls only. Does not return. */
 CLLM_NORETURN static void become(const char *path, char *const argv[],
                                  char *const environment[], const struct cllm_spawn *how,
@@ -103,8 +90,8 @@ CLLM_NORETURN static void become(const char *path, char *const argv[],
         if (how->keep_fd[i] > 0)
             (void)fcntl(how->keep_fd[i], F_SETFD, 0);
     /* Before the exec, so that all of its private memory is touched from there. */
-    if (how->pinned)
-        pin(0, how->cpu);
+    if (how->pinned) /* those CPUs may be gone: then it runs where it may */
+        (void)sched_setaffinity(0, sizeof how->cpus, &how->cpus);
     fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0 && write(fd, oom, strlen(oom)) < 0) {
         /* Lowering it needs privilege; going on is right. The exec closes fd. */
@@ -149,16 +136,27 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
     return 0;
 }
 
-void cllm_process_pin(const struct cllm_process *process, bool pinned, uint32_t cpu)
+void cllm_process_pin(const struct cllm_process *process, const cpu_set_t *cpus)
 {
+    struct dirent *entry;
+    char path[64];
     cpu_set_t all;
+    DIR *tasks;
 
     if (process->pid == 0)
         return;
-    if (pinned)
-        pin(process->pid, cpu);
-    else if (sched_getaffinity(0, sizeof all, &all) == 0)
-        (void)sched_setaffinity(process->pid, sizeof all, &all);
+    if (!cpus && sched_getaffinity(0, sizeof all, &all) == 0)
+        cpus = &all;
+    (void)snprintf(path, sizeof path, "/proc/%d/task", (int)process->pid);
+    tasks = opendir(path);
+    while (tasks && cpus && (entry = readdir(tasks)) != NULL) {
+        pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
+
+        if (thread > 0) /* not "." */
+            (void)sched_setaffinity(thread, sizeof *cpus, cpus);
+    }
+    if (tasks)
+        (void)closedir(tasks); /* read only */
 }
 
 void cllm_process_signal(const struct cllm_process *process, int signal)

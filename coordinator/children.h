@@ -9,6 +9,7 @@
 #ifndef CLLM_COORDINATOR_CHILDREN_H
 #define CLLM_COORDINATOR_CHILDREN_H
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include "base/base.h"
@@ -43,8 +44,8 @@ struct cllm_spawn {
     int keep_fd[CLLM_SPAWN_FDS]; /* stay open in the child; 0 = none; all others are
                                     CLOEXEC */
     int oom_score;               /* for the kernel's OOM killer; a refusal is ignored */
-    bool pinned;                 /* runs on @cpu alone; a refusal costs only speed */
-    uint32_t cpu;
+    bool pinned;                 /* runs on @cpus alone; a refusal costs only speed */
+    cpu_set_t cpus;
     bool node_zero; /* keeps its user's environment, and stop signals wait until it looks
                      */
 };
@@ -54,10 +55,10 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
                        const struct cllm_spawn *how);
 
 /*
- * Let @process, a child, run on @cpu alone (@pinned), or wherever this process may. A
- * refusal costs only speed.
+ * Let all threads of @process, a child, run on @cpus alone, or, with NULL, wherever this
+ * process may. A refusal costs only speed.
  */
-void cllm_process_pin(const struct cllm_process *process, bool pinned, uint32_t cpu);
+void cllm_process_pin(const struct cllm_process *process, const cpu_set_t *cpus);
 
 /* Send @signal; a process that has ended already is not an error. */
 void cllm_process_signal(const struct cllm_process *process, int signal);

@@ -7,6 +7,8 @@
 #include "base/units.h"
 #include "coordinator/plan.h"
 
+#define GROUPS_SHOWN 8 /* workers of several threads, with their CPUs */
+
 static void print_memory_row(const char *what, uint64_t bytes, const char *how)
 {
     char size[CLLM_UNITS_BYTES];
@@ -70,23 +72,49 @@ static void print_data(const struct cllm_plan *plan)
                  (double)(g->steps * batch) / (double)plan->train_windows);
 }
 
+/* On which cores workers of several threads stay, if they do. */
+static void print_groups(const struct cllm_plan *plan)
+{
+    const char *before = "\n                 each stays on its CPUs: ";
+    cpu_set_t cpus;
+
+    for (uint32_t slot = 0; slot < cllm_min_u64(plan->workers, GROUPS_SHOWN); slot++) {
+        if (!cllm_placement_cpus(&plan->placement, slot, plan->workers, &cpus))
+            return;
+        for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (!CPU_ISSET(cpu, &cpus))
+                continue;
+            (void)printf("%s%u", before, cpu);
+            before = " ";
+        }
+        before = ", ";
+    }
+    if (plan->workers > GROUPS_SHOWN)
+        (void)printf(", ...");
+}
+
 /* How many, why, and on which cores. */
 static void print_workers(const struct cllm_plan *plan, const struct cllm_config *config)
 {
     const struct cllm_placement *placement = &plan->placement;
     char text[CLLM_TOPOLOGY_TEXT];
-    uint32_t cpu;
+    cpu_set_t cpus;
 
     (void)printf("  workers        %u", plan->workers);
     if (config->run_workers == CLLM_CONFIG_AUTO)
         (void)printf(" (auto)");
+    if (placement->threads > 1)
+        (void)printf(" of %u threads", placement->threads);
     if (plan->spares > 0)
         (void)printf(" and %u spares", plan->spares);
     if (placement->known)
         (void)printf(" on %s", cllm_topology_text(text, &placement->topology));
-    if (cllm_placement_cpu(placement, 0, plan->workers, &cpu))
+    if (placement->threads == 1 &&
+        cllm_placement_cpus(placement, 0, plan->workers, &cpus))
         (void)printf("\n                 each stays on its CPU, of: %s",
                      cllm_topology_cpus(text, &placement->topology, plan->workers));
+    else
+        print_groups(plan);
     (void)printf("\n");
 }
 

@@ -9,12 +9,15 @@
 #ifndef CLLM_COORDINATOR_PLACEMENT_H
 #define CLLM_COORDINATOR_PLACEMENT_H
 
+#include <sched.h>
+
 #include "base/config.h"
 #include "base/topology.h"
 
 struct cllm_placement {
     enum cllm_config_pin pin;
-    bool known; /* topology is filled: somebody wanted to know */
+    bool known;       /* topology is filled: somebody wanted to know */
+    uint32_t threads; /* of each worker */
     struct cllm_topology topology;
 };
 
@@ -25,18 +28,19 @@ struct cllm_placement {
 void cllm_placement_init(struct cllm_placement *placement,
                          const struct cllm_config *config);
 
-/* What [run] workers = auto stands for; cores, at most @lanes. Only after an init with
- * that setting. */
+/* What [run] workers = auto stands for; cores / threads, at least 1, at most @lanes. Only
+ * after an init with that setting. */
 uint32_t cllm_placement_workers(const struct cllm_placement *placement, uint32_t lanes);
 
 /*
- * May the worker in @slot run on one CPU alone when @workers are wanted? Then *@cpu is
- * it. With pin = auto only on a machine of several NUMA nodes, and if each worker gets a
- * core of its own: with one node there is nothing to win, and who must not move loses
- * when something else takes its core. The answer is the same for whoever comes after in
- * that slot, also under another Node Zero.
+ * May the worker in @slot run on some CPUs alone, one for each of its threads, when
+ * @workers are wanted? Then @cpus are they: of one NUMA node if a node has so many. With
+ * pin = auto only on a machine of several NUMA nodes, and if each worker gets cores of
+ * its own: with one node there is nothing to win, and who must not move loses when
+ * something else takes its core. The answer is the same for whoever comes after in that
+ * slot, also under another Node Zero.
  */
-bool cllm_placement_cpu(const struct cllm_placement *placement, uint32_t slot,
-                        uint32_t workers, uint32_t *cpu);
+bool cllm_placement_cpus(const struct cllm_placement *placement, uint32_t slot,
+                         uint32_t workers, cpu_set_t *cpus);
 
 #endif /* CLLM_COORDINATOR_PLACEMENT_H */

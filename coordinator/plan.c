@@ -24,6 +24,7 @@
 /* Private memory of a process beyond what it plans: its share of code and libraries,
  * stacks, heap; measured as PSS. */
 #define WORKER_BASE_BYTES    (8u << 20)
+#define THREAD_BASE_BYTES    (3u << 19) /* each but the first: blocks of a product */
 #define LOADER_BASE_BYTES    (2u << 20)
 #define SAVER_BASE_BYTES     (4u << 20)
 #define NODE_ZERO_BASE_BYTES (3u << 20) /* and its guardian */
@@ -288,7 +289,10 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
     plan->ring_bytes = cllm_ring_bytes(g);
     plan->worker_bytes = cllm_gpt_arena_bytes(&plan->gpt, &shape) +
-                         cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES;
+                         cllm_ring_batch_tokens(g) * sizeof(uint32_t) +
+                         WORKER_BASE_BYTES +
+                         (config->compute_threads - 1) *
+                             (cllm_gpt_thread_bytes(g->context) + THREAD_BASE_BYTES);
     plan->loader_bytes = LOADER_BASE_BYTES;
     plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;

@@ -144,10 +144,10 @@ void cllm_team_want(struct cllm_team *team, uint32_t workers)
 {
     team->workers = workers;
     for (uint32_t slot = 0; slot < cllm_team_loader(team); slot++) {
-        uint32_t cpu = 0;
-        bool pinned = cllm_placement_cpu(team->placement, slot, workers, &cpu);
+        cpu_set_t cpus;
+        bool pinned = cllm_placement_cpus(team->placement, slot, workers, &cpus);
 
-        cllm_process_pin(&team->process[slot], pinned, cpu);
+        cllm_process_pin(&team->process[slot], pinned ? &cpus : NULL);
     }
 }
 
@@ -205,7 +205,7 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
     (void)snprintf(fd, sizeof fd, "%d", team->event_fd);
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
     how.pinned = slot < cllm_team_loader(team) &&
-                 cllm_placement_cpu(team->placement, slot, team->workers, &how.cpu);
+                 cllm_placement_cpus(team->placement, slot, team->workers, &how.cpus);
     rc = cllm_process_spawn(&team->process[slot], path, argv, &how);
     if (rc == -EAGAIN || rc == -ENOMEM) {
         cllm_warn("%s; tried again in a second", cllm_err_text());

@@ -1,9 +1,9 @@
 /*
  * model/gpt.c - forward and backward, written out.
  *
- * Everything happens in the order in which it stands here, on one thread, in memory laid
- * out before the first step. The residual stream's gradient dx is one buffer that every
- * block adds to in place.
+ * Everything happens in the order in which it stands here, in memory laid out before the
+ * first step; an operation may use several threads (compute/threads.h). The residual
+ * stream's gradient dx is one buffer that every block adds to in place.
  */
 #include "model/gpt.h"
 
@@ -111,6 +111,11 @@ size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan,
 
     lay_out(&gpt, &carve);
     return carve.used;
+}
+
+size_t cllm_gpt_thread_bytes(uint32_t T)
+{
+    return cllm_attention_scratch(T) * sizeof(float);
 }
 
 int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_gpt_plan *plan,

@@ -169,6 +169,9 @@ struct cllm_gpt {
 size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan,
                             const struct cllm_gpt_shape *shape);
 
+/* Bytes of scratch that each thread but the first has for itself: f32. */
+size_t cllm_gpt_thread_bytes(uint32_t T);
+
 /*
  * Lay out activations for batches of @shape, 1 <= B, 1 <= T <= context. Without train
  * they hardly grow with the layers. Returns 0 or CLLM_ECONFIG with text. Nothing to

@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <link.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -34,13 +36,19 @@ static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE,
 static struct {
     struct cllm_crash_record *to; /* NULL = no records */
     const struct cllm_own *own;
-    const char *assert_text; /* of the assert that failed; NULL = none did */
+    _Atomic bool taken;              /* by a thread that fills the record */
+    struct cllm_crash_record record; /* what is known beforehand, and the copy filled */
+    alignas(CLLM_CACHELINE) uint8_t handler_stack[HANDLER_STACK]; /* of the first */
+} self;
+
+/* Of each thread its own. */
+static _Thread_local struct {
+    uint32_t thread;
+    uint64_t stack_lo, stack_hi; /* 0 = unknown */
+    const char *assert_text;     /* of the assert that failed; NULL = none did */
     uint64_t assert_frame[CLLM_CRASH_FRAMES]; /* return addresses above it */
     uint32_t n_assert_frames;
-    uint64_t stack_lo, stack_hi;
-    struct cllm_crash_record record; /* what is known beforehand, and the copy filled */
-    alignas(CLLM_CACHELINE) uint8_t handler_stack[HANDLER_STACK];
-} self;
+} here;
 
 bool cllm_crash_signal(int signo)
 {
@@ -108,10 +116,10 @@ static void find_place(struct cllm_crash_record *record)
         copy_name(record->region, sizeof record->region, note->name);
         record->region_off = record->address - (uint64_t)(uintptr_t)note->base;
         record->region_writable = note->writable;
-    } else if (record->address >= self.stack_lo - STACK_GAP &&
-               record->address < self.stack_hi) {
+    } else if (here.stack_hi != 0 && record->address >= here.stack_lo - STACK_GAP &&
+               record->address < here.stack_hi) {
         copy_name(record->region, sizeof record->region, "stack");
-        record->region_off = self.stack_hi - record->address; /* it grows downwards */
+        record->region_off = here.stack_hi - record->address; /* it grows downwards */
         record->region_writable = 1;
     }
 }
@@ -148,7 +156,8 @@ __attribute__((no_sanitize("address", "undefined"))) static uint64_t stack_word(
 
 static bool on_stack(uint64_t address, uint64_t lo)
 {
-    return (address & 7) == 0 && address >= lo && address <= self.stack_hi - 16;
+    return (address & 7) == 0 && address >= lo && here.stack_hi != 0 &&
+           address <= here.stack_hi - 16;
 }
 
 /*
@@ -176,14 +185,16 @@ static void find_frames(struct cllm_crash_record *record, uint64_t frame)
 {
     uint64_t lo = record->sp;
 
-    if (record->signo == SIGABRT && self.n_assert_frames > 0) {
-        memcpy(record->frame, self.assert_frame, sizeof record->frame);
-        record->n_frames = self.n_assert_frames;
+    if (record->signo == SIGABRT && here.n_assert_frames > 0) {
+        memcpy(record->frame, here.assert_frame, sizeof record->frame);
+        record->n_frames = here.n_assert_frames;
         return;
     }
     /* After a stack overflow the stack is there only above the address that failed. */
-    if (record->code > 0 && record->address >= lo && record->address < self.stack_hi)
+    if (record->code > 0 && record->address >= lo && record->address < here.stack_hi)
         lo = cllm_align_up(record->address + 1, CLLM_PAGE);
+    if (here.thread != 0) /* below it there is a guard */
+        lo = cllm_max_u64(lo, here.stack_lo);
     /* A function without a frame of its own was called from what the stack begins with.
      */
     if ((record->ip < record->module[0].begin || record->ip >= record->module[0].end) &&
@@ -192,12 +203,26 @@ static void find_frames(struct cllm_crash_record *record, uint64_t frame)
     record->n_frames = walk(record->frame, record->n_frames, frame, lo);
 }
 
+/* The first fault is the one that ends the process: threads that fault besides, often for
+ * the same reason, wait for that. */
+static void wait_for_the_end(void)
+{
+    const struct timespec second = {.tv_sec = 1};
+
+    for (;;)
+        (void)nanosleep(&second, NULL);
+}
+
 static void on_fault(int signo, siginfo_t *info, void *context)
 {
+    const struct sigaction plain = {.sa_handler = SIG_DFL};
     struct cllm_crash_record *record = &self.record;
     uint64_t frame;
 
+    if (atomic_exchange(&self.taken, true))
+        wait_for_the_end();
     if (self.to) {
+        record->thread = here.thread;
         record->signo = signo;
         record->code = info->si_code;
         if (info->si_code <= 0) {
@@ -210,8 +235,8 @@ static void on_fault(int signo, siginfo_t *info, void *context)
         if (info->si_code > 0)
             find_place(record);
         find_work(record);
-        if (signo == SIGABRT && self.assert_text)
-            copy_name(record->words, sizeof record->words, self.assert_text);
+        if (signo == SIGABRT && here.assert_text)
+            copy_name(record->words, sizeof record->words, here.assert_text);
         record->time_ns = cllm_now_ns();
         record->frame[0] = record->ip;
         record->n_frames = 1;
@@ -219,8 +244,9 @@ static void on_fault(int signo, siginfo_t *info, void *context)
         find_frames(record, frame);
         publish();
     }
-    /* The action is the default one again, and the signal waits until we return. It keeps
-     * its siginfo, for the core. */
+    /* With the default action; the signal waits until we return. It keeps its siginfo,
+     * for the core. */
+    (void)sigaction(signo, &plain, NULL);
     if (syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), signo, info) != 0)
         (void)raise(signo);
 }
@@ -229,22 +255,21 @@ static void on_fault(int signo, siginfo_t *info, void *context)
 
 static void find_stack(void)
 {
-    uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0), lo, hi;
+    uint64_t at = (uint64_t)(uintptr_t)__builtin_frame_address(0), lo, hi;
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
     FILE *maps = fopen("/proc/self/maps", "re");
     char line[512];
 
-    self.stack_hi = 0;
-    while (maps && self.stack_hi == 0 && fgets(line, sizeof line, maps))
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64, &lo, &hi) == 2 && here >= lo &&
-            here < hi)
-            self.stack_hi = hi;
+    here.stack_hi = 0;
+    while (maps && here.stack_hi == 0 && fgets(line, sizeof line, maps))
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64, &lo, &hi) == 2 && at >= lo && at < hi)
+            here.stack_hi = hi;
     if (maps)
         (void)fclose(maps); /* read only */
-    if (self.stack_hi == 0)
-        self.stack_hi = cllm_align_up(here + 1, CLLM_PAGE);
+    if (here.stack_hi == 0)
+        here.stack_hi = cllm_align_up(at + 1, CLLM_PAGE);
     (void)getrlimit(RLIMIT_STACK, &limit);
-    self.stack_lo = self.stack_hi - cllm_min_u64(limit.rlim_cur, STACK_MOST);
+    here.stack_lo = here.stack_hi - cllm_min_u64(limit.rlim_cur, STACK_MOST);
 }
 
 static void keep_build_id(struct cllm_crash_record *record, const uint8_t *note,
@@ -315,8 +340,10 @@ void cllm_crash_init(const struct cllm_control *control, enum cllm_role role,
     (void)dl_iterate_phdr(keep_module, &self.record);
     find_stack();
     self.own = control->own;
-    self.assert_text = NULL;
-    self.n_assert_frames = 0;
+    here.thread = 0;
+    here.assert_text = NULL;
+    here.n_assert_frames = 0;
+    atomic_store(&self.taken, false);
     (void)cllm_crash_sum(
         &self.record); /* binds the hash function now, not in a handler */
     self.to = control->crash;
@@ -326,10 +353,31 @@ void cllm_crash_init(const struct cllm_control *control, enum cllm_role role,
     for (size_t i = 0; i < CLLM_LEN(fault_signals); i++)
         (void)sigaddset(&action.sa_mask, fault_signals[i]);
     own_stack = sigaltstack(&stack, NULL) == 0;
-    action.sa_flags =
-        (int)((unsigned)SA_RESETHAND | SA_SIGINFO | (own_stack ? SA_ONSTACK : 0u));
+    action.sa_flags = SA_SIGINFO | (own_stack ? SA_ONSTACK : 0);
     for (size_t i = 0; i < CLLM_LEN(fault_signals); i++)
         (void)sigaction(fault_signals[i], &action, NULL);
+}
+
+void cllm_crash_thread(uint32_t thread)
+{
+    void *handler_stack = mmap(NULL, HANDLER_STACK, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const stack_t stack = {.ss_sp = handler_stack, .ss_size = HANDLER_STACK};
+    pthread_attr_t attributes;
+    size_t bytes = 0;
+    void *lo = NULL;
+
+    here.thread = thread;
+    /* Without a stack of its own the handler takes the thread's, if there is room. */
+    if (handler_stack != MAP_FAILED)
+        (void)sigaltstack(&stack, NULL);
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return;
+    if (pthread_attr_getstack(&attributes, &lo, &bytes) == 0) {
+        here.stack_lo = (uint64_t)(uintptr_t)lo;
+        here.stack_hi = here.stack_lo + bytes;
+    }
+    (void)pthread_attr_destroy(&attributes);
 }
 
 void cllm_crash_fini(void)
@@ -343,8 +391,8 @@ void cllm_crash_note_assert(const char *text)
     uint64_t frame = (uint64_t)(uintptr_t)__builtin_frame_address(0);
 
     /* Now: abort() builds its own frames where this one is. */
-    self.n_assert_frames = walk(self.assert_frame, 0, frame, frame);
-    self.assert_text = text;
+    here.n_assert_frames = walk(here.assert_frame, 0, frame, frame);
+    here.assert_text = text;
 }
 
 /* ---- reading ---- */

@@ -19,6 +19,13 @@
 void cllm_crash_init(const struct cllm_control *control, enum cllm_role role,
                      uint32_t generation);
 
+/*
+ * In thread @thread of this process, not its first, once, after cllm_crash_init(): faults
+ * in it leave a record too, and an overflow of its stack is one. It gets a stack for the
+ * handler, which stays.
+ */
+void cllm_crash_thread(uint32_t thread);
+
 /* Records are no longer written; the page may be unmapped. Safe without init. */
 void cllm_crash_fini(void);
 

@@ -137,13 +137,15 @@ void cllm_crash_place(char out[CLLM_CRASH_PLACE], const struct cllm_crash_record
 
 static bool is_stack_overflow(const struct cllm_crash_record *record)
 {
-    return record->signo == SIGSEGV && record->code == SEGV_MAPERR &&
+    /* Below the stack of a thread that is not the first there is a guard. */
+    return record->signo == SIGSEGV &&
+           (record->code == SEGV_MAPERR ||
+            (record->code == SEGV_ACCERR && record->thread != 0)) &&
            strcmp(record->region, "stack") == 0;
 }
 
-void cllm_crash_phrase(char out[CLLM_CRASH_PHRASE],
-                       const struct cllm_crash_record *record,
-                       const struct cllm_geometry *geometry)
+static void say_what(char out[CLLM_CRASH_PHRASE], const struct cllm_crash_record *record,
+                     const struct cllm_geometry *geometry)
 {
     static const char *const access[] = {"access to", "read of", "write to", "jump to"};
     static_assert(CLLM_LEN(access) == CLLM_ACCESS_LAST, "a word for each access");
@@ -169,6 +171,19 @@ void cllm_crash_phrase(char out[CLLM_CRASH_PHRASE],
     else
         (void)snprintf(out, CLLM_CRASH_PHRASE, "%s at %.60s",
                        cllm_crash_code_name(record->signo, record->code), code);
+}
+
+void cllm_crash_phrase(char out[CLLM_CRASH_PHRASE],
+                       const struct cllm_crash_record *record,
+                       const struct cllm_geometry *geometry)
+{
+    size_t used;
+
+    say_what(out, record, geometry);
+    used = strlen(out);
+    if (record->thread != 0)
+        (void)snprintf(out + used, CLLM_CRASH_PHRASE - used, " in thread %u",
+                       record->thread);
 }
 
 static void print_frames(FILE *out, const struct cllm_crash_record *record,
@@ -228,6 +243,8 @@ void cllm_crash_print(FILE *out, const struct cllm_crash_record *record,
     }
     if (record->words[0] != '\0')
         (void)fprintf(out, "assert: %s\n", record->words);
+    if (record->thread != 0)
+        (void)fprintf(out, "thread: %u\n", record->thread);
     if (record->work == CLLM_WORK_NONE)
         (void)fprintf(out, "work: none\n");
     else if (record->lane != CLLM_NONE)

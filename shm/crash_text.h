@@ -16,7 +16,8 @@
 /*
  * What happened and where, in one phrase:
  *     "write to params0+0x1f40 (weights, chunk 3, read-only here) at cllm-worker+0x5a31"
- * For a failed assert its text. Chunks are those of @geometry.
+ * and, unless it was the process's first, " in thread 2". For a failed assert its text.
+ * Chunks are those of @geometry.
  */
 void cllm_crash_phrase(char out[CLLM_CRASH_PHRASE],
                        const struct cllm_crash_record *record,

@@ -520,9 +520,9 @@ struct cllm_crash_record {
     uint64_t frame[CLLM_CRASH_FRAMES]; /* ip, return addresses; assert: its own */
     struct cllm_crash_module module[CLLM_CRASH_MODULES]; /* [0] = the program */
     uint8_t build_id[20]; /* of the program; zeros = none */
-    uint32_t pad0;
-    char words[256]; /* text of the assert that failed; "" = none */
-    uint64_t sum;    /* hash of all bytes above, seeded with the generation */
+    uint32_t thread;      /* of the process; 0 = its first */
+    char words[256];      /* text of the assert that failed; "" = none */
+    uint64_t sum;         /* hash of all bytes above, seeded with the generation */
 };
 static_assert(sizeof(struct cllm_crash_record) == 144 + 8 * CLLM_CRASH_REGISTERS +
                                                       8 * CLLM_CRASH_FRAMES +

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/atomic.h"
 #include "base/log.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
@@ -68,6 +69,25 @@ static uint64_t private_bytes(void)
     return kib * 1024;
 }
 
+static void give_up_privileges(void *ctx, uint32_t part, uint32_t thread)
+{
+    (void)ctx;
+    (void)part;
+    (void)thread;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        cllm_debug("cannot give up new privileges: %s", strerror(errno));
+}
+
+/* Limits are the process's; privileges, Landlock and seccomp each thread's own. */
+static void in_each_thread(const struct cllm_sandbox *sandbox, cllm_sandbox_each_fn fn,
+                           void *ctx)
+{
+    if (sandbox->everywhere)
+        sandbox->everywhere(fn, ctx);
+    else
+        fn(ctx, 0, 0);
+}
+
 static void enter_limits(const struct cllm_sandbox *sandbox)
 {
     uint64_t has = sandbox->private_bytes > 0 ? private_bytes() : 0;
@@ -75,8 +95,7 @@ static void enter_limits(const struct cllm_sandbox *sandbox)
     limit("descriptors", RLIMIT_NOFILE, DESCRIPTORS);
     if (has > 0)
         limit("private memory", RLIMIT_DATA, has + sandbox->private_bytes);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        cllm_debug("cannot give up new privileges: %s", strerror(errno));
+    in_each_thread(sandbox, give_up_privileges, NULL);
 }
 
 /* ---- Landlock ---- */
@@ -142,8 +161,26 @@ static bool allow_all(const struct cllm_sandbox *sandbox, int ruleset, uint64_t 
     return done;
 }
 
+struct restriction {
+    int ruleset;
+    _Atomic bool failed; /* in a thread */
+};
+
+static void restrict_thread(void *ctx, uint32_t part, uint32_t thread)
+{
+    struct restriction *restriction = ctx;
+
+    (void)part;
+    (void)thread;
+    if (syscall(SYS_landlock_restrict_self, restriction->ruleset, 0) == 0)
+        return;
+    cllm_debug("no Landlock: %s", strerror(errno));
+    cllm_store_relaxed(&restriction->failed, true);
+}
+
 static bool enter_landlock(const struct cllm_sandbox *sandbox)
 {
+    struct restriction restriction = {0};
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, ASK_VERSION);
     struct ruleset forbidden = {
         .files = file_rights(version),
@@ -168,9 +205,10 @@ static bool enter_landlock(const struct cllm_sandbox *sandbox)
         return false;
     }
     done = allow_all(sandbox, ruleset, forbidden.files);
-    if (done && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0) {
-        cllm_debug("no Landlock: %s", strerror(errno));
-        done = false;
+    if (done) {
+        restriction.ruleset = ruleset;
+        in_each_thread(sandbox, restrict_thread, &restriction);
+        done = !cllm_load_relaxed(&restriction.failed);
     }
     (void)close(ruleset);
     return done;
@@ -268,7 +306,7 @@ static int fill_filter(scmp_filter_ctx filter, enum cllm_role role)
  * A trap and not a kill: the call is not made either, and the handler of SIGSYS leaves a
  * crash record before it ends the process.
  */
-static bool enter_seccomp(enum cllm_role role)
+static bool enter_seccomp(enum cllm_role role, bool threads)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
     int rc = -ENOMEM;
@@ -277,6 +315,8 @@ static bool enter_seccomp(enum cllm_role role)
         (void)seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
         /* Mitigations against code that is not ours would slow computing down. */
         (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
+        if (threads) /* all of them, at once */
+            (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
         rc = fill_filter(filter, role);
         if (rc == 0)
             rc = seccomp_load(filter);
@@ -299,7 +339,7 @@ void cllm_sandbox_enter(const struct cllm_sandbox *sandbox, char *text, size_t b
     } else if (!sandbox->off) {
         enter_limits(sandbox);
         landlock = enter_landlock(sandbox);
-        seccomp = enter_seccomp(sandbox->role);
+        seccomp = enter_seccomp(sandbox->role, sandbox->everywhere != NULL);
     }
     (void)snprintf(text + used, bytes - used, ", %s",
                    landlock && seccomp ? "sandboxed"

@@ -4,15 +4,21 @@
  * A child needs little after its beginning: a worker computes in memory it has mapped,
  * the loader reads files it has opened, the saver writes below the run directory. So that
  * a bug, or a file made to exploit one, gets no further than that, a child gives the rest
- * away for good: new privileges, system calls that are not on its role's list (seccomp;
- * SIGSYS, with a crash record, for anything else), files that it was not given
- * (Landlock), descriptors, and private memory beyond a budget. What a kernel or a
- * container does not offer is gone without: the sandbox protects, nothing depends on it.
+ * away for good, in all of its threads: new privileges, system calls that are not on its
+ * role's list (seccomp; SIGSYS, with a crash record, for anything else), files that it
+ * was not given (Landlock), descriptors, and private memory beyond a budget. What a
+ * kernel or a container does not offer is gone without: the sandbox protects, nothing
+ * depends on it.
  */
 #ifndef CLLM_SHM_SANDBOX_H
 #define CLLM_SHM_SANDBOX_H
 
 #include "shm/layout.h"
+
+/* Calls @fn once in every thread of the process: cllm_threads_everywhere(), which this
+ * floor does not know. */
+typedef void (*cllm_sandbox_each_fn)(void *ctx, uint32_t part, uint32_t thread);
+typedef void (*cllm_sandbox_everywhere_fn)(cllm_sandbox_each_fn fn, void *ctx);
 
 struct cllm_sandbox {
     enum cllm_role role;    /* CLLM_ROLE_WORKER, _LOADER or _SAVER */
@@ -21,6 +27,7 @@ struct cllm_sandbox {
     const char *directory;  /* below it anything may be done with files; NULL = none */
     const char *object[2];  /* shared memory opened later, "/cllm-..."; NULL = none */
     bool nameless;          /* objects are memfds, found in ways that Landlock forbids */
+    cllm_sandbox_everywhere_fn everywhere; /* NULL = the process has one thread */
 };
 
 /*

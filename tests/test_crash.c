@@ -24,6 +24,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "compute/threads.h"
 #include "coordinator/crashes.h"
 #include "shm/crash_text.h"
 #include "shm/slot.h"
@@ -159,6 +160,31 @@ DIES static void die_by_unreal_address(void)
         *(const uint8_t *)(uintptr_t)(UINT64_C(0x8000) << 48 | (uintptr_t)no_address);
 }
 
+/* ---- in a thread that is not the first ---- */
+
+static void (*death_of_thread)(void);
+static bool all_at_once;
+
+static void in_thread(void *ctx, uint32_t part, uint32_t thread)
+{
+    (void)ctx;
+    (void)part;
+    if (thread == 0) {
+        die_by_waiting();
+        return;
+    }
+    cllm_crash_thread(thread);
+    if (thread == 2 || all_at_once)
+        death_of_thread();
+    die_by_waiting();
+}
+
+static void die_in_thread(void)
+{
+    if (cllm_threads_start(3, 0) == 0)
+        cllm_threads_everywhere(in_thread, NULL);
+}
+
 static void run_child(void (*die)(void))
 {
     struct rlimit small = {.rlim_cur = 256 * 1024, .rlim_max = 8 << 20};
@@ -286,6 +312,56 @@ static void every_way_to_die_leaves_a_record(void **state)
                      record.n_frames);
         if (death->frame && death->how != die_by_bad_frame && record.n_frames < 2)
             fail_msg("death %zu: only %u frames", i, record.n_frames);
+    }
+}
+
+static void a_death_in_a_thread_names_it(void **state)
+{
+    static const struct {
+        void (*how)(void);
+        const char *phrase;
+    } row[] = {{die_by_null_write, "write to NULL at test_crash+0x"},
+               {die_by_stack_overflow, "stack overflow at test_crash+0x"},
+               {die_by_trap, "illegal operand at test_crash+0x"},
+               {die_by_assert, ""}};
+    const struct cllm_geometry geometry = control_temp_geometry();
+
+    (void)state;
+    all_at_once = false;
+    for (size_t i = 0; i < CLLM_LEN(row); i++) {
+        struct cllm_crash_record record;
+        char phrase[CLLM_CRASH_PHRASE], *text = NULL;
+        size_t size = 0;
+        FILE *out = open_memstream(&text, &size);
+
+        death_of_thread = row[i].how;
+        (void)die(die_in_thread, &record);
+        assert_int_equal(record.thread, 2);
+        cllm_crash_phrase(phrase, &record, &geometry);
+        assert_int_equal(strncmp(phrase, row[i].phrase, strlen(row[i].phrase)), 0);
+        assert_non_null(strstr(phrase, " in thread 2"));
+        assert_true(row[i].how == die_by_stack_overflow ||
+                    has_frame_in(&record, row[i].how));
+        assert_non_null(out);
+        cllm_crash_print(out, &record, &geometry, "/bin");
+        assert_int_equal(fclose(out), 0);
+        assert_non_null(strstr(text, "\nthread: 2\n"));
+        free(text);
+    }
+}
+
+/* They run into the same thing, as parts of one operation do. */
+static void threads_that_die_at_once_leave_one_whole_record(void **state)
+{
+    (void)state;
+    all_at_once = true;
+    death_of_thread = die_by_protected_write;
+    for (int i = 0; i < 50; i++) {
+        struct cllm_crash_record record;
+
+        (void)die(die_in_thread, &record);
+        assert_true(record.thread == 1 || record.thread == 2);
+        assert_true(record.n_frames >= 2);
     }
 }
 
@@ -517,6 +593,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_deep_stack_gives_as_many_frames_as_fit, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_death_in_a_thread_names_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(threads_that_die_at_once_leave_one_whole_record,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_assert_gives_signal_text_and_caller,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_signal_from_outside_names_its_sender, setup,

@@ -25,6 +25,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "compute/threads.h"
 #include "shm/crash.h"
 #include "shm/sandbox.h"
 #include "tests/control_temp.h"
@@ -387,6 +388,80 @@ static void a_worker_has_a_budget_of_private_memory(void **state)
                      1);
 }
 
+/* ---- threads ---- */
+
+static void (*only_in_thread)(void);
+
+static void do_in_thread(void *ctx, uint32_t part, uint32_t thread)
+{
+    (void)ctx;
+    (void)part;
+    if (thread == 1)
+        only_in_thread();
+}
+
+static void make_a_socket(void)
+{
+    (void)do_socket();
+}
+
+static void open_outside(void)
+{
+    if (do_open_outside() != 1)
+        _exit(3);
+}
+
+static void sleep_and_compute(void)
+{
+    if (do_compute() != 0)
+        _exit(3);
+}
+
+/* How a child ends of which the second of two threads does @what in a sandbox. */
+static int try_in_thread(enum cllm_role role, void (*what)(void))
+{
+    struct rlimit no_core = {0, 0};
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        const struct cllm_sandbox sandbox = {
+            .role = role,
+            .directory = role == CLLM_ROLE_SAVER ? directory : NULL,
+            .everywhere = cllm_threads_everywhere,
+        };
+        char text[64] = "";
+
+        default_signals();
+        (void)setrlimit(RLIMIT_CORE, &no_core);
+        if (cllm_threads_start(2, 0) != 0)
+            _exit(4);
+        cllm_sandbox_enter(&sandbox, text, sizeof text);
+        only_in_thread = what;
+        cllm_threads_everywhere(do_in_thread, NULL);
+        cllm_threads_stop();
+        _exit(0);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void every_thread_sits_in_the_sandbox(void **state)
+{
+    int status;
+
+    (void)state;
+    if (!cllm_sandbox_built())
+        skip();
+    assert_int_equal(try_in_thread(CLLM_ROLE_WORKER, sleep_and_compute), 0);
+    status = try_in_thread(CLLM_ROLE_WORKER, make_a_socket);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGSYS);
+    if (has_landlock)
+        assert_int_equal(try_in_thread(CLLM_ROLE_SAVER, open_outside), 0);
+}
+
 /* ---- crash records ---- */
 
 static void fault_by_store(void)
@@ -472,6 +547,7 @@ int main(void)
         cmocka_unit_test(nobody_but_the_saver_opens_a_file),
         cmocka_unit_test(the_saver_saves_below_its_directory_alone),
         cmocka_unit_test(a_worker_has_a_budget_of_private_memory),
+        cmocka_unit_test(every_thread_sits_in_the_sandbox),
         cmocka_unit_test(a_fault_in_the_sandbox_leaves_its_record),
         cmocka_unit_test(off_means_off_and_says_so),
     };

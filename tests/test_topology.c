@@ -219,30 +219,50 @@ static void limits_of_cgroups_count_the_least_one_above(void **state)
 /* ---- placement ---- */
 
 static void place(struct cllm_placement *placement, const char *machine,
-                  enum cllm_config_pin pin)
+                  enum cllm_config_pin pin, uint32_t threads)
 {
-    *placement = (struct cllm_placement){.pin = pin, .known = true};
+    *placement = (struct cllm_placement){.pin = pin, .known = true, .threads = threads};
     cllm_topology_find(&placement->topology, machine);
     placement->topology.real = true;
+}
+
+/* The CPUs of the worker in @slot, "0 2"; "" = all. */
+static const char *cpus_of(const struct cllm_placement *placement, uint32_t slot,
+                           uint32_t workers)
+{
+    static char text[256];
+    cpu_set_t set;
+    size_t used = 0;
+
+    text[0] = '\0';
+    if (!cllm_placement_cpus(placement, slot, workers, &set))
+        return text;
+    for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &set))
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%u",
+                                     used > 0 ? " " : "", cpu);
+    return text;
 }
 
 static void auto_pins_on_several_nodes_while_every_worker_has_a_core(void **state)
 {
     static struct cllm_placement placement;
-    uint32_t cpu = 77;
 
     (void)state;
-    place(&placement, "core:12 pu:2", CLLM_PIN_AUTO);
-    assert_false(cllm_placement_cpu(&placement, 0, 12, &cpu)); /* one node */
-    place(&placement, "node:2 core:6 pu:2", CLLM_PIN_AUTO);
+    place(&placement, "core:12 pu:2", CLLM_PIN_AUTO, 1);
+    assert_string_equal(cpus_of(&placement, 0, 12), ""); /* one node */
+    place(&placement, "node:2 core:6 pu:2", CLLM_PIN_AUTO, 1);
     for (uint32_t slot = 0; slot < 12; slot++) {
-        assert_true(cllm_placement_cpu(&placement, slot, 12, &cpu));
-        assert_int_equal(cpu % 2, 0); /* never two on the threads of one core */
+        unsigned long cpu = strtoul(cpus_of(&placement, slot, 12), NULL, 10);
+
+        assert_int_equal(strspn(cpus_of(&placement, slot, 12), "0123456789"),
+                         strlen(cpus_of(&placement, slot, 12))); /* one */
+        assert_int_equal(cpu % 2, 0);         /* never two on the threads of one core */
         assert_int_equal(cpu / 12, slot % 2); /* and round the nodes */
     }
-    assert_false(cllm_placement_cpu(&placement, 12, 12, &cpu)); /* a spare */
-    assert_false(cllm_placement_cpu(&placement, 0, 13, &cpu));
-    assert_false(cllm_placement_cpu(&placement, 12, 13, &cpu));
+    assert_string_equal(cpus_of(&placement, 12, 12), ""); /* a spare */
+    assert_string_equal(cpus_of(&placement, 0, 13), "");
+    assert_string_equal(cpus_of(&placement, 12, 13), "");
     assert_int_equal(cllm_placement_workers(&placement, 144), 12);
     assert_int_equal(cllm_placement_workers(&placement, 5), 5);
 }
@@ -250,27 +270,51 @@ static void auto_pins_on_several_nodes_while_every_worker_has_a_core(void **stat
 static void yes_shares_cores_evenly_and_no_never_pins(void **state)
 {
     static struct cllm_placement placement;
-    uint32_t cpu = 77;
 
     (void)state;
-    place(&placement, "core:2 pu:1", CLLM_PIN_YES);
-    for (uint32_t slot = 0; slot < 5; slot++) {
-        assert_true(cllm_placement_cpu(&placement, slot, 5, &cpu));
-        assert_int_equal(cpu, slot % 2);
-    }
-    place(&placement, "core:2 pu:1", CLLM_PIN_NO);
-    assert_false(cllm_placement_cpu(&placement, 0, 1, &cpu));
+    place(&placement, "core:2 pu:1", CLLM_PIN_YES, 1);
+    for (uint32_t slot = 0; slot < 5; slot++)
+        assert_string_equal(cpus_of(&placement, slot, 5), slot % 2 ? "1" : "0");
+    place(&placement, "core:2 pu:1", CLLM_PIN_NO, 1);
+    assert_string_equal(cpus_of(&placement, 0, 1), "");
 }
 
 static void a_described_machine_pins_nobody(void **state)
 {
     static struct cllm_placement placement;
-    uint32_t cpu;
 
     (void)state;
-    place(&placement, "core:2 pu:1", CLLM_PIN_YES);
+    place(&placement, "core:2 pu:1", CLLM_PIN_YES, 1);
     placement.topology.real = false;
-    assert_false(cllm_placement_cpu(&placement, 0, 1, &cpu));
+    assert_string_equal(cpus_of(&placement, 0, 1), "");
+}
+
+static void threads_of_a_worker_get_neighbouring_cores(void **state)
+{
+    static struct cllm_placement placement;
+    static const struct {
+        const char *machine;
+        uint32_t threads, workers; /* auto */
+        const char *cpus[4];       /* of the first workers */
+        enum cllm_config_pin pin;
+    } row[] = {
+        {"node:2 core:6 pu:2", 2, 6, {"0 2", "12 14", "4 6", "16 18"}, CLLM_PIN_AUTO},
+        {"node:2 core:6 pu:2", 4, 3, {"0 2 4 6", "12 14 16 18", "0 2 4 6"}, CLLM_PIN_YES},
+        {"node:2 core:6 pu:2", 4, 3, {"", "", ""}, CLLM_PIN_AUTO}, /* two groups */
+        {"node:2 l3:2 core:2 pu:1", 2, 4, {"0 1", "4 5", "2 3", "6 7"}, CLLM_PIN_AUTO},
+        {"node:4 core:2 pu:1", 4, 2, {"0 1 2 3", "4 5 6 7"}, CLLM_PIN_AUTO},
+        {"core:6 pu:1", 4, 1, {"0 1 2 3"}, CLLM_PIN_YES},
+        {"core:2 pu:1", 3, 1, {"0 1"}, CLLM_PIN_YES}, /* not so many */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(row); i++) {
+        place(&placement, row[i].machine, row[i].pin, row[i].threads);
+        assert_int_equal(cllm_placement_workers(&placement, 144), row[i].workers);
+        for (uint32_t slot = 0; slot < 4 && slot < row[i].workers; slot++)
+            assert_string_equal(cpus_of(&placement, slot, row[i].workers),
+                                row[i].cpus[slot]);
+    }
 }
 
 int main(void)
@@ -286,6 +330,7 @@ int main(void)
         cmocka_unit_test(auto_pins_on_several_nodes_while_every_worker_has_a_core),
         cmocka_unit_test(yes_shares_cores_evenly_and_no_never_pins),
         cmocka_unit_test(a_described_machine_pins_nobody),
+        cmocka_unit_test(threads_of_a_worker_get_neighbouring_cores),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

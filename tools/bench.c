@@ -350,6 +350,7 @@ static int bench_training(const struct request *request, struct cllm_config *con
     n = list_settings(results, request, config);
     cllm_bench_catch_signals();
     measure->job.data = &data;
+    measure->threads = (uint32_t)config->compute_threads;
     measure->bf16 = config->compute_precision == CLLM_PRECISION_BF16;
     rc = cllm_bench_data_make(&data, config);
     if (rc != 0)

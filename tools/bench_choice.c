@@ -68,8 +68,11 @@ static void list_workers(struct list *list, const struct cllm_bench_present *pre
 {
     const struct cllm_topology *topology = present->topology;
     uint32_t most = (uint32_t)cllm_min_u64(present->lanes, CLLM_MAX_WORKERS);
-    uint32_t cores = (uint32_t)cllm_min_u64(cllm_topology_workers(topology), most);
-    uint32_t cpus = (uint32_t)cllm_min_u64(topology->n_cpus, most);
+    uint32_t threads = (uint32_t)cllm_max_u64(present->config->compute_threads, 1);
+    uint32_t cores = (uint32_t)cllm_min_u64(
+        cllm_max_u64(cllm_topology_workers(topology) / threads, 1), most);
+    uint32_t cpus =
+        (uint32_t)cllm_min_u64(cllm_max_u64(topology->n_cpus / threads, 1), most);
     uint32_t turns = (uint32_t)cllm_div_up(present->lanes, cores);
     uint32_t even = (uint32_t)cllm_div_up(present->lanes, turns);
     const uint32_t suggested[] = {cpus, cores - 1, even};
@@ -93,7 +96,8 @@ static void list_pins(struct list *list, const struct cllm_bench_present *presen
         [CLLM_PIN_AUTO] = "auto", [CLLM_PIN_YES] = "yes", [CLLM_PIN_NO] = "no"};
     const struct cllm_topology *topology = present->topology;
     enum cllm_config_pin pin = (enum cllm_config_pin)present->config->run_pin;
-    bool auto_binds = topology->n_nodes > 1 && present->workers <= topology->n;
+    uint64_t threads = cllm_max_u64(present->config->compute_threads, 1);
+    bool auto_binds = topology->n_nodes > 1 && present->workers * threads <= topology->n;
     bool bound = pin == CLLM_PIN_YES || (pin == CLLM_PIN_AUTO && auto_binds);
 
     add_word(list, words[pin], 0);

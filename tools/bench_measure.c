@@ -19,7 +19,7 @@ static int measure_limits(const struct cllm_bench_measure *measure,
 
     if (result->workers == 0)
         return 0; /* nobody knows yet */
-    result->limits.processes = cllm_bench_processes(result->workers);
+    result->limits.processes = cllm_bench_processes(result->workers * measure->threads);
     result->alone.processes = 1;
     rc = cllm_bench_limits_measure(&result->limits, measure->bf16);
     if (rc == 0)

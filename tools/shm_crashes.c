@@ -207,6 +207,7 @@ static json_t *json_slot(const struct cllm_shm_crash_slot *slot)
     (void)json_object_set_new(out, "generation", json_integer(record->generation));
     (void)json_object_set_new(out, "replaced", json_boolean(!slot->now));
     (void)json_object_set_new(out, "pid", json_integer(record->pid));
+    (void)json_object_set_new(out, "thread", json_integer(record->thread));
     (void)json_object_set_new(out, "signal",
                               json_string(cllm_crash_signal_name(record->signo, name)));
     (void)json_object_set_new(out, "code", json_integer(record->code));

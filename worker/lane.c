@@ -8,6 +8,7 @@
 
 #include "base/fault.h"
 #include "base/hash.h"
+#include "compute/threads.h"
 #include "worker/worker.h"
 
 /* Default rounding, all exceptions masked, denormals kept: part of the bits. */
@@ -26,24 +27,65 @@ static void check_rounding(void)
     CLLM_ASSERT((_mm_getcsr() & ~MXCSR_FLAGS) == MXCSR_DEFAULT);
 }
 
-/*
- * Hash the gradient @dw, and look for NaN and infinity in the same pass: a piece is in
- * the first-level cache when the second looks at it. The pieces' hashes are chained.
- */
-static void sum_gradient(const struct cllm_worker *worker, const float *dw,
-                         struct cllm_report *report)
+/* A lane's gradient, in stretches that threads may share; how many is part of its sum. */
+enum { PIECE = 4096, STRETCHES = 64 };
+
+struct gradient {
+    const struct cllm_ops *ops;
+    float *dw;
+    uint64_t n;
+    uint64_t sum[STRETCHES];
+    bool finite[STRETCHES];
+};
+
+/* The elements of stretch @part: whole pieces, from *@at to the result. */
+static uint64_t stretch(const struct gradient *gradient, uint32_t part, uint64_t *at)
 {
-    enum { PIECE = 4096 };
-    uint64_t n = worker->child.geometry->n_elements;
+    uint64_t pieces = cllm_div_up(gradient->n, PIECE);
+
+    *at = cllm_min_u64(pieces * part / STRETCHES * PIECE, gradient->n);
+    return cllm_min_u64(pieces * (part + 1) / STRETCHES * PIECE, gradient->n);
+}
+
+static void clear_stretch(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct gradient *gradient = ctx;
+    uint64_t at, end = stretch(gradient, part, &at);
+
+    (void)thread;
+    if (at < end)
+        memset(gradient->dw + at, 0, (end - at) * sizeof *gradient->dw);
+}
+
+/*
+ * Hash it, and look for NaN and infinity in the same pass: a piece is in the first-level
+ * cache when the second looks at it. The pieces' hashes are chained.
+ */
+static void sum_stretch(void *ctx, uint32_t part, uint32_t thread)
+{
+    struct gradient *gradient = ctx;
+    uint64_t at, end = stretch(gradient, part, &at), sum = part;
+    bool finite = true;
+
+    (void)thread;
+    for (; at < end; at += PIECE) {
+        uint64_t count = cllm_min_u64(PIECE, end - at);
+
+        finite = gradient->ops->is_finite(gradient->dw + at, count) && finite;
+        sum = cllm_hash(gradient->dw + at, count * sizeof(float), sum);
+    }
+    gradient->sum[part] = sum;
+    gradient->finite[part] = finite;
+}
+
+static void sum_gradient(struct gradient *gradient, struct cllm_report *report)
+{
     bool finite = __builtin_isfinite(report->loss);
 
-    report->grad_sum = report->lane;
-    for (uint64_t at = 0; at < n; at += PIECE) {
-        uint64_t count = cllm_min_u64(PIECE, n - at);
-
-        finite = worker->ops->is_finite(dw + at, count) && finite;
-        report->grad_sum = cllm_hash(dw + at, count * sizeof *dw, report->grad_sum);
-    }
+    cllm_threads_run(sum_stretch, gradient, STRETCHES);
+    for (uint32_t part = 0; part < STRETCHES; part++)
+        finite = gradient->finite[part] && finite;
+    report->grad_sum = cllm_hash(gradient->sum, sizeof gradient->sum, report->lane);
     if (finite)
         report->flags |= CLLM_REPORT_FINITE;
 }
@@ -56,10 +98,11 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
     struct cllm_region *region = &worker->buffer[work->buffer];
     float *dw = (float *)(void *)region->base;
     uint64_t bytes = g->n_elements * sizeof *dw;
+    struct gradient gradient = {.ops = worker->ops, .dw = dw, .n = g->n_elements};
 
     set_rounding();
     cllm_region_allow(region, 0, bytes, true);
-    memset(dw, 0, bytes);
+    cllm_threads_run(clear_stretch, &gradient, STRETCHES);
     cllm_fault(CLLM_FAULT_lane_zeroed);
     for (uint32_t m = 0; m < g->microbatches; m++) {
         uint64_t batch = cllm_batch_number(g, work->step, work->lane, m);
@@ -74,7 +117,7 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
     }
     cllm_region_allow(region, 0, bytes, false);
     check_rounding();
-    sum_gradient(worker, dw, report);
+    sum_gradient(&gradient, report);
     cllm_fault(CLLM_FAULT_lane_summed);
 }
 

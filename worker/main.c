@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
+#include "compute/threads.h"
+#include "shm/crash.h"
 #include "shm/sandbox.h"
 #include "worker/worker.h"
 
@@ -150,10 +152,41 @@ static void confine(const struct cllm_worker *worker, char *how, size_t bytes)
         .off = worker->child.config.run_sandbox == CLLM_SANDBOX_OFF,
         .private_bytes = LIBRARY_BYTES + worker->arena.bytes +
                          cllm_vector_bytes(worker->child.geometry),
+        .everywhere =
+            worker->child.config.compute_threads > 1 ? cllm_threads_everywhere : NULL,
     };
 
     (void)snprintf(how, bytes, "%s", worker->ops->name);
     cllm_sandbox_enter(&sandbox, how, bytes);
+}
+
+static void note_thread(void *ctx, uint32_t part, uint32_t thread)
+{
+    (void)ctx;
+    (void)part;
+    if (thread != 0) /* the first is known */
+        cllm_crash_thread(thread);
+}
+
+/* The table to compute with, and the threads that it takes: before the sandbox, which
+ * lets nobody make one. */
+static int choose_kernels(struct cllm_worker *worker)
+{
+    const struct cllm_config *config = &worker->child.config;
+    uint32_t T =
+        (uint32_t)cllm_max_u64(worker->child.geometry->context, CLLM_SELF_TEST_CONTEXT);
+    int rc = cllm_ops_pick(&worker->ops, (enum cllm_isa)config->compute_isa,
+                           (enum cllm_precision)config->compute_precision);
+
+    if (rc != 0 || config->compute_threads == 1)
+        return rc;
+    rc = cllm_threads_start((uint32_t)config->compute_threads,
+                            cllm_gpt_thread_bytes(T) / sizeof(float));
+    if (rc != 0)
+        return rc;
+    cllm_threads_everywhere(note_thread, NULL);
+    worker->ops = cllm_ops_threaded(worker->ops, 0);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -165,8 +198,7 @@ int main(int argc, char **argv)
 
     if (rc != 0)
         return cllm_child_fail(&worker.child, rc);
-    rc = cllm_ops_pick(&worker.ops, (enum cllm_isa)worker.child.config.compute_isa,
-                       (enum cllm_precision)worker.child.config.compute_precision);
+    rc = choose_kernels(&worker);
     if (rc == 0)
         rc = cllm_worker_self_test(worker.ops, &numerics);
     cllm_fault(CLLM_FAULT_worker_tested);
@@ -179,6 +211,7 @@ int main(int argc, char **argv)
                             worker.child.eventfd);
         serve(&worker);
     }
+    cllm_threads_stop();
     if (worker.child.geometry)
         cllm_worker_unmap(&worker);
     if (rc != 0)

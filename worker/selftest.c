@@ -9,7 +9,10 @@
 #include "model/adamw.h"
 #include "worker/worker.h"
 
-enum { SEQUENCES = 3, CONTEXT = 40 }; /* odd shapes: tails of vector loops take part */
+enum {
+    SEQUENCES = 3,
+    CONTEXT = CLLM_SELF_TEST_CONTEXT
+}; /* odd shapes: tails of vector loops take part */
 
 static const struct cllm_gpt_config config = {
     .vocab = 197, .context = CONTEXT, .layers = 2, .heads = 3, .width = 72};

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "compute/threads.h"
 #include "model/adamw.h"
 #include "shm/chunk.h"
 #include "worker/worker.h"
@@ -23,36 +24,51 @@ static void allow_params(struct cllm_worker *worker, uint32_t version, uint64_t 
                           writable);
 }
 
+/* Chunks are parts of an assignment, which threads may share. */
+struct chunks {
+    struct cllm_worker *worker;
+    const struct cllm_assignment *work;
+    struct cllm_report *report;
+    struct cllm_adamw_walk walk; /* of an update: at its beginning */
+};
+
+static void fold_chunk(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct chunks *chunks = ctx;
+    struct cllm_worker *worker = chunks->worker;
+    const struct cllm_assignment *work = chunks->work;
+    const struct cllm_geometry *g = worker->child.geometry;
+    bool merge = work->kind == CLLM_WORK_MERGE;
+    uint32_t n = merge ? 1 : work->lane_hi - work->lane_lo, c = work->chunk_lo + part;
+    uint64_t lo = cllm_chunk_lo(g, c), count = cllm_chunk_hi(g, c) - lo;
+    float *to = cllm_worker_fold(worker, work->fold_to);
+    const float *add[CLLM_GROUP_LANES];
+    const float *from = work->fold_from == CLLM_NONE
+                            ? NULL
+                            : cllm_worker_fold(worker, work->fold_from) + lo;
+
+    (void)thread;
+    for (uint32_t i = 0; i < n; i++)
+        add[i] = merge ? cllm_worker_fold(worker, work->fold_add) + lo
+                       : (float *)(void *)worker->buffer[work->buffers[i]].base + lo;
+    cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to, count * sizeof *to,
+                      true);
+    cllm_fault(CLLM_FAULT_fold_opened);
+    worker->ops->fold(to + lo, from, add, n, count);
+    cllm_fault(CLLM_FAULT_fold_written);
+    cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to, count * sizeof *to,
+                      false);
+    chunks->report->result[part].sum_squares = worker->ops->sumsq(to + lo, count);
+    cllm_fault(CLLM_FAULT_fold_summed);
+}
+
 void cllm_worker_fold_chunks(struct cllm_worker *worker,
                              const struct cllm_assignment *work,
                              struct cllm_report *report)
 {
-    const struct cllm_geometry *g = worker->child.geometry;
-    bool merge = work->kind == CLLM_WORK_MERGE;
-    uint32_t n = merge ? 1 : work->lane_hi - work->lane_lo;
-    float *to = cllm_worker_fold(worker, work->fold_to);
+    struct chunks chunks = {.worker = worker, .work = work, .report = report};
 
-    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
-        uint64_t lo = cllm_chunk_lo(g, c), count = cllm_chunk_hi(g, c) - lo;
-        const float *add[CLLM_GROUP_LANES];
-        const float *from = work->fold_from == CLLM_NONE
-                                ? NULL
-                                : cllm_worker_fold(worker, work->fold_from) + lo;
-        struct cllm_chunk_result *result = &report->result[c - work->chunk_lo];
-
-        for (uint32_t i = 0; i < n; i++)
-            add[i] = merge ? cllm_worker_fold(worker, work->fold_add) + lo
-                           : (float *)(void *)worker->buffer[work->buffers[i]].base + lo;
-        cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to,
-                          count * sizeof *to, true);
-        cllm_fault(CLLM_FAULT_fold_opened);
-        worker->ops->fold(to + lo, from, add, n, count);
-        cllm_fault(CLLM_FAULT_fold_written);
-        cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to,
-                          count * sizeof *to, false);
-        result->sum_squares = worker->ops->sumsq(to + lo, count);
-        cllm_fault(CLLM_FAULT_fold_summed);
-    }
+    cllm_threads_run(fold_chunk, &chunks, work->chunk_hi - work->chunk_lo);
 }
 
 /* Hash what is in version @version of chunk @c into its result. */
@@ -72,8 +88,8 @@ static void sum_chunk(struct cllm_worker *worker, uint32_t version, uint32_t c,
  * A chunk in pieces that are made and hashed in the first-level cache and leave it past
  * the others: who reads them next does so in the next step.
  */
-static uint64_t update_chunk(struct cllm_worker *worker, struct cllm_adamw_walk *walk,
-                             const struct cllm_assignment *work, uint32_t c)
+static uint64_t make_chunk(struct cllm_worker *worker, struct cllm_adamw_walk *walk,
+                           const struct cllm_assignment *work, uint32_t c)
 {
     const struct cllm_geometry *g = worker->child.geometry;
     const float *from[3], *grad = cllm_worker_fold(worker, work->fold_from);
@@ -99,10 +115,28 @@ static uint64_t update_chunk(struct cllm_worker *worker, struct cllm_adamw_walk 
     return sum;
 }
 
+static void update_chunk(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct chunks *chunks = ctx;
+    struct cllm_worker *worker = chunks->worker;
+    const struct cllm_assignment *work = chunks->work;
+    const struct cllm_geometry *g = worker->child.geometry;
+    struct cllm_adamw_walk walk = chunks->walk;
+    uint32_t c = work->chunk_lo + part;
+    uint64_t lo = cllm_chunk_lo(g, c), n = cllm_chunk_hi(g, c) - lo;
+
+    (void)thread;
+    allow_params(worker, work->target, lo, n, true);
+    cllm_fault(CLLM_FAULT_update_opened);
+    chunks->report->result[part].sum = make_chunk(worker, &walk, work, c);
+    cllm_fault(CLLM_FAULT_update_written);
+    allow_params(worker, work->target, lo, n, false);
+    cllm_fault(CLLM_FAULT_update_summed);
+}
+
 void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment *work,
                         struct cllm_report *report)
 {
-    const struct cllm_geometry *g = worker->child.geometry;
     const struct cllm_config *config = &worker->child.config;
     const struct cllm_adamw adamw = {.learning_rate = work->learning_rate,
                                      .beta1 = (float)config->train_beta1,
@@ -111,19 +145,10 @@ void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment
                                      .weight_decay = (float)config->train_weight_decay,
                                      .grad_scale = work->grad_scale,
                                      .step = work->step};
-    struct cllm_adamw_walk walk;
+    struct chunks chunks = {.worker = worker, .work = work, .report = report};
 
-    cllm_adamw_begin(&walk, &worker->plan, worker->ops, &adamw);
-    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
-        uint64_t lo = cllm_chunk_lo(g, c), n = cllm_chunk_hi(g, c) - lo;
-
-        allow_params(worker, work->target, lo, n, true);
-        cllm_fault(CLLM_FAULT_update_opened);
-        report->result[c - work->chunk_lo].sum = update_chunk(worker, &walk, work, c);
-        cllm_fault(CLLM_FAULT_update_written);
-        allow_params(worker, work->target, lo, n, false);
-        cllm_fault(CLLM_FAULT_update_summed);
-    }
+    cllm_adamw_begin(&chunks.walk, &worker->plan, worker->ops, &adamw);
+    cllm_threads_run(update_chunk, &chunks, work->chunk_hi - work->chunk_lo);
 }
 
 void cllm_worker_copy(struct cllm_worker *worker, const struct cllm_assignment *work,

@@ -18,6 +18,9 @@
 
 #define CLLM_MAX_FOLDS 4
 
+/* Positions of the model that a worker tests itself with. */
+#define CLLM_SELF_TEST_CONTEXT 40
+
 struct cllm_worker {
     struct cllm_child child;
     const struct cllm_ops *ops;

@@ -21,6 +21,7 @@
 #include "formats/checkpoint.h"
 #include "formats/file.h"
 #include "formats/sha256.h"
+#include "shm/crash.h"
 #include "shm/sandbox.h"
 #include "tests/crash/sim.h"
 
@@ -64,13 +65,13 @@ struct cllm_control_plan cllm_plan_control(const struct cllm_plan *plan)
                                       .geometry = plan->geometry};
 }
 
-bool cllm_placement_cpu(const struct cllm_placement *placement, uint32_t slot,
-                        uint32_t workers, uint32_t *cpu)
+bool cllm_placement_cpus(const struct cllm_placement *placement, uint32_t slot,
+                         uint32_t workers, cpu_set_t *cpus)
 {
     (void)placement; /* the simulated machine has no cores */
     (void)slot;
     (void)workers;
-    (void)cpu;
+    (void)cpus;
     return false;
 }
 
@@ -282,6 +283,11 @@ json_t *cllm_control_socket_refuse(bool usage, const char *fmt, ...)
 
 void cllm_logout_warn(void)
 {
+}
+
+void cllm_crash_thread(uint32_t thread)
+{
+    (void)thread;
 }
 
 void cllm_sandbox_enter(const struct cllm_sandbox *sandbox, char *text, size_t bytes)

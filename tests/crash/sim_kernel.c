@@ -522,11 +522,10 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
     return 0;
 }
 
-void cllm_process_pin(const struct cllm_process *process, bool pinned, uint32_t cpu)
+void cllm_process_pin(const struct cllm_process *process, const cpu_set_t *cpus)
 {
     (void)process; /* speed is not simulated */
-    (void)pinned;
-    (void)cpu;
+    (void)cpus;
 }
 
 void cllm_process_signal(const struct cllm_process *process, int signal)

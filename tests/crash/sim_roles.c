@@ -14,7 +14,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "compute/ops.h"
+#include "compute/threads.h"
 #include "formats/dataset.h"
 #include "loader/fill.h"
 #include "loader/reader.h"
@@ -161,6 +161,41 @@ int cllm_ops_pick(const struct cllm_ops **ops, enum cllm_isa isa,
     (void)isa;
     (void)precision;
     *ops = &toy;
+    return 0;
+}
+
+/* A simulated worker has one thread. */
+void cllm_threads_run(cllm_threads_fn fn, void *ctx, uint32_t n_parts)
+{
+    for (uint32_t part = 0; part < n_parts; part++)
+        fn(ctx, part, 0);
+}
+
+void cllm_threads_everywhere(cllm_threads_fn fn, void *ctx)
+{
+    fn(ctx, 0, 0);
+}
+
+int cllm_threads_start(uint32_t n, size_t scratch_elements)
+{
+    (void)n;
+    (void)scratch_elements;
+    return 0;
+}
+
+void cllm_threads_stop(void)
+{
+}
+
+const struct cllm_ops *cllm_ops_threaded(const struct cllm_ops *base, size_t least)
+{
+    (void)least;
+    return base;
+}
+
+size_t cllm_gpt_thread_bytes(uint32_t T)
+{
+    (void)T;
     return 0;
 }
 

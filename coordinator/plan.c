@@ -19,7 +19,6 @@
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
 #define CHECKED_TOKENS \
     (UINT64_C(64) << 20)   /* looked at before training; the loader checks all */
-#define ELEMENTS_UNIT 1024 /* the parameter vector ends on a page */
 
 /* Private memory of a process beyond what it plans: its share of code and libraries,
  * stacks, heap; measured as PSS. */
@@ -188,7 +187,7 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
     g->heads = gpt.heads;
     g->width = gpt.width;
     g->n_params = plan->gpt.n_params;
-    g->n_elements = cllm_align_up(plan->gpt.n_elements, ELEMENTS_UNIT);
+    g->n_elements = cllm_vector_elements(plan->gpt.n_elements);
     g->lanes = (uint32_t)config->run_lanes;
     g->steps = config->train_steps;
     g->seed = config->train_seed;

@@ -13,6 +13,7 @@
 static int plan_tensors(struct cllm_saver *saver)
 {
     const struct cllm_geometry *geometry = saver->geometry;
+    uint64_t elements;
     int rc;
 
     saver->tensors =
@@ -20,15 +21,15 @@ static int plan_tensors(struct cllm_saver *saver)
                           geometry->width, &saver->n_tensors);
     if (saver->tensors == NULL)
         return cllm_err(-ENOMEM, "cannot get memory for the table of tensors");
+    elements =
+        cllm_vector_elements(cllm_gpt2_vector_elements(saver->tensors, saver->n_tensors));
     if (cllm_gpt2_params(saver->tensors, saver->n_tensors) == geometry->n_params &&
-        cllm_gpt2_vector_elements(saver->tensors, saver->n_tensors) ==
-            geometry->n_elements)
+        elements == geometry->n_elements)
         return 0;
     rc = cllm_err(-EPROTO, "the run's parameter vector is not the one that files hold");
     cllm_err_detail("%" PRIu64 " parameters in %" PRIu64 " elements expected, %" PRIu64
                     " in %" PRIu64 " found",
-                    cllm_gpt2_params(saver->tensors, saver->n_tensors),
-                    cllm_gpt2_vector_elements(saver->tensors, saver->n_tensors),
+                    cllm_gpt2_params(saver->tensors, saver->n_tensors), elements,
                     geometry->n_params, geometry->n_elements);
     cllm_err_hint("use the programs that started the run");
     return rc;

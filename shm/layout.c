@@ -154,6 +154,12 @@ uint64_t cllm_layout_hash(void)
 
 /* ---- sizes ---- */
 
+uint64_t cllm_vector_elements(uint64_t n)
+{
+    return cllm_align_up(n, n >= 4 * CLLM_HUGE_ELEMENTS ? CLLM_HUGE_ELEMENTS
+                                                        : CLLM_PAGE / sizeof(float));
+}
+
 uint64_t cllm_vector_bytes(const struct cllm_geometry *geometry)
 {
     return cllm_align_up(geometry->n_elements * sizeof(float), CLLM_PAGE);

@@ -578,6 +578,16 @@ static_assert(sizeof(struct cllm_ring_slot) == 64, "a ring slot's head is one li
  */
 uint64_t cllm_layout_hash(void);
 
+/*
+ * Elements of a vector for @n parameters, padding included. It ends on a page; on a huge
+ * one when it is several of them long, so that weights, moments and chunks of
+ * CLLM_HUGE_ELEMENTS begin on one as well: what is opened to a writer and closed again
+ * in such pieces stays mapped as huge pages.
+ */
+#define CLLM_HUGE_ELEMENTS 524288
+
+uint64_t cllm_vector_elements(uint64_t n);
+
 /* Bytes of the objects, from the geometry alone. */
 uint64_t cllm_params_bytes(
     const struct cllm_geometry *geometry); /* w, m, v: 3 * n_elements f32 */

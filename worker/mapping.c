@@ -90,7 +90,7 @@ int cllm_worker_map(struct cllm_worker *worker)
 
     if (rc != 0)
         return rc;
-    if (cllm_align_up(worker->plan.n_elements, 1024) != g->n_elements)
+    if (cllm_vector_elements(worker->plan.n_elements) != g->n_elements)
         return cllm_err(-EPROTO,
                         "the run's parameter vector has another length than ours");
     rc = map_params(worker);

@@ -84,6 +84,13 @@ static void sum_chunk(struct cllm_worker *worker, uint32_t version, uint32_t c,
                                  cllm_chunk_hi(g, c) - lo, c);
 }
 
+/* How many of [lo,hi) are the model's; then comes padding. */
+static uint64_t elements_of_model(const struct cllm_worker *worker, uint64_t lo,
+                                  uint64_t hi)
+{
+    return cllm_max_u64(lo, cllm_min_u64(hi, worker->plan.n_elements)) - lo;
+}
+
 /*
  * A chunk in pieces that are made and hashed in the first-level cache and leave it past
  * the others: who reads them next does so in the next step.
@@ -100,11 +107,11 @@ static uint64_t make_chunk(struct cllm_worker *worker, struct cllm_adamw_walk *w
         from[part] = cllm_worker_params(worker, work->version, part);
     for (uint64_t lo = cllm_chunk_lo(g, c); lo < hi; lo += CLLM_CHUNK_PIECE) {
         uint64_t n = cllm_min_u64(CLLM_CHUNK_PIECE, hi - lo);
-        uint64_t of_model =
-            cllm_max_u64(lo, cllm_min_u64(lo + n, worker->plan.n_elements)) - lo;
+        uint64_t of_model = elements_of_model(worker, lo, lo + n);
 
-        cllm_adamw_range(walk, lo, lo + of_model, from[0], from[1], from[2], grad,
-                         made[0], made[1], made[2]);
+        if (of_model > 0)
+            cllm_adamw_range(walk, lo, lo + of_model, from[0], from[1], from[2], grad,
+                             made[0], made[1], made[2]);
         for (uint32_t part = 0; part < 3; part++)
             memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
         sum = cllm_chunk_sum_piece(made[0], made[1], made[2], n, sum);
@@ -184,13 +191,16 @@ void cllm_worker_init_params(struct cllm_worker *worker,
 
     for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
         uint64_t lo = cllm_chunk_lo(g, c), hi = cllm_chunk_hi(g, c);
+        uint64_t of_model = elements_of_model(worker, lo, hi);
 
         allow_params(worker, work->target, lo, hi - lo, true);
         for (uint32_t part = 0; part < 3; part++)
             memset(cllm_worker_params(worker, work->target, part) + lo, 0,
                    (hi - lo) * sizeof(float));
-        cllm_gpt_init_range(&worker->plan, cllm_worker_params(worker, work->target, 0),
-                            lo, cllm_min_u64(hi, worker->plan.n_elements), g->seed);
+        if (of_model > 0)
+            cllm_gpt_init_range(&worker->plan,
+                                cllm_worker_params(worker, work->target, 0), lo,
+                                lo + of_model, g->seed);
         cllm_fault(CLLM_FAULT_init_written);
         allow_params(worker, work->target, lo, hi - lo, false);
         sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);

@@ -574,29 +574,25 @@ static_assert(sizeof(struct cllm_ring_slot) == 64, "a ring slot's head is one li
 
 /* ---- sizes and identity ---- */
 
-/* Hash over sizeof and offsetof of every struct above, the limits and the layout version.
- */
+/* Over sizeof and offsetof of every struct above, the limits and the layout version. */
 uint64_t cllm_layout_hash(void);
 
 /*
- * Elements of a vector for @n parameters, padding included. It ends on a page; on a huge
- * one when it is several of them long, so that weights, moments and chunks of
- * CLLM_HUGE_ELEMENTS begin on one as well: what is opened to a writer and closed again
- * in such pieces stays mapped as huge pages.
+ * Elements of a vector for @n parameters, padding included: it ends on a page; one of
+ * several huge pages on such a one, so that weights, moments and chunks of
+ * CLLM_HUGE_ELEMENTS begin on one and opening them to a writer splits none.
  */
 #define CLLM_HUGE_ELEMENTS 524288
 
 uint64_t cllm_vector_elements(uint64_t n);
 
-/* Bytes of the objects, from the geometry alone. */
-uint64_t cllm_params_bytes(
-    const struct cllm_geometry *geometry); /* w, m, v: 3 * n_elements f32 */
-uint64_t cllm_vector_bytes(
-    const struct cllm_geometry *geometry); /* a lane buffer, a fold */
+/* Bytes of the objects, from the geometry alone: a version (w, m and v), a lane buffer or
+ * fold, the ring; tokens in a row of it (context + 1) and in a micro-batch. */
+uint64_t cllm_params_bytes(const struct cllm_geometry *geometry);
+uint64_t cllm_vector_bytes(const struct cllm_geometry *geometry);
 uint64_t cllm_ring_bytes(const struct cllm_geometry *geometry);
-uint64_t cllm_ring_row_tokens(const struct cllm_geometry *geometry); /* context + 1 */
-uint64_t cllm_ring_batch_tokens(
-    const struct cllm_geometry *geometry); /* in a micro-batch */
+uint64_t cllm_ring_row_tokens(const struct cllm_geometry *geometry);
+uint64_t cllm_ring_batch_tokens(const struct cllm_geometry *geometry);
 
 /* Batch number of (step from 1, lane, micro-batch), and of the validation. */
 uint64_t cllm_batch_number(const struct cllm_geometry *geometry, uint64_t step,

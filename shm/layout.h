@@ -1,6 +1,5 @@
 /*
- * shm/layout.h - every byte that processes share. If it is not declared here, it is not
- * shared.
+ * shm/layout.h - every byte that processes share: what is not declared here is not.
  *
  * Rules (shm/README.md has the reasons):
  *  - fixed-width types, explicit padding, offsets and ids instead of pointers;
@@ -48,6 +47,7 @@
 #define CLLM_NONE              UINT32_MAX /* no slot, no lane, no buffer, no fold */
 
 #define CLLM_CONTROL_SOCKET_NAME "control.sock" /* in the run directory */
+#define CLLM_HUGE_ELEMENTS       524288         /* fill a huge page */
 
 /* ---- roles and states ---- */
 
@@ -577,17 +577,12 @@ static_assert(sizeof(struct cllm_ring_slot) == 64, "a ring slot's head is one li
 /* Over sizeof and offsetof of every struct above, the limits and the layout version. */
 uint64_t cllm_layout_hash(void);
 
-/*
- * Elements of a vector for @n parameters, padding included: it ends on a page; one of
- * several huge pages on such a one, so that weights, moments and chunks of
- * CLLM_HUGE_ELEMENTS begin on one and opening them to a writer splits none.
- */
-#define CLLM_HUGE_ELEMENTS 524288
-
+/* Elements of a vector for @n parameters, padding included: it ends on a page; one of
+ * several huge pages on such a one, so that opening a chunk to its writer splits none. */
 uint64_t cllm_vector_elements(uint64_t n);
 
-/* Bytes of the objects, from the geometry alone: a version (w, m and v), a lane buffer or
- * fold, the ring; tokens in a row of it (context + 1) and in a micro-batch. */
+/* Bytes of a version (w, m, v), of a lane buffer or fold, of the ring; tokens of a row.
+ */
 uint64_t cllm_params_bytes(const struct cllm_geometry *geometry);
 uint64_t cllm_vector_bytes(const struct cllm_geometry *geometry);
 uint64_t cllm_ring_bytes(const struct cllm_geometry *geometry);

@@ -42,7 +42,7 @@ sizes()
     gpt2-124M) set_=(run.lanes=4 train.batch=4 train.eval_batch=4) ;;
     gpt2-124M-64)
         config=gpt2-124M
-        set_=(run.lanes=4 train.batch=4 train.eval_batch=4 model.context=64)
+        set_=(run.lanes=2 train.batch=4 train.eval_batch=4 model.context=64)
         ;;
     cache-384 | cache-256)
         set_=(run.lanes=4 train.batch=32 train.eval_batch=32 train.micro_batch=auto)

@@ -86,6 +86,12 @@ for peer in $peers; do
     pytorch)
         "$python" -c 'import torch' 2>/dev/null ||
             die "$python has no PyTorch: apt-get install python3-torch, or set PYTHON"
+        # With the reference BLAS Debian's PyTorch has a tenth of its speed.
+        blas=$(readlink -f "$(ldconfig -p | awk '/libblas\.so\.3 / { print $NF; exit }')")
+        case $blas in
+        '' | *openblas* | *blis* | *mkl*) ;;
+        *) die "PyTorch would use $blas: apt-get install libopenblas0-pthread" ;;
+        esac
         for precision in f32 bf16; do
             contenders+=("pytorch $precision 1 1")
             [ "$cores" -eq 1 ] || contenders+=("pytorch $precision 1 $cores"

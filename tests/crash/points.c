@@ -203,6 +203,21 @@ static void clean_memory(const struct run *run)
     (void)finish(start(argv, log, NULL), &status); /* there may be nothing to remove */
 }
 
+/* What an unlink that failed has left: it was named. Nothing says any more whose it is,
+ * so that cllm-shm would wait for a minute. */
+static void remove_named(const struct run *run)
+{
+    static const char words[] = "cannot remove shared memory ";
+    char *text = NULL, name[100];
+
+    if (cllm_file_read(run->log, 1u << 20, &text, NULL) != 0)
+        return;
+    for (const char *at = strstr(text, words); at; at = strstr(at + 1, words))
+        if (sscanf(at + sizeof words - 1, "%99[^: \n]", name) == 1)
+            (void)shm_unlink(name);
+    free(text);
+}
+
 /* What a coordinator leaves when it dies. */
 static void remove_socket(const struct run *run)
 {
@@ -215,6 +230,7 @@ static void remove_socket(const struct run *run)
 static void remove_run(const struct run *run)
 {
     clean_memory(run);
+    remove_named(run);
     remove_socket(run);
     if (cllm_file_remove_tree(run->dir) != 0)
         cllm_err_print("points"); /* it will be seen at the end */

@@ -4,8 +4,9 @@
  * Every operation is cut where its elements do not meet, and the table below does the
  * pieces: products by columns or rows of C (never along k, whose order is part of the
  * bits), attention by heads, norms and losses by rows, the rest by elements. What is
- * added in the order of rows stays on one thread (sumsq, embedding_backward), or is cut
- * between columns.
+ * added in the order of rows stays on one thread (embedding_backward), or is cut between
+ * columns. Passes over parameters and gradients are not cut here: the worker hands out
+ * their chunks itself.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,15 +14,13 @@
 #include "compute/threads.h"
 
 enum {
-    LEAST = 16384, /* elements of a part: some microseconds, many times a hand-over */
-    SHARES = 2,    /* parts for each thread: who is late leaves some to others */
-    MOST_PARTS = SHARES * CLLM_THREADS_MOST,
-    VECTOR = 16,      /* elements: what begins at a multiple begins at a cache line */
-    TILE_COLS = 32,   /* of a matrix product: no tile is cut */
-    TILE_ROWS = 12,   /* likewise */
-    PRODUCTS = 16,    /* multiply-adds that cost as much as an element */
-    LOSS_ROWS = 1024, /* whose losses are kept until they are added */
-    MOST_LANES = 64   /* of a fold in parts */
+    LEAST = 16384,   /* elements of a part: some microseconds, many times a hand-over */
+    SHARES = 2,      /* parts for each thread: who is late leaves some to others */
+    VECTOR = 16,     /* elements: what begins at a multiple begins at a cache line */
+    TILE_COLS = 32,  /* of a matrix product: no tile is cut */
+    TILE_ROWS = 12,  /* likewise */
+    PRODUCTS = 16,   /* multiply-adds that cost as much as an element */
+    LOSS_ROWS = 1024 /* whose losses are kept until they are added */
 };
 
 static struct {
@@ -419,101 +418,6 @@ static void gelu_backward(float *d, float *out, const float *x, size_t n)
     cllm_threads_run(gelu_backward_part, &e, e.cut.n_parts);
 }
 
-struct finite {
-    struct cut cut;
-    const float *x;
-    bool is[MOST_PARTS];
-};
-
-static void is_finite_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    struct finite *f = ctx;
-    size_t count, at = piece_of(&f->cut, part, &count);
-
-    (void)thread;
-    f->is[part] = self.base->is_finite(f->x + at, count);
-}
-
-static bool is_finite(const float *x, size_t n)
-{
-    struct finite f = {.cut = cut(n, VECTOR, n), .x = x};
-    bool all = true;
-
-    cllm_threads_run(is_finite_part, &f, f.cut.n_parts);
-    for (uint32_t part = 0; part < f.cut.n_parts; part++)
-        all = all && f.is[part];
-    return all;
-}
-
-struct update {
-    struct cut cut;
-    float *w1, *m1, *v1;
-    const float *w0, *m0, *v0, *g;
-    const struct cllm_adamw_terms *terms;
-};
-
-static void adamw_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct update *u = ctx;
-    size_t n, at = piece_of(&u->cut, part, &n);
-
-    (void)thread;
-    self.base->adamw(u->w1 + at, u->m1 + at, u->v1 + at, u->w0 + at, u->m0 + at,
-                     u->v0 + at, u->g + at, n, u->terms);
-}
-
-static void adamw(float *w1, float *m1, float *v1, const float *w0, const float *m0,
-                  const float *v0, const float *g, size_t n,
-                  const struct cllm_adamw_terms *terms)
-{
-    struct update u = {.cut = cut(n, VECTOR, n),
-                       .w1 = w1,
-                       .m1 = m1,
-                       .v1 = v1,
-                       .w0 = w0,
-                       .m0 = m0,
-                       .v0 = v0,
-                       .g = g,
-                       .terms = terms};
-
-    cllm_threads_run(adamw_part, &u, u.cut.n_parts);
-}
-
-struct sum {
-    struct cut cut;
-    float *dst;
-    const float *acc;
-    const float *const *lanes;
-    uint32_t n_lanes;
-};
-
-static void fold_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct sum *s = ctx;
-    size_t count, at = piece_of(&s->cut, part, &count);
-    const float *lane[MOST_LANES];
-
-    (void)thread;
-    for (uint32_t i = 0; i < s->n_lanes; i++)
-        lane[i] = s->lanes[i] + at;
-    self.base->fold(s->dst + at, s->acc ? s->acc + at : NULL, lane, s->n_lanes, count);
-}
-
-static void fold(float *dst, const float *acc, const float *const *lanes,
-                 uint32_t n_lanes, size_t n)
-{
-    struct sum s = {.cut = cut(n, VECTOR, n),
-                    .dst = dst,
-                    .acc = acc,
-                    .lanes = lanes,
-                    .n_lanes = n_lanes};
-
-    if (n_lanes > MOST_LANES)
-        self.base->fold(dst, acc, lanes, n_lanes, n);
-    else
-        cllm_threads_run(fold_part, &s, s.cut.n_parts);
-}
-
 /* ---- the table ---- */
 
 const struct cllm_ops *cllm_ops_threaded(const struct cllm_ops *base, size_t least)
@@ -536,8 +440,5 @@ const struct cllm_ops *cllm_ops_threaded(const struct cllm_ops *base, size_t lea
     self.table.attention = attention;
     self.table.attention_backward = attention_backward;
     self.table.cross_entropy = cross_entropy;
-    self.table.adamw = adamw;
-    self.table.fold = fold;
-    self.table.is_finite = is_finite;
     return &self.table;
 }

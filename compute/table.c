@@ -20,6 +20,8 @@
     .attention_backward = CLLM_KERNEL(attention_backward),                            \
     .cross_entropy = CLLM_KERNEL(cross_entropy), .adamw = CLLM_KERNEL(adamw),         \
     .fold = CLLM_KERNEL(fold), .stream = CLLM_KERNEL(stream),                         \
+    .similarities = CLLM_KERNEL(similarities),                                        \
+    .smooth_cross_entropy = CLLM_KERNEL(smooth_cross_entropy),                        \
     .sumsq = CLLM_KERNEL(sumsq), .is_finite = CLLM_KERNEL(is_finite)
 
 const struct cllm_ops CLLM_KERNEL(f32) = {

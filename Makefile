@@ -28,7 +28,7 @@ shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
-	attention.c blocked.c crystal.c elementwise.c norm.c product.c rows.c select.c softmax.c table.c \
+	attention.c blocked.c smoothing.c elementwise.c norm.c product.c rows.c select.c softmax.c table.c \
 	threaded.c threads.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
 compute_KERNELS := $(filter-out select.c threaded.c threads.c,$(compute_SRC))
@@ -64,7 +64,7 @@ tools_SRC       := \
 	shm_text.c shm_trouble.c shm_view.c trial.c watch.c
 tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
-	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
+	test_control.c test_control_socket.c test_crash.c test_smoothing.c test_dataset.c test_decoder.c \
 	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
 	test_gpt2_names.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
 	test_log.c test_logout.c test_matmul.c test_ops.c test_prep.c test_random.c \

@@ -41,7 +41,7 @@ static int open_data(struct loader *loader)
     static const char train_head[] = "[train]\n", valid_head[] = "[valid]\n";
     const char *text = loader->child.control.manifest;
     const char *train = text + strlen(train_head), *valid;
-    uint32_t context = loader->child.geometry->context;
+    uint32_t context = loader->child.geometry->model.context;
     int rc;
 
     if (strncmp(text, train_head, strlen(train_head)) != 0)

@@ -13,14 +13,17 @@
 
 struct cllm_bpe_counts; /* opaque, heap */
 
-#define CLLM_BPE_COUNTS_CAP ((size_t)512 << 20) /* a sensible cap, in bytes */
+/* A sensible cap, in bytes: some six million different pieces, gigabytes of text. With
+ * what tables leave free it is about double, and training takes as much again. */
+#define CLLM_BPE_COUNTS_CAP ((size_t)256 << 20)
 
-/* Longer pieces (lines of base64, rows of dashes) are counted in parts of this length, so
- * that they cannot make training slow. */
+/* Pieces of one byte have no pairs and are not counted. Longer pieces (lines of base64,
+ * rows of dashes) are counted in parts of this length, so that they cannot make training
+ * slow. */
 #define CLLM_BPE_PIECE_BYTES 256
 
-/* @pattern is "gpt2", "cl100k" or "o200k"; @cap_bytes bounds the pieces held. Returns 0,
- * -ENOMEM, or CLLM_ECONFIG with text for another pattern. */
+/* @pattern is "gpt2", "cl100k", "qwen2" or "o200k"; @cap_bytes bounds what is held.
+ * Returns 0, -ENOMEM, or CLLM_ECONFIG for another pattern, with text. */
 int cllm_bpe_counts_new(struct cllm_bpe_counts **out, const char *pattern,
                         size_t cap_bytes);
 void cllm_bpe_counts_free(struct cllm_bpe_counts **counts);

@@ -66,6 +66,8 @@ static void a_mixture_is_written_and_read(void **state)
     assert_memory_equal(again.part, info.part, sizeof info.part);
 }
 
+#define LONG_NAME "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* one byte too many */
+
 static void a_mixture_that_cannot_be_ours_is_refused(void **state)
 {
     static const char *const bad[] = {
@@ -75,8 +77,7 @@ static void a_mixture_that_cannot_be_ours_is_refused(void **state)
         "\"mixture\": [{\"name\": \"\", \"windows\": 1, \"sequences\": 1}]",
         "\"mixture\": [{\"name\": \"a\", \"windows\": -1, \"sequences\": 1}]",
         "\"mixture\": [{\"name\": \"a\", \"windows\": 1}]",
-        "\"mixture\": [{\"name\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\", \"windows\": 1, "
-        "\"sequences\": 1}]",
+        "\"mixture\": [{\"name\": \"" LONG_NAME "\", \"windows\": 1, \"sequences\": 1}]",
     };
     struct cllm_checkpoint_info info;
 

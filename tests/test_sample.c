@@ -141,7 +141,7 @@ static uint32_t plainly(const struct cllm_sample *sample, const float *from, uin
                         double u, double *edge)
 {
     struct plain list[MOST];
-    double top = -INFINITY, total = 0, share = 0, walked = 0;
+    double top = -HUGE_VAL, total = 0, share = 0, walked = 0;
     uint32_t kept = 0;
 
     *edge = 1;

@@ -22,27 +22,26 @@ endif
 FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
-	arena.c base.c config.c config_help.c crystal.c err.c fault.c hash.c local_socket.c log.c mix.c option.c \
-	pulse.c random.c topology.c units.c
+	arena.c base.c config.c config_help.c crystal.c err.c fault.c hash.c local_socket.c log.c mix.c \
+	model_config.c option.c parameters.c pulse.c random.c topology.c units.c
 shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
-	attention.c blocked.c elementwise.c norm.c product.c rows.c select.c softmax.c table.c \
-	threaded.c threads.c vector.c
+	attention.c blocked.c elementwise.c norm.c product.c rope.c rows.c select.c softmax.c \
+	table.c threaded.c threaded_rows.c threads.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
-compute_KERNELS := $(filter-out select.c threaded.c threads.c,$(compute_SRC))
+compute_KERNELS := $(filter-out select.c threaded.c threaded_rows.c threads.c,$(compute_SRC))
 compute_ISAS    := avx2 avx512 avx512bf16
 FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
-model_SRC       := adamw.c decoder.c gpt.c init.c sample.c schedule.c tensors.c
+model_SRC       := adamw.c decoder.c flops.c gpt.c init.c sample.c schedule.c
 formats_SRC     := \
 	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_parts.c checkpoint_write.c \
-	choice.c dataset.c file.c \
-	gpt2_names.c json.c megatron.c mixture.c safetensors.c safetensors_plan.c sha256.c shard.c \
-	shard_writer.c token.c
+	choice.c config_json.c dataset.c file.c json.c megatron.c mixture.c safetensors.c \
+	safetensors_plan.c sha256.c shard.c shard_writer.c token.c
 loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
 saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
 worker_SRC      := lane.c main.c mapping.c selftest.c update.c
@@ -65,14 +64,17 @@ tools_SRC       := \
 	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_trouble.c shm_view.c stop.c tally.c trial.c watch.c
 tests_SRC       := \
-	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c \
-	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
-	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
-	test_gpt2_names.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
-	test_log.c test_logout.c test_matmul.c test_megatron.c test_mix.c test_mixture.c test_ops.c test_prep.c test_random.c \
-	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
+	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c \
+	test_checkpoint_json.c test_choice.c test_config.c test_config_json.c test_control.c \
+	test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c test_elementary.c \
+	test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
+	test_heartbeat.c test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_loader.c \
+	test_local_socket.c test_log.c test_logout.c test_matmul.c test_megatron.c test_mix.c \
+	test_mixture.c test_ops.c test_parameters.c test_prep.c test_random.c test_reader.c test_region.c \
+	test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
-	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_stop.c test_tally.c test_tensors.c test_threads.c test_topology.c test_units.c test_vector.c
+	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_stop.c test_tally.c test_threads.c \
+	test_topology.c test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c
 # The crash tests: built like tests, called by scripts of tests/e2e.

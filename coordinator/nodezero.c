@@ -84,7 +84,7 @@ static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
     const struct cllm_geometry *g = &nz->control.header->geometry;
     const struct cllm_node_worked *worked = &nz->worked;
     double ns = (double)(now - nz->step_began_ns), all = ns * nz->team.workers;
-    double tokens = (double)g->lanes * g->microbatches * g->sequences * g->context;
+    double tokens = (double)g->lanes * g->microbatches * g->sequences * g->model.context;
     double data = (double)(cllm_load_relaxed(&nz->control.state->wait_data_ns) -
                            nz->wait_data_before);
     double busy =

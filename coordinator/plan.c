@@ -81,11 +81,11 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
         "sequences %u eval %u chunk %" PRIu64 " steps %" PRIu64 " seed %" PRIu64
         " lr %a min %a warmup %" PRIu64 " schedule %u beta %a %a eps %a decay %a "
         "clip %a eval_every %" PRIu64 "%s",
-        g->vocab, g->context, g->layers, g->heads, g->width, g->lanes, g->microbatches,
-        g->sequences, g->eval_microbatches, g->chunk_elements, g->steps, g->seed,
-        c->train_learning_rate, c->train_min_learning_rate, c->train_warmup,
-        c->train_schedule, c->train_beta1, c->train_beta2, c->train_epsilon,
-        c->train_weight_decay, c->train_clip, c->train_eval_every,
+        g->model.vocab, g->model.context, g->model.layers, g->model.heads, g->model.width,
+        g->lanes, g->microbatches, g->sequences, g->eval_microbatches, g->chunk_elements,
+        g->steps, g->seed, c->train_learning_rate, c->train_min_learning_rate,
+        c->train_warmup, c->train_schedule, c->train_beta1, c->train_beta2,
+        c->train_epsilon, c->train_weight_decay, c->train_clip, c->train_eval_every,
         c->compute_precision == 0 ? "" : " bf16");
 
     CLLM_ASSERT(n > 0);
@@ -113,7 +113,7 @@ static int plan_batch(struct cllm_geometry *g, const struct cllm_config *config)
     int rc;
 
     g->sequences = config->train_micro_batch == CLLM_CONFIG_AUTO
-                       ? choose_micro_batch(share, eval_share, g->context)
+                       ? choose_micro_batch(share, eval_share, g->model.context)
                        : (uint32_t)config->train_micro_batch;
     g->microbatches = (uint32_t)(share / g->sequences);
     if (eval_share % g->sequences != 0) {
@@ -171,23 +171,15 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
 
 static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *config)
 {
-    const struct cllm_gpt_config gpt = {.vocab = (uint32_t)config->model_vocab,
-                                        .context = (uint32_t)config->model_context,
-                                        .layers = (uint32_t)config->model_layers,
-                                        .heads = (uint32_t)config->model_heads,
-                                        .width = (uint32_t)config->model_width};
+    const struct cllm_model_config model = cllm_model_config_from(config);
     struct cllm_geometry *g = &plan->geometry;
-    int rc = cllm_gpt_plan_init(&plan->gpt, &gpt);
+    int rc = cllm_parameters_init(&plan->parameters, &model);
 
     if (rc != 0)
         return rc;
-    g->vocab = gpt.vocab;
-    g->context = gpt.context;
-    g->layers = gpt.layers;
-    g->heads = gpt.heads;
-    g->width = gpt.width;
-    g->n_params = plan->gpt.n_params;
-    g->n_elements = cllm_vector_elements(plan->gpt.n_elements);
+    g->model = plan->parameters.config;
+    g->n_params = plan->parameters.n_params;
+    g->n_elements = cllm_vector_elements(plan->parameters.n_elements);
     g->lanes = (uint32_t)config->run_lanes;
     g->steps = config->train_steps;
     g->seed = config->train_seed;
@@ -195,7 +187,7 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
     if (rc == 0)
         rc = plan_objects(plan, config);
     if (rc != 0)
-        cllm_gpt_plan_fini(&plan->gpt);
+        cllm_parameters_fini(&plan->parameters);
     return rc;
 }
 
@@ -230,7 +222,7 @@ static int plan_train(struct cllm_plan *plan, const struct cllm_config *config, 
 {
     const struct cllm_config_list *mix = &config->data_mix, *list = &config->data_train;
     enum cllm_shard_format format = (enum cllm_shard_format)config->data_format;
-    uint32_t context = plan->geometry.context;
+    uint32_t context = plan->geometry.model.context;
     struct cllm_mixture mixture;
     char *text = NULL;
     uint64_t hash = 0;
@@ -250,7 +242,7 @@ static int plan_train(struct cllm_plan *plan, const struct cllm_config *config, 
         if (format == CLLM_SHARD_AUTO)
             say_formats(&mixture.part[i].data, mix->n > 0 ? "mix" : "train");
     }
-    rc = cllm_mixture_check_tokens(&mixture, plan->geometry.vocab,
+    rc = cllm_mixture_check_tokens(&mixture, plan->geometry.model.vocab,
                                    CHECKED_TOKENS / plan->train_shards + 1);
     if (rc == 0)
         rc = cllm_mixture_hash(&mixture, &hash);
@@ -279,7 +271,7 @@ static int plan_valid(struct cllm_plan *plan, const struct cllm_config *config, 
     (void)fprintf(out, "[valid]\n");
     if (list->n == 0)
         return 0;
-    rc = cllm_dataset_open_as(&dataset, list->item, list->n, plan->geometry.context,
+    rc = cllm_dataset_open_as(&dataset, list->item, list->n, plan->geometry.model.context,
                               format);
     if (rc != 0) {
         cllm_err_add("[data] valid");
@@ -287,7 +279,7 @@ static int plan_valid(struct cllm_plan *plan, const struct cllm_config *config, 
     }
     if (format == CLLM_SHARD_AUTO)
         say_formats(&dataset, "valid");
-    rc = cllm_dataset_check_tokens(&dataset, plan->geometry.vocab,
+    rc = cllm_dataset_check_tokens(&dataset, plan->geometry.model.vocab,
                                    CHECKED_TOKENS / dataset.n_shards + 1);
     if (rc == 0)
         rc = cllm_dataset_hash(&dataset, &hash);
@@ -322,7 +314,7 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
                       "train.eval_batch = %" PRIu64
                       ", but the validation data has %" PRIu64 " windows of %u tokens",
                       config->train_eval_batch, plan->valid_windows,
-                      plan->geometry.context);
+                      plan->geometry.model.context);
         cllm_err_hint("lower [train] eval_batch, or give more validation data");
     }
     if (rc != 0) {
@@ -354,7 +346,7 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     const struct cllm_geometry *g = &plan->geometry;
     const struct cllm_gpt_shape shape = {
         .B = g->sequences,
-        .T = g->context,
+        .T = g->model.context,
         .train = true,
         .recompute = (enum cllm_gpt_recompute)config->compute_recompute};
     struct cllm_control_plan control = cllm_plan_control(plan);
@@ -365,11 +357,11 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     plan->buffers_bytes = g->n_buffers * cllm_vector_bytes(g);
     plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
     plan->ring_bytes = cllm_ring_bytes(g);
-    plan->worker_bytes = cllm_gpt_arena_bytes(&plan->gpt, &shape) +
-                         cllm_ring_batch_tokens(g) * sizeof(uint32_t) +
-                         WORKER_BASE_BYTES +
-                         (config->compute_threads - 1) *
-                             (cllm_gpt_thread_bytes(g->context) + THREAD_BASE_BYTES);
+    plan->worker_bytes =
+        cllm_gpt_arena_bytes(&plan->parameters, &shape) +
+        cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES +
+        (config->compute_threads - 1) *
+            (cllm_gpt_thread_bytes(g->model.context) + THREAD_BASE_BYTES);
     plan->loader_bytes = LOADER_BASE_BYTES;
     plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
@@ -424,7 +416,7 @@ fini:
 
 void cllm_plan_fini(struct cllm_plan *plan)
 {
-    cllm_gpt_plan_fini(&plan->gpt);
+    cllm_parameters_fini(&plan->parameters);
     free(plan->config_text);
     free(plan->manifest_text);
     *plan = (struct cllm_plan){0};

@@ -17,7 +17,7 @@
 
 struct cllm_plan {
     struct cllm_geometry geometry;
-    struct cllm_gpt_plan gpt;
+    struct cllm_parameters parameters;
     uint32_t workers; /* to be started */
     uint32_t spares;  /* besides */
     struct cllm_placement placement;

@@ -3,7 +3,7 @@
  * be.
  *
  *     model.safetensors      the weights, Hugging Face names
- *     config.json            Hugging Face GPT-2 configuration
+ *     config.json            Hugging Face configuration
  *     optimizer.safetensors  m.<name> of all tensors, then v.<name>
  *     run.json               step, cursor, fingerprint, root hash, losses
  *     manifest.json          bytes and SHA-256 of the other four; written last
@@ -19,8 +19,8 @@
 #define CLLM_FORMATS_CHECKPOINT_H
 
 #include "base/base.h"
+#include "base/parameters.h"
 #include "formats/file.h"
-#include "formats/gpt2_names.h"
 #include "formats/mixture.h"
 #include "formats/safetensors.h"
 
@@ -55,9 +55,8 @@ struct cllm_checkpoint_info {
     struct cllm_checkpoint_part part[CLLM_MIX_MAX];
 
     /* config.json */
-    uint32_t vocab, context, layers, heads, width;
-    double norm_epsilon; /* of LayerNorm, 1e-5 */
-    double init_range;   /* of the initial weights, 0.02 */
+    struct cllm_model_config model; /* completed */
+    double init_range;              /* deviation of the initial weights, 0.02 */
 };
 
 /* ---- writing (the saver) ---- */

@@ -229,14 +229,14 @@ static int bad_token(const struct cllm_fill *fill, const struct cllm_read *read,
     uint64_t at = 0, index;
     int rc;
 
-    while (tokens[at] < fill->geometry->vocab)
+    while (tokens[at] < fill->geometry->model.vocab)
         at++;
     index = (read->offset - shard->data_off) / shard->token_bytes + at;
     rc = cllm_err(CLLM_EDATA,
                   "%s: token %" PRIu64 " (byte offset %" PRIu64 ") is %" PRIu32
                   ", expected less than %" PRIu32 " ([model] vocab)",
                   shard->path, index, read->offset + at * shard->token_bytes, tokens[at],
-                  fill->geometry->vocab);
+                  fill->geometry->model.vocab);
     cllm_err_hint("the shard was made for another vocabulary, or is damaged");
     return rc;
 }
@@ -252,7 +252,7 @@ static int accept_row(struct cllm_fill *fill, const struct cllm_read *read)
 
     CLLM_ASSERT(fill->rows_left[slot] > 0);
     if (cllm_token_widen(row, read->data, shard->kind, row_tokens) >=
-        fill->geometry->vocab)
+        fill->geometry->model.vocab)
         return bad_token(fill, read, shard, row);
     cllm_fault(CLLM_FAULT_fill_row);
     if (--fill->rows_left[slot] == 0)

@@ -41,7 +41,7 @@ static int open_data(struct loader *loader)
 {
     static const char valid_head[] = "[valid]\n";
     const char *text = loader->child.control.manifest;
-    uint32_t context = loader->child.geometry->context;
+    uint32_t context = loader->child.geometry->model.context;
     int rc = cllm_mixture_from_manifest(&loader->train, &text, context);
 
     if (rc != 0)

@@ -27,8 +27,7 @@
 #include "shm/chunk.h"
 
 /* What config.json says of constants that are no options. */
-#define NORM_EPSILON 1e-5
-#define INIT_RANGE   0.02
+#define INIT_RANGE 0.02
 
 static const char *const file_name[2] = {CLLM_CHECKPOINT_MODEL,
                                          CLLM_CHECKPOINT_OPTIMIZER};
@@ -58,7 +57,7 @@ static void fill_parts(struct cllm_checkpoint_info *info, const char *manifest)
 
     if (strncmp(manifest, "[train ", strlen("[train ")) != 0)
         return;
-    if (cllm_mixture_parse(&mixture, &manifest, info->context) != 0) {
+    if (cllm_mixture_parse(&mixture, &manifest, info->model.context) != 0) {
         cllm_warn("%s; the checkpoint does not say the epochs", cllm_err_text());
         return;
     }
@@ -78,7 +77,6 @@ static void fill_info(struct cllm_checkpoint_info *info,
                       const struct cllm_step_record *record)
 {
     const struct cllm_header *header = control->header;
-    const struct cllm_geometry *geometry = &header->geometry;
 
     *info = (struct cllm_checkpoint_info){
         .step = record->step,
@@ -89,12 +87,7 @@ static void fill_info(struct cllm_checkpoint_info *info,
         .best_loss = record->best_loss,
         .valid_step = isnan(record->valid_loss) ? 0 : record->valid_step,
         .best_step = isnan(record->best_loss) ? 0 : record->best_step,
-        .vocab = geometry->vocab,
-        .context = geometry->context,
-        .layers = geometry->layers,
-        .heads = geometry->heads,
-        .width = geometry->width,
-        .norm_epsilon = NORM_EPSILON,
+        .model = header->geometry.model,
         .init_range = INIT_RANGE,
     };
     (void)snprintf(info->fingerprint, sizeof info->fingerprint,
@@ -139,11 +132,11 @@ static int create_files(struct save *save)
     struct cllm_saver *saver = save->saver;
     int rc;
 
-    rc = cllm_safetensors_plan_init(&save->plan[0], "", saver->tensors, saver->n_tensors,
-                                    NULL, 0);
+    rc = cllm_safetensors_plan_init(&save->plan[0], "", saver->plan.tensors,
+                                    saver->plan.n_tensors, NULL, 0);
     if (rc == 0)
-        rc = cllm_safetensors_plan_moments(&save->plan[1], saver->tensors,
-                                           saver->n_tensors);
+        rc = cllm_safetensors_plan_moments(&save->plan[1], saver->plan.tensors,
+                                           saver->plan.n_tensors);
     if (rc == 0)
         rc = cllm_checkpoint_begin(saver->checkpoints, save->info.step, save->temp);
     for (uint32_t i = 0; rc == 0 && i < 2; i++) {
@@ -160,9 +153,9 @@ static int write_part(const struct save *save, const struct cllm_chunk_view *vie
 {
     const struct cllm_saver *saver = save->saver;
     const struct cllm_safetensors_plan *plan = &save->plan[part == 0 ? 0 : 1];
-    uint32_t first = part == 2 ? saver->n_tensors : 0; /* m first, then v */
-    struct cllm_piece piece =
-        cllm_piece_begin(saver->tensors, saver->n_tensors, view->lo, view->lo + view->n);
+    uint32_t first = part == 2 ? saver->plan.n_tensors : 0; /* m first, then v */
+    struct cllm_piece piece = cllm_piece_begin(saver->plan.tensors, saver->plan.n_tensors,
+                                               view->lo, view->lo + view->n);
 
     while (cllm_piece_next(&piece)) {
         size_t bytes = piece.n * sizeof(float);
@@ -234,8 +227,8 @@ static int read_back(const struct save *save)
 
     if (stage == NULL)
         return cllm_err(-ENOMEM, "cannot get memory to read a chunk back");
-    rc = cllm_archive_open(&archive, save->temp, save->saver->tensors,
-                           save->saver->n_tensors);
+    rc = cllm_archive_open(&archive, save->temp, save->saver->plan.tensors,
+                           save->saver->plan.n_tensors);
     if (rc != 0) {
         free(stage);
         return rc;

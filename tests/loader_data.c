@@ -63,11 +63,11 @@ static char *path_in(const struct loader_data *data, const char *name)
 static void set_geometry(struct cllm_geometry *geometry)
 {
     *geometry = (struct cllm_geometry){
-        .vocab = LOADER_DATA_VOCAB,
-        .context = LOADER_DATA_CONTEXT,
-        .layers = 1,
-        .heads = 1,
-        .width = 8,
+        .model = {.vocab = LOADER_DATA_VOCAB,
+                  .context = LOADER_DATA_CONTEXT,
+                  .layers = 1,
+                  .heads = 1,
+                  .width = 8},
         .n_params = 1024,
         .n_elements = 1024,
         .lanes = 3,

@@ -123,7 +123,7 @@ static void a_model_that_cannot_be_computed_is_refused(void **state)
 
     (void)state;
     assert_int_equal(parse_config(CONFIG("16", "2", "1e-5"), &info), 0);
-    assert_int_equal(info.width, 16);
+    assert_int_equal(info.model.width, 16);
     for (size_t i = 0; i < CLLM_LEN(bad); i++)
         if (parse_config(bad[i], &info) != CLLM_EDATA)
             fail_msg("accepted: %s", bad[i]);
@@ -135,12 +135,15 @@ static void a_manifest_names_whole_hashes(void **state)
     struct cllm_checkpoint_info info = {.fingerprint = "0f",
                                         .root = "1f",
                                         .data = "2f",
-                                        .vocab = 256,
-                                        .context = 8,
-                                        .layers = 1,
-                                        .heads = 1,
-                                        .width = 4,
-                                        .norm_epsilon = 1e-5,
+                                        .model = {.vocab = 256,
+                                                  .context = 8,
+                                                  .layers = 1,
+                                                  .heads = 1,
+                                                  .kv_heads = 1,
+                                                  .head_size = 4,
+                                                  .hidden = 16,
+                                                  .width = 4,
+                                                  .norm_epsilon = 1e-5},
                                         .init_range = 0.02};
     char *text, *hash;
     size_t bytes;

@@ -281,7 +281,7 @@ double cllm_gpt_loss(struct cllm_gpt *gpt, const float *w, const uint32_t *token
     return sim_loss(words_of(w), tokens);
 }
 
-void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo,
+void cllm_gpt_init_range(const struct cllm_parameters *plan, float *w, uint64_t lo,
                          uint64_t hi, uint64_t seed)
 {
     (void)plan;
@@ -289,7 +289,7 @@ void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo
         sim_store64((uint64_t *)(void *)w + i, sim_initial_word(seed, (uint32_t)i));
 }
 
-void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_gpt_plan *plan,
+void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_parameters *plan,
                       const struct cllm_ops *ops, const struct cllm_adamw *adamw)
 {
     (void)plan;

@@ -39,9 +39,11 @@ FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
 model_SRC       := adamw.c decoder.c flops.c gpt.c init.c sample.c schedule.c
 formats_SRC     := \
-	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_parts.c checkpoint_write.c \
-	choice.c config_json.c dataset.c file.c json.c megatron.c mixture.c safetensors.c \
-	safetensors_plan.c sha256.c shard.c shard_writer.c token.c
+	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
+	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c \
+	encoder.c file.c json.c megatron.c mixture.c pattern.c pieces.c safetensors.c safetensors_plan.c \
+	sha256.c shard.c shard_writer.c token.c token_stream.c tokenizer.c tokenizer_gpt2.c \
+	tokenizer_json.c tokenizer_load.c tokenizer_ranks.c tokenizer_save.c utf8.c vocab.c
 loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
 saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
 worker_SRC      := lane.c main.c mapping.c selftest.c update.c
@@ -64,19 +66,20 @@ tools_SRC       := \
 	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_trouble.c shm_view.c stop.c tally.c trial.c watch.c
 tests_SRC       := \
-	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c \
-	test_checkpoint_json.c test_choice.c test_config.c test_config_json.c test_control.c \
-	test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c test_elementary.c \
-	test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
-	test_heartbeat.c test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_loader.c \
-	test_local_socket.c test_log.c test_logout.c test_matmul.c test_megatron.c test_mix.c \
-	test_mixture.c test_ops.c test_parameters.c test_prep.c test_random.c test_reader.c test_region.c \
-	test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
-	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
-	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_stop.c test_tally.c test_threads.c \
-	test_topology.c test_units.c test_vector.c
+	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
+	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
+	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
+	test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
+	test_fuzz_corpus.c test_gpt.c test_heartbeat.c test_history.c test_ini_edit.c test_init.c \
+	test_isa.c test_json.c test_loader.c test_local_socket.c test_log.c test_logout.c test_matmul.c \
+	test_megatron.c test_mix.c test_mixture.c test_ops.c test_parameters.c test_pieces.c test_prep.c \
+	test_random.c test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c \
+	test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c test_saver_load.c test_schedule.c \
+	test_setting.c test_sha256.c test_shard.c test_shm_clean.c test_shm_view.c test_slot.c \
+	test_step.c test_stop.c test_tally.c test_threads.c test_tokenizer.c test_topology.c test_units.c \
+	test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
-tests_bench_SRC := bench_loader.c
+tests_bench_SRC := bench_loader.c bench_tokenizer.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
 tests_points_SRC := points.c points_cases.c
 # The chaos driver, from several files.
@@ -109,7 +112,7 @@ tests_common_SRC := control_temp.c gpt_double.c loader_data.c ops_bits.c saver_r
 tests_fuzz_SRC := \
 	fuzz.c fuzz_answer.c fuzz_checkpoint.c fuzz_choice.c fuzz_config.c fuzz_control.c fuzz_crash.c \
 	fuzz_dataset.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_megatron.c fuzz_report.c \
-	fuzz_safetensors.c fuzz_segment.c fuzz_shard.c
+	fuzz_safetensors.c fuzz_segment.c fuzz_shard.c fuzz_tokenizer.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
@@ -149,7 +152,7 @@ cllm-info_LINK     := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 
 # Tests may use everything.
 tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
-tests_LINK   := -lcmocka -luring -ljansson -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
+tests_LINK   := -lcmocka -luring -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
 
 # ---- how it is built --------------------------------------------------------------------
 

@@ -337,6 +337,32 @@ static void seed_choice(void)
         "{\"label\":0,\"ctx\":\"\\u00e9\\n\",\"endings\":[\"\\ud83d\\ude01\",\"\\t\"]}");
 }
 
+/* Flags and kind of file in the first byte; see fuzz_tokenizer.c. */
+static void seed_tokenizer(void)
+{
+    static const char model[] =
+        "{\"added_tokens\":[{\"id\":9,\"content\":\"<|endoftext|>\",\"special\":true}],"
+        "\"normalizer\":null,\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":"
+        "\"BPE\",\"dropout\":null,\"byte_fallback\":false,\"ignore_merges\":true,"
+        "\"vocab\":{\"h\":1,\"e\":2,\"he\":3,\"\u0120he\":4,\"\u0120\":5},";
+    static const char split[] =
+        "\"merges\":[\"h e\",[\"\u0120\",\"he\"]]},\"pre_tokenizer\":{\"type\":"
+        "\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+        "\"[^\\\\s]+|\\\\s+(?!\\\\S)|\\\\p{L}\"},\"behavior\":\"Isolated\"},{\"type\":"
+        "\"ByteLevel\",\"use_regex\":false}]}}";
+    static const char vocab[] = "\5{\"h\":1,\"e\":2,\"he\":3,\"<x>\":7}\0h e\n";
+    char text[2048];
+
+    (void)snprintf(text, sizeof text, "\3%s%s", model, "\"merges\":[\"h e\"]}}");
+    put_text("tokenizer", "json", text);
+    (void)snprintf(text, sizeof text, "\1%s%s", model, split);
+    put_text("tokenizer", "json-split", text);
+    put("tokenizer", "vocab", vocab, sizeof vocab - 1);
+    put_text("tokenizer", "merges", "\10#version: 0.2\nh e\n\u0120 he\na a\naa aa\n");
+    put_text("tokenizer", "ranks", "\15aGU= 256\nbGw= 257\nIGhl 258\n");
+    put_text("tokenizer", "ranks-alone", "\14IQ== 0\nIg== 1\n");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -356,5 +382,6 @@ int main(int argc, char **argv)
     seed_safetensors();
     seed_segment();
     seed_shard();
+    seed_tokenizer();
     return 0;
 }

@@ -1,18 +1,22 @@
 /*
- * compute/crystal.c - cross-entropy against targets smoothed by similarity.
+ * compute/smoothing.c - cross-entropy against targets smoothed by similarity.
  *
  * With e = epsilon the target y's distribution is q(j) = (1 - e) [j = y] + e c(j), where
- * c(j) = C(y,j) / sum_k C(y,k) (compute/crystal.h). The loss is
+ * c(j) = C(y,j) / sum_k C(y,k) (base/crystal.h). The loss is
  *
  *     -sum_j q(j) log p(j) = -log p(y) + e (z(y) - sum_j c(j) z(j)),   z the logits
  *
  * and its gradient p - q. Its least value is the entropy of q, not 0.
  */
-#include "compute/crystal.h"
-
-#include "compute/elementary.h"
 #include "compute/kernels.h"
+
+#include "base/crystal.h"
+#include "compute/elementary.h"
 #include "compute/reduce.h"
+
+/* Of the two terms of the similarity. */
+#define GCD_SHARE    0.7f
+#define SPIRAL_SHARE 0.3f
 
 static void mark_multiples(float *gcd, uint32_t d, size_t V)
 {
@@ -23,7 +27,7 @@ static void mark_multiples(float *gcd, uint32_t d, size_t V)
 /* gcd(a,b) for b = 1 .. V: the divisors of a, the least first, mark their multiples. */
 static void fill_gcd(float *gcd, uint32_t a, size_t V)
 {
-    const uint32_t root = cllm_isqrt(a);
+    const uint32_t root = (uint32_t)cllm_crystal_isqrt(a);
 
     for (uint32_t d = 1; d <= root; d++)
         if (a % d == 0)
@@ -46,8 +50,7 @@ void CLLM_KERNEL(similarities)(float *c, uint32_t target, size_t V,
         float dx = smoothing->x[j] - x, dy = smoothing->y[j] - y;
         float d = cllm_sqrtf(dx * dx + dy * dy);
 
-        c[j] = CLLM_CRYSTAL_GCD * (c[j] / (a > b ? a : b)) +
-               CLLM_CRYSTAL_SPIRAL / (1.0f + d);
+        c[j] = GCD_SHARE * (c[j] / (a > b ? a : b)) + SPIRAL_SHARE / (1.0f + d);
     }
     inverse = 1.0f / cllm_reduce_sum(c, V);
     for (size_t j = 0; j < V; j++)

@@ -37,7 +37,8 @@ FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
-model_SRC       := adamw.c decoder.c flops.c gpt.c init.c sample.c schedule.c
+model_SRC       := adamw.c decoder.c flops.c gpt.c init.c layout.c llama.c loss.c model.c rope.c \
+	sample.c schedule.c
 formats_SRC     := \
 	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c config_json.c dataset.c \
 	file.c json.c safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c
@@ -65,10 +66,10 @@ tools_SRC       := \
 tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c test_config_json.c \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
-	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
+	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c \
 	test_heartbeat.c test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_loader.c test_local_socket.c \
-	test_log.c test_logout.c test_matmul.c test_ops.c test_parameters.c test_prep.c test_random.c \
-	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
+	test_log.c test_logout.c test_matmul.c test_model.c test_ops.c test_parameters.c test_prep.c test_random.c \
+	test_reader.c test_region.c test_ring.c test_rope.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_threads.c test_topology.c test_units.c test_vector.c
 # Benchmarks: built like tests, run by hand.
@@ -99,7 +100,7 @@ tests_nth_SRC := nth.c nth_run.c nth_trace.c
 # The proof of the elementary functions over all floats; tests/math/math.mk builds it.
 tests_math_SRC := loops.c math_all.c
 # Files that test programs share.
-tests_common_SRC := control_temp.c gpt_double.c loader_data.c ops_bits.c saver_run.c shm_run.c
+tests_common_SRC := control_temp.c gpt_double.c llama_double.c loader_data.c ops_bits.c saver_run.c shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \

@@ -49,6 +49,28 @@ static void print_memory(const struct cllm_plan *plan, const struct cllm_config 
                      "private, when a save is late and copies its version aside");
 }
 
+/* Each data set of a mixture: what it is, its share, how often it is gone through. */
+static void print_mixture(const struct cllm_plan *plan, uint64_t sequences)
+{
+    const struct cllm_mixture *train = &plan->train;
+    uint64_t counts[CLLM_MIX_MAX];
+    char tokens[CLLM_UNITS_BYTES];
+
+    if (train->part[0].name[0] == '\0')
+        return;
+    cllm_mix_count(&train->mix, sequences, counts);
+    for (uint32_t i = 0; i < train->mix.n; i++) {
+        const struct cllm_mixture_part *part = &train->part[i];
+
+        (void)printf("    %-16s %6.2f %%  %s tokens in %" PRIu64 " shards: %" PRIu64
+                     " of %" PRIu64 " windows = %.2f epochs\n",
+                     part->name,
+                     100.0 * train->mix.weight[i] / (double)cllm_mix_total(&train->mix),
+                     cllm_format_count(tokens, part->n_tokens), part->n_shards, counts[i],
+                     part->n_windows, (double)counts[i] / (double)part->n_windows);
+    }
+}
+
 static void print_data(const struct cllm_plan *plan)
 {
     const struct cllm_geometry *g = &plan->geometry;
@@ -59,6 +81,7 @@ static void print_data(const struct cllm_plan *plan)
                  " windows of %u tokens\n",
                  cllm_format_count(a, plan->train_tokens), plan->train_shards,
                  plan->train_windows, g->model.context);
+    print_mixture(plan, g->steps * batch);
     if (g->eval_microbatches > 0)
         (void)printf("  validation     %s tokens; %" PRIu64 " fixed windows of %" PRIu64
                      "\n",

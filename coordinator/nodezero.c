@@ -104,6 +104,7 @@ static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
                         1e-9,
         .workers = nz->team.workers,
         .evaluated = nz->step.record.valid_step == nz->step.step,
+        .mixture = nz->plan.train.part[0].name[0] != '\0' ? &nz->plan.train : NULL,
     };
 }
 

@@ -213,39 +213,104 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
 
 /* ---- data ---- */
 
-/* Shards of one list: checked, counted, their manifest lines appended to @out. */
-static int plan_dataset(struct cllm_plan *plan, const struct cllm_config_list *list,
-                        const char *section, FILE *out, uint64_t *tokens,
-                        uint64_t *windows, uint64_t *shards)
+/* Say what the shards are, where nobody said it in the configuration: a wrong guess must
+ * be seen. */
+static void say_formats(const struct cllm_dataset *data, const char *section)
 {
-    struct cllm_dataset dataset;
+    for (uint32_t format = CLLM_SHARD_LLMC + 1; format < CLLM_N_SHARD_FORMATS; format++) {
+        const struct cllm_shard *first = NULL;
+        uint32_t n = 0;
+        char text[CLLM_SHARD_TEXT];
+
+        for (uint32_t i = 0; i < data->n_shards; i++) {
+            if (data->shard[i].format != (enum cllm_shard_format)format)
+                continue;
+            first = first ? first : &data->shard[i];
+            n++;
+        }
+        if (n == 1)
+            cllm_info("[data] %s: %s is %s", section, first->path,
+                      cllm_shard_describe(text, first));
+        else if (n > 1)
+            cllm_info("[data] %s: %s and %u more are %s", section, first->path, n - 1,
+                      cllm_shard_describe(text, first));
+    }
+}
+
+/* Shards of one list or mixture: opened, checked, counted, their manifest to @out. */
+static int plan_train(struct cllm_plan *plan, const struct cllm_config *config, FILE *out)
+{
+    const struct cllm_config_list *mix = &config->data_mix, *list = &config->data_train;
+    enum cllm_shard_format format = (enum cllm_shard_format)config->data_format;
+    uint32_t context = plan->geometry.model.context;
+    struct cllm_mixture mixture;
+    char *text = NULL;
     uint64_t hash = 0;
-    char *text;
     int rc;
 
-    (void)fprintf(out, "[%s]\n", section);
-    if (list->n == 0)
-        return 0;
-    rc = cllm_dataset_open(&dataset, list->item, list->n, plan->geometry.model.context);
+    rc = mix->n > 0
+             ? cllm_mixture_open(&mixture, mix->item, mix->n, context, format)
+             : cllm_mixture_open_plain(&mixture, list->item, list->n, context, format);
     if (rc != 0) {
-        cllm_err_add("[data] %s", section);
+        cllm_err_add("[data] %s", mix->n > 0 ? "mix" : "train");
         return rc;
     }
+    for (uint32_t i = 0; i < mixture.mix.n; i++) {
+        plan->train_tokens += mixture.part[i].n_tokens;
+        plan->train_windows += mixture.part[i].n_windows;
+        plan->train_shards += mixture.part[i].n_shards;
+        if (format == CLLM_SHARD_AUTO)
+            say_formats(&mixture.part[i].data, mix->n > 0 ? "mix" : "train");
+    }
+    rc = cllm_mixture_check_tokens(&mixture, plan->geometry.model.vocab,
+                                   CHECKED_TOKENS / plan->train_shards + 1);
+    if (rc == 0)
+        rc = cllm_mixture_hash(&mixture, &hash);
+    if (rc == 0 && (text = cllm_mixture_manifest(&mixture)) == NULL)
+        rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
+    if (rc == 0)
+        (void)fputs(text, out);
+    plan->manifest_hash = cllm_hash(&hash, sizeof hash, plan->manifest_hash);
+    free(text);
+    plan->train = mixture;
+    for (uint32_t i = 0; i < mixture.mix.n; i++)
+        plan->train.part[i].data = (struct cllm_dataset){0};
+    cllm_mixture_close(&mixture);
+    return rc;
+}
+
+static int plan_valid(struct cllm_plan *plan, const struct cllm_config *config, FILE *out)
+{
+    enum cllm_shard_format format = (enum cllm_shard_format)config->data_format;
+    const struct cllm_config_list *list = &config->data_valid;
+    struct cllm_dataset dataset;
+    char *text = NULL;
+    uint64_t hash = 0;
+    int rc;
+
+    (void)fprintf(out, "[valid]\n");
+    if (list->n == 0)
+        return 0;
+    rc = cllm_dataset_open_as(&dataset, list->item, list->n, plan->geometry.model.context,
+                              format);
+    if (rc != 0) {
+        cllm_err_add("[data] valid");
+        return rc;
+    }
+    if (format == CLLM_SHARD_AUTO)
+        say_formats(&dataset, "valid");
     rc = cllm_dataset_check_tokens(&dataset, plan->geometry.model.vocab,
                                    CHECKED_TOKENS / dataset.n_shards + 1);
     if (rc == 0)
         rc = cllm_dataset_hash(&dataset, &hash);
-    text = cllm_dataset_manifest(&dataset, NULL);
-    if (rc == 0 && !text)
+    if (rc == 0 && (text = cllm_dataset_manifest(&dataset, NULL)) == NULL)
         rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
     if (rc == 0)
         (void)fputs(text, out);
-    free(text);
     plan->manifest_hash = cllm_hash(&hash, sizeof hash, plan->manifest_hash);
-    *tokens = dataset.n_tokens;
-    *windows = dataset.n_windows;
-    if (shards)
-        *shards = dataset.n_shards;
+    plan->valid_tokens = dataset.n_tokens;
+    plan->valid_windows = dataset.n_windows;
+    free(text);
     cllm_dataset_close(&dataset);
     return rc;
 }
@@ -258,11 +323,9 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
 
     if (!out)
         return cllm_err(-errno, "cannot keep the list of shards");
-    rc = plan_dataset(plan, &config->data_train, "train", out, &plan->train_tokens,
-                      &plan->train_windows, &plan->train_shards);
+    rc = plan_train(plan, config, out);
     if (rc == 0)
-        rc = plan_dataset(plan, &config->data_valid, "valid", out, &plan->valid_tokens,
-                          &plan->valid_windows, NULL);
+        rc = plan_valid(plan, config, out);
     if (fclose(out) != 0 && rc == 0)
         rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
     if (rc == 0 && config->data_valid.n > 0 &&
@@ -279,6 +342,21 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
         plan->manifest_text = NULL;
     }
     return rc;
+}
+
+/* The fingerprint with names and weights of a mixture, which the manifest's heads say. */
+static uint64_t hash_shares(const struct cllm_plan *plan)
+{
+    uint64_t hash = plan->config_hash;
+
+    for (const char *at = plan->manifest_text; strncmp(at, "[valid]", 7) != 0;) {
+        size_t len = strcspn(at, "\n");
+
+        if (at[0] == '[')
+            hash = cllm_hash(at, len, hash);
+        at += len + 1;
+    }
+    return hash;
 }
 
 /* ---- memory ---- */
@@ -332,6 +410,8 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     if (rc != 0)
         goto fini;
     plan->config_hash = hash_config(config, &plan->geometry);
+    if (config->data_mix.n > 0)
+        plan->config_hash = hash_shares(plan);
     plan->config_text = cllm_config_text(config);
     if (!plan->config_text) {
         rc = cllm_err(-ENOMEM, "cannot keep the configuration");

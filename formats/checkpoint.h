@@ -21,6 +21,7 @@
 #include "base/base.h"
 #include "base/parameters.h"
 #include "formats/file.h"
+#include "formats/mixture.h"
 #include "formats/safetensors.h"
 
 #define CLLM_CHECKPOINT_MODEL     "model.safetensors"
@@ -30,6 +31,13 @@
 #define CLLM_CHECKPOINT_MANIFEST  "manifest.json"
 #define CLLM_CHECKPOINT_HEX_BYTES 65         /* fingerprint and hashes: up to 64 digits */
 #define CLLM_CHECKPOINT_STEP_MAX  9999999999 /* ten digits in the name */
+
+/* A data set of a mixture. */
+struct cllm_checkpoint_part {
+    char name[CLLM_MIXTURE_NAME_BYTES];
+    uint64_t windows;   /* that it has */
+    uint64_t sequences; /* of the training order that came from it; epochs with windows */
+};
 
 struct cllm_checkpoint_info {
     /* run.json */
@@ -43,6 +51,8 @@ struct cllm_checkpoint_info {
     double valid_loss;                    /* newest validation; NaN = none */
     double best_loss;                     /* least validation loss so far; NaN = none */
     uint64_t valid_step, best_step;       /* 0 with NaN */
+    uint32_t n_parts;                     /* 0: a plain list of shards */
+    struct cllm_checkpoint_part part[CLLM_MIX_MAX];
 
     /* config.json */
     struct cllm_model_config model; /* completed */

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "formats/checkpoint_parts.h"
 #include "formats/config_json.h"
 #include "formats/json.h"
 #include "formats/sha256.h"
@@ -152,6 +153,10 @@ int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info
         "valid_step", (json_int_t)info->valid_step, "best_loss",
         pack_loss(info->best_loss), "best_step", (json_int_t)info->best_step);
 
+    if (run != NULL && !cllm_checkpoint_put_parts(run, info)) {
+        json_decref(run);
+        run = NULL;
+    }
     return put(dir, CLLM_CHECKPOINT_RUN, run);
 }
 
@@ -224,6 +229,8 @@ static int parse_run(const json_t *json, const char *path,
         rc = parse_loss(json, path, "valid_loss", &info->valid_loss);
     if (rc == 0)
         rc = parse_loss(json, path, "best_loss", &info->best_loss);
+    if (rc == 0)
+        rc = cllm_checkpoint_get_parts(json, path, info);
     return rc;
 }
 

@@ -49,10 +49,35 @@ static void tick(const struct save *save)
     cllm_child_check_parent(save->saver->child);
 }
 
-/* What the checkpoint says of itself: the step record and the geometry, nothing else. */
-static void fill_info(struct cllm_checkpoint_info *info, const struct cllm_header *header,
+/* How far each data set of a mixture has been gone through; nothing for a plain list. */
+static void fill_parts(struct cllm_checkpoint_info *info, const char *manifest)
+{
+    uint64_t counts[CLLM_MIX_MAX];
+    struct cllm_mixture mixture;
+
+    if (strncmp(manifest, "[train ", strlen("[train ")) != 0)
+        return;
+    if (cllm_mixture_parse(&mixture, &manifest, info->model.context) != 0) {
+        cllm_warn("%s; the checkpoint does not say the epochs", cllm_err_text());
+        return;
+    }
+    cllm_mix_count(&mixture.mix, info->cursor, counts);
+    info->n_parts = mixture.mix.n;
+    for (uint32_t i = 0; i < mixture.mix.n; i++) {
+        (void)snprintf(info->part[i].name, sizeof info->part[i].name, "%s",
+                       mixture.part[i].name);
+        info->part[i].windows = mixture.part[i].n_windows;
+        info->part[i].sequences = counts[i];
+    }
+}
+
+/* What the checkpoint says of itself: step record, geometry, data, nothing else. */
+static void fill_info(struct cllm_checkpoint_info *info,
+                      const struct cllm_control *control,
                       const struct cllm_step_record *record)
 {
+    const struct cllm_header *header = control->header;
+
     *info = (struct cllm_checkpoint_info){
         .step = record->step,
         .cursor = record->cursor,
@@ -69,6 +94,7 @@ static void fill_info(struct cllm_checkpoint_info *info, const struct cllm_heade
                    "%016" PRIx64 "%016" PRIx64, record->numerics, header->config_hash);
     (void)snprintf(info->root, sizeof info->root, "%016" PRIx64, record->root);
     (void)snprintf(info->data, sizeof info->data, "%016" PRIx64, header->manifest_hash);
+    fill_parts(info, control->manifest);
 }
 
 /*
@@ -283,7 +309,7 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
     rc = cllm_snapshot_begin(&save.snapshot, saver->control, saver->child->eventfd, step,
                              version);
     if (rc == 0) {
-        fill_info(&save.info, saver->control->header, &save.snapshot.record);
+        fill_info(&save.info, saver->control, &save.snapshot.record);
         if (is_saved(&save)) {
             cllm_fault(CLLM_FAULT_save_known);
             /* Its name may not be on the disk: whoever wrote it may have died just then.

@@ -22,8 +22,8 @@ endif
 FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
-	arena.c base.c config.c config_help.c crystal.c crystal_cost.c err.c fault.c hash.c local_socket.c log.c mix.c \
-	model_config.c option.c parameters.c pulse.c random.c topology.c units.c
+	arena.c base.c config.c config_help.c crystal.c crystal_cost.c err.c fault.c hash.c local_socket.c \
+	log.c mix.c model_config.c option.c parameters.c pulse.c random.c topology.c units.c
 shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
@@ -37,8 +37,8 @@ FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
-model_SRC       := \
-	adamw.c decoder.c flops.c gpt.c init.c sample.c schedule.c
+model_SRC       := adamw.c decoder.c flops.c gpt.c init.c layout.c llama.c loss.c model.c rope.c \
+	sample.c schedule.c
 formats_SRC     := \
 	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
 	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c encoder.c \
@@ -72,13 +72,13 @@ tests_SRC       := \
 	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
 	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
 	test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
-	test_fuzz_corpus.c test_gpt.c test_heartbeat.c test_history.c test_ini_edit.c test_init.c \
-	test_isa.c test_json.c test_loader.c test_local_socket.c test_log.c test_logout.c test_matmul.c \
-	test_megatron.c test_mix.c test_mixture.c test_ops.c test_parameters.c test_pieces.c test_prep.c \
-	test_random.c test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c \
-	test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c test_saver_load.c test_schedule.c \
-	test_setting.c test_sha256.c test_shard.c test_shm_clean.c test_shm_view.c test_slot.c \
-	test_smoothing.c test_step.c test_stop.c test_tally.c test_threads.c test_tokenizer.c \
+	test_fuzz_corpus.c test_heartbeat.c test_history.c test_ini_edit.c test_init.c test_isa.c \
+	test_json.c test_loader.c test_local_socket.c test_log.c test_logout.c test_matmul.c \
+	test_megatron.c test_mix.c test_mixture.c test_model.c test_ops.c test_parameters.c test_pieces.c \
+	test_prep.c test_random.c test_reader.c test_region.c test_ring.c test_rope.c test_safetensors.c \
+	test_sample.c test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c test_saver_load.c \
+	test_schedule.c test_setting.c test_sha256.c test_shard.c test_shm_clean.c test_shm_view.c \
+	test_slot.c test_smoothing.c test_step.c test_stop.c test_tally.c test_threads.c test_tokenizer.c \
 	test_topology.c test_units.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := \
@@ -117,7 +117,7 @@ tests_math_SRC := \
 	loops.c math_all.c
 # Files that test programs share.
 tests_common_SRC := \
-	control_temp.c gpt_double.c loader_data.c ops_bits.c saver_run.c shm_run.c
+	control_temp.c gpt_double.c llama_double.c loader_data.c ops_bits.c saver_run.c shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \

@@ -7,21 +7,23 @@
 #include "base/arena.h"
 #include "base/base.h"
 
-struct cllm_parameters;
 struct cllm_ops;
+struct cllm_parameters;
 
 struct cllm_decoder {
     const struct cllm_parameters *plan; /* must outlive this */
     const struct cllm_ops *ops;
     uint32_t position; /* tokens fed since the reset; at most context */
-    float *keys;       // (L,context,C)
-    float *values;     // (L,context,C)
+    float *keys;       // (L,context,KV D), turned
+    float *values;     // (L,context,KV D)
     float *x, *norm;   // (C)
-    float *qkv;        // (3C)
-    float *att;        // (C)
-    float *fc, *act;   // (4C)
+    float *qkv;        // ((H + 2 KV) D)
+    float *att;        // (H D)
+    float *gate;       // (F) llama
+    float *fc, *act;   // (F)
     float *scores;     // (context)
     float *logits;     // (V)
+    float *rope;       // (context,D) llama
 };
 
 /* Bytes that cllm_decoder_init() takes from an arena: exact. */

@@ -20,7 +20,7 @@
 #include "formats/checkpoint.h"
 #include "formats/json.h"
 #include "model/decoder.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "model/sample.h"
 
 #define PROGRAM      "cllm-generate"

@@ -76,6 +76,14 @@ float CLLM_KERNEL(softmax)(float *x, size_t n, float scale);
 double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
                                   size_t V, bool backward);
 
+/* compute/smoothing.c */
+void CLLM_KERNEL(similarities)(float *c, uint32_t target, size_t V,
+                               const struct cllm_smoothing *smoothing);
+double CLLM_KERNEL(smooth_cross_entropy)(float *logits, const uint32_t *targets,
+                                         size_t rows, size_t V, bool backward,
+                                         const struct cllm_smoothing *smoothing,
+                                         float *c);
+
 /* compute/attention.c */
 void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
                             const float *qkv, float *scratch,

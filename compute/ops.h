@@ -67,6 +67,12 @@ struct cllm_adamw_terms {
     float correction2;  /* 1 / (1 - beta2^step) */
 };
 
+/* Targets smoothed towards ids that are similar as numbers (base/crystal.h). */
+struct cllm_smoothing {
+    float epsilon; /* share of a target's mass that goes to what is similar, (0,1] */
+    float *x, *y;  // (V) place of each id on the spiral
+};
+
 struct cllm_ops {
     const char *name;
 
@@ -156,6 +162,16 @@ struct cllm_ops {
      * are scratch afterwards. */
     double (*cross_entropy)(float *logits, const uint32_t *targets, size_t rows, size_t V,
                             bool backward);
+
+    /* c (V): the similarities of id @target to all ids, divided by their sum
+     * (compute/smoothing.c). */
+    void (*similarities)(float *c, uint32_t target, size_t V,
+                         const struct cllm_smoothing *smoothing);
+    /* cross_entropy() against targets smoothed towards what is similar. c (V): scratch.
+     * The loss is not 0 at its least, but the entropy of the targets. */
+    double (*smooth_cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
+                                   size_t V, bool backward,
+                                   const struct cllm_smoothing *smoothing, float *c);
 
     /* Read version 0, write version 1; the versions do not overlap. Alignment of 4 bytes,
      * and an element's bits do not depend on its place in the range. */

@@ -12,7 +12,7 @@
 #include "base/config.h"
 #include "coordinator/placement.h"
 #include "formats/mixture.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "shm/control.h"
 
 struct cllm_plan {

@@ -48,6 +48,10 @@ static bool find_data_dir(char out[CLLM_FILE_PATH_BYTES], const char *run)
     cllm_config_init(&config);
     if (cllm_config_read(&config, path) == 0 && config.data_train.n > 0)
         pattern = config.data_train.item[0];
+    else if (config.data_mix.n > 0)
+        pattern = strrchr(config.data_mix.item[0], ' '); /* NAME WEIGHT PATTERN */
+    if (pattern != NULL)
+        pattern += pattern[0] == ' ';
     slash = pattern != NULL ? strrchr(pattern, '/') : NULL;
     if (slash != NULL) {
         n = snprintf(out, CLLM_FILE_PATH_BYTES, "%.*s", (int)(slash - pattern), pattern);

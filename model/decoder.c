@@ -1,5 +1,5 @@
 /*
- * model/decoder.c - the forward pass of one row, over keys and values kept from before.
+ * model/decoder.c - the forward pass of some rows, over keys and values kept from before.
  */
 #include "model/decoder.h"
 
@@ -11,11 +11,11 @@
 #include "model/model.h"
 #include "model/rope.h"
 
-/* Where heads lie: one row at a time. */
-static struct cllm_attention sizes_of(const struct cllm_model_config *config)
+/* Where heads lie in @rows rows. */
+static struct cllm_attention sizes_of(const struct cllm_model_config *config, size_t rows)
 {
     return (struct cllm_attention){.B = 1,
-                                   .T = 1,
+                                   .T = rows,
                                    .C = (size_t)config->heads * config->head_size,
                                    .H = config->heads,
                                    .KV = config->kv_heads};
@@ -30,23 +30,27 @@ static size_t keys_of(const struct cllm_model_config *config)
 static void lay_out(struct cllm_decoder *decoder, struct cllm_carve *carve)
 {
     const struct cllm_model_config *config = &decoder->plan->config;
-    const struct cllm_attention sizes = sizes_of(config);
+    const struct cllm_attention sizes = sizes_of(config, 1);
     size_t C = config->width, F = config->hidden;
+    size_t n = cllm_min_u64(CLLM_DECODER_ROWS, config->context);
     size_t kept = (size_t)config->layers * config->context * keys_of(config);
 
     decoder->keys = cllm_carve_f32(carve, kept);
     decoder->values = cllm_carve_f32(carve, kept);
-    decoder->x = cllm_carve_f32(carve, C);
-    decoder->norm = cllm_carve_f32(carve, C);
-    decoder->qkv = cllm_carve_f32(carve, cllm_attention_row(&sizes));
-    decoder->att = cllm_carve_f32(carve, sizes.C);
-    decoder->fc = cllm_carve_f32(carve, F);
-    decoder->act = cllm_carve_f32(carve, F);
-    decoder->scores = cllm_carve_f32(carve, config->context);
+    decoder->x = cllm_carve_f32(carve, n * C);
+    decoder->norm = cllm_carve_f32(carve, n * C);
+    decoder->mean = cllm_carve_f32(carve, n);
+    decoder->rstd = cllm_carve_f32(carve, n);
+    decoder->qkv = cllm_carve_f32(carve, n * cllm_attention_row(&sizes));
+    decoder->att = cllm_carve_f32(carve, n * sizes.C);
+    decoder->fc = cllm_carve_f32(carve, n * F);
+    decoder->act = cllm_carve_f32(carve, n * F);
+    decoder->scores = cllm_carve_f32(carve, n * config->context);
     decoder->logits = cllm_carve_f32(carve, config->vocab);
+    decoder->rows = cllm_carve_f32(carve, CLLM_DECODER_LOSS * (size_t)config->vocab);
     if (config->arch != CLLM_ARCH_LLAMA)
         return;
-    decoder->gate = cllm_carve_f32(carve, F);
+    decoder->gate = cllm_carve_f32(carve, n * F);
     decoder->rope = cllm_carve_f32(carve, (size_t)config->context * config->head_size);
 }
 
@@ -76,13 +80,21 @@ void cllm_decoder_reset(struct cllm_decoder *decoder)
     decoder->position = 0;
 }
 
+void cllm_decoder_rewind(struct cllm_decoder *decoder, uint32_t position)
+{
+    CLLM_ASSERT(position <= decoder->position);
+    decoder->position = position;
+}
+
 /* ---- parts ---- */
 
-/* One decoder and the weights it reads: a tensor of block @layer, or of none. */
+/* One decoder, the weights it reads (a tensor of block @layer, or of none), and how many
+ * rows. */
 struct pass {
     const struct cllm_decoder *decoder;
     const float *w;
     uint32_t layer;
+    size_t n;
 };
 
 static const float *weight(const struct pass *pass, enum cllm_tensor_kind kind)
@@ -90,36 +102,62 @@ static const float *weight(const struct pass *pass, enum cllm_tensor_kind kind)
     return pass->w + cllm_parameters_off(pass->decoder->plan, kind, pass->layer);
 }
 
-/* decoder->qkv to decoder->att; the new key and value are kept at the position. */
+/* Keys and values of the rows to where they are kept. */
+static void keep(const struct pass *pass, float *keys, float *values)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_attention sizes = sizes_of(&decoder->plan->config, pass->n);
+    size_t row = keys_of(&decoder->plan->config);
+
+    for (size_t i = 0; i < pass->n; i++) {
+        const float *from = decoder->qkv + i * cllm_attention_row(&sizes) + sizes.C;
+        size_t to = (decoder->position + i) * row;
+
+        memcpy(keys + to, from, row * sizeof *keys);
+        memcpy(values + to, from + row, row * sizeof *values);
+    }
+}
+
+/* decoder->qkv to decoder->att: row i attends to all positions up to its own. */
 static void attend(const struct pass *pass)
 {
     const struct cllm_decoder *decoder = pass->decoder;
     const struct cllm_model_config *config = &decoder->plan->config;
-    const struct cllm_attention sizes = sizes_of(config);
+    const struct cllm_attention sizes = sizes_of(config, pass->n);
     const struct cllm_ops *ops = decoder->ops;
-    size_t D = config->head_size, row = keys_of(config), at = decoder->position * row;
-    size_t n = decoder->position + (size_t)1, group = cllm_attention_group(&sizes);
+    size_t D = config->head_size, row = keys_of(config);
+    size_t total = decoder->position + pass->n, group = cllm_attention_group(&sizes);
     float *keys = decoder->keys + (size_t)pass->layer * config->context * row;
     float *values = decoder->values + (size_t)pass->layer * config->context * row;
-    const struct cllm_matmul to_scores = {
-        .m = 1, .n = n, .k = D, .ldb = row, .trans_b = true};
-    const struct cllm_matmul to_out = {.m = 1, .n = D, .k = n, .ldb = row};
+    const struct cllm_matmul to_scores = {.m = pass->n,
+                                          .n = total,
+                                          .k = D,
+                                          .lda = cllm_attention_row(&sizes),
+                                          .ldb = row,
+                                          .trans_b = true};
+    const struct cllm_matmul to_out = {
+        .m = pass->n, .n = D, .k = total, .ldb = row, .ldc = sizes.C};
     float scale = 1.0f / cllm_sqrtf((float)D);
 
-    memcpy(keys + at, decoder->qkv + sizes.C, row * sizeof *keys);
-    memcpy(values + at, decoder->qkv + sizes.C + row, row * sizeof *values);
+    keep(pass, keys, values);
     for (size_t h = 0; h < config->heads; h++) {
         size_t shared = h / group * D;
 
         ops->matmul(decoder->scores, decoder->qkv + h * D, keys + shared, &to_scores);
-        (void)ops->softmax(decoder->scores, n, scale);
+        for (size_t i = 0; i < pass->n; i++) {
+            float *scores = decoder->scores + i * total; // (total)
+            size_t seen = decoder->position + i + 1;
+
+            (void)ops->softmax(scores, seen, scale);
+            memset(scores + seen, 0, (total - seen) * sizeof *scores);
+        }
         ops->matmul(decoder->att + h * D, decoder->scores, values + shared, &to_out);
     }
 }
 
 /* ---- gpt2 ---- */
 
-/* out (to) = x (from) w (from,to) + bias + add (to, or NULL). */
+/* out (n,to) = x (n,from) w (from,to) + bias + add (n,to, or NULL). */
 static void affine(const struct pass *pass, float *out, const float *add, const float *x,
                    enum cllm_tensor_kind w, enum cllm_tensor_kind bias)
 {
@@ -127,9 +165,9 @@ static void affine(const struct pass *pass, float *out, const float *add, const 
     const struct cllm_tensor *tensor =
         cllm_parameters_at(pass->decoder->plan, w, pass->layer);
     const struct cllm_matmul product = {
-        .m = 1, .n = tensor->shape[1], .k = tensor->shape[0], .accumulate = true};
+        .m = pass->n, .n = tensor->shape[1], .k = tensor->shape[0], .accumulate = true};
 
-    ops->add_bias(out, add, weight(pass, bias), 1, product.n);
+    ops->add_bias(out, add, weight(pass, bias), pass->n, product.n);
     ops->matmul(out, x, weight(pass, w), &product);
 }
 
@@ -137,10 +175,10 @@ static void layernorm(const struct pass *pass, enum cllm_tensor_kind w,
                       enum cllm_tensor_kind bias)
 {
     const struct cllm_decoder *decoder = pass->decoder;
-    float mean, rstd;
 
-    decoder->ops->layernorm(decoder->norm, &mean, &rstd, decoder->x, weight(pass, w),
-                            weight(pass, bias), 1, decoder->plan->config.width);
+    decoder->ops->layernorm(decoder->norm, decoder->mean, decoder->rstd, decoder->x,
+                            weight(pass, w), weight(pass, bias), pass->n,
+                            decoder->plan->config.width);
 }
 
 static void gpt_block(const struct pass *pass)
@@ -154,23 +192,25 @@ static void gpt_block(const struct pass *pass)
     affine(pass, x, x, decoder->att, CLLM_TENSOR_ATTN_W, CLLM_TENSOR_ATTN_B);
     layernorm(pass, CLLM_TENSOR_NORM2_W, CLLM_TENSOR_NORM2_B);
     affine(pass, decoder->fc, NULL, decoder->norm, CLLM_TENSOR_FC_W, CLLM_TENSOR_FC_B);
-    decoder->ops->gelu(decoder->act, decoder->fc, decoder->plan->config.hidden);
+    decoder->ops->gelu(decoder->act, decoder->fc, pass->n * decoder->plan->config.hidden);
     affine(pass, x, x, decoder->act, CLLM_TENSOR_PROJ_W, CLLM_TENSOR_PROJ_B);
 }
 
 /* ---- llama ---- */
 
-/* out (to) (+)= x (from) w (to,from)^T. */
-static void linear(const struct pass *pass, float *out, const float *x,
+/* out (n,to) (+)= x (n,from) w (to,from)^T; rows of out are @ldc elements apart, 0: to.
+ */
+static void linear(const struct pass *pass, float *out, size_t ldc, const float *x,
                    enum cllm_tensor_kind w, bool accumulate)
 {
     const struct cllm_tensor *tensor =
         cllm_parameters_at(pass->decoder->plan, w, pass->layer);
 
     pass->decoder->ops->matmul(out, x, weight(pass, w),
-                               &(struct cllm_matmul){.m = 1,
+                               &(struct cllm_matmul){.m = pass->n,
                                                      .n = tensor->shape[0],
                                                      .k = tensor->shape[1],
+                                                     .ldc = ldc,
                                                      .trans_b = true,
                                                      .accumulate = accumulate});
 }
@@ -179,68 +219,116 @@ static void rmsnorm(const struct pass *pass, enum cllm_tensor_kind w)
 {
     const struct cllm_decoder *decoder = pass->decoder;
     const struct cllm_model_config *config = &decoder->plan->config;
-    float rstd;
 
-    decoder->ops->rmsnorm(decoder->norm, &rstd, decoder->x, weight(pass, w),
-                          (float)config->norm_epsilon, 1, config->width);
+    decoder->ops->rmsnorm(decoder->norm, decoder->rstd, decoder->x, weight(pass, w),
+                          (float)config->norm_epsilon, pass->n, config->width);
 }
 
 static void llama_block(const struct pass *pass)
 {
     const struct cllm_decoder *decoder = pass->decoder;
     const struct cllm_model_config *config = &decoder->plan->config;
-    const struct cllm_attention sizes = sizes_of(config);
+    const struct cllm_attention sizes = sizes_of(config, pass->n);
+    size_t row = cllm_attention_row(&sizes);
     float *keys = decoder->qkv + sizes.C;
 
     rmsnorm(pass, CLLM_TENSOR_NORM1_W);
-    linear(pass, decoder->qkv, decoder->norm, CLLM_TENSOR_Q_W, false);
-    linear(pass, keys, decoder->norm, CLLM_TENSOR_K_W, false);
-    linear(pass, keys + keys_of(config), decoder->norm, CLLM_TENSOR_V_W, false);
+    linear(pass, decoder->qkv, row, decoder->norm, CLLM_TENSOR_Q_W, false);
+    linear(pass, keys, row, decoder->norm, CLLM_TENSOR_K_W, false);
+    linear(pass, keys + keys_of(config), row, decoder->norm, CLLM_TENSOR_V_W, false);
     decoder->ops->rope(decoder->qkv,
                        decoder->rope + (size_t)decoder->position * config->head_size,
-                       &sizes, 0, 1, false);
+                       &sizes, 0, pass->n, false);
     attend(pass);
-    linear(pass, decoder->x, decoder->att, CLLM_TENSOR_ATTN_W, true);
+    linear(pass, decoder->x, 0, decoder->att, CLLM_TENSOR_ATTN_W, true);
     rmsnorm(pass, CLLM_TENSOR_NORM2_W);
-    linear(pass, decoder->gate, decoder->norm, CLLM_TENSOR_GATE_W, false);
-    linear(pass, decoder->fc, decoder->norm, CLLM_TENSOR_FC_W, false);
-    decoder->ops->swiglu(decoder->act, decoder->gate, decoder->fc, config->hidden);
-    linear(pass, decoder->x, decoder->act, CLLM_TENSOR_PROJ_W, true);
+    linear(pass, decoder->gate, 0, decoder->norm, CLLM_TENSOR_GATE_W, false);
+    linear(pass, decoder->fc, 0, decoder->norm, CLLM_TENSOR_FC_W, false);
+    decoder->ops->swiglu(decoder->act, decoder->gate, decoder->fc,
+                         pass->n * config->hidden);
+    linear(pass, decoder->x, 0, decoder->act, CLLM_TENSOR_PROJ_W, true);
 }
 
 /* ---- all of it ---- */
 
+/* decoder->norm of the rows, from @tokens (pass->n). */
+static void run(struct pass *pass, const uint32_t *tokens)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_model_config *config = &decoder->plan->config;
+    bool llama = config->arch == CLLM_ARCH_LLAMA;
+    size_t C = config->width;
+
+    for (size_t i = 0; i < pass->n; i++)
+        CLLM_ASSERT(tokens[i] < config->vocab);
+    pass->layer = 0;
+    decoder->ops->embedding(
+        decoder->x, tokens, pass->n, weight(pass, CLLM_TENSOR_EMBEDDING),
+        llama ? NULL : weight(pass, CLLM_TENSOR_POSITIONS) + decoder->position * C, 1,
+        pass->n, C);
+    for (; pass->layer < config->layers; pass->layer++) {
+        if (llama)
+            llama_block(pass);
+        else
+            gpt_block(pass);
+    }
+    if (llama)
+        rmsnorm(pass, CLLM_TENSOR_NORM_W);
+    else
+        layernorm(pass, CLLM_TENSOR_NORM_W, CLLM_TENSOR_NORM_B);
+}
+
+/* Logits of @n rows of decoder->norm from @first on, to @out (n,V). */
+static void predict(const struct pass *pass, float *out, size_t first, size_t n)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_model_config *config = &decoder->plan->config;
+    enum cllm_tensor_kind head = cllm_parameters_have(decoder->plan, CLLM_TENSOR_HEAD_W)
+                                     ? CLLM_TENSOR_HEAD_W
+                                     : CLLM_TENSOR_EMBEDDING;
+
+    decoder->ops->matmul(
+        out, decoder->norm + first * config->width, weight(pass, head),
+        &(struct cllm_matmul){
+            .m = n, .n = config->vocab, .k = config->width, .trans_b = true});
+}
+
+/* The losses (n) of @targets, which are those of the first @n rows. */
+static void lose(const struct pass *pass, const uint32_t *targets, size_t n,
+                 double *losses)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    size_t V = decoder->plan->config.vocab;
+
+    for (size_t first = 0; first < n; first += CLLM_DECODER_LOSS) {
+        size_t rows = cllm_min_u64(CLLM_DECODER_LOSS, n - first);
+
+        predict(pass, decoder->rows, first, rows);
+        for (size_t i = 0; i < rows; i++)
+            losses[first + i] = decoder->ops->cross_entropy(
+                decoder->rows + i * V, &targets[first + i], 1, V, false);
+    }
+}
+
+const float *cllm_decoder_feed(struct cllm_decoder *decoder, const float *w,
+                               const uint32_t *tokens, uint32_t n, double *losses)
+{
+    struct pass pass = {.decoder = decoder, .w = w};
+
+    CLLM_ASSERT(n >= 1 && n <= decoder->plan->config.context - decoder->position);
+    for (uint32_t done = 0; done < n; done += (uint32_t)pass.n) {
+        pass.n = cllm_min_u64(CLLM_DECODER_ROWS, n - done);
+        run(&pass, tokens + done);
+        decoder->position += (uint32_t)pass.n;
+        if (losses != NULL)
+            lose(&pass, tokens + done + 1, pass.n - (done + pass.n == n), losses + done);
+    }
+    predict(&pass, decoder->logits, pass.n - 1, 1);
+    return decoder->logits;
+}
+
 const float *cllm_decoder_step(struct cllm_decoder *decoder, const float *w,
                                uint32_t token)
 {
-    const struct cllm_parameters *plan = decoder->plan;
-    const struct cllm_model_config *config = &plan->config;
-    bool llama = config->arch == CLLM_ARCH_LLAMA;
-    enum cllm_tensor_kind head = cllm_parameters_have(plan, CLLM_TENSOR_HEAD_W)
-                                     ? CLLM_TENSOR_HEAD_W
-                                     : CLLM_TENSOR_EMBEDDING;
-    struct pass pass = {.decoder = decoder, .w = w};
-    size_t C = config->width;
-
-    CLLM_ASSERT(decoder->position < config->context);
-    CLLM_ASSERT(token < config->vocab);
-    decoder->ops->embedding(
-        decoder->x, &token, 1, weight(&pass, CLLM_TENSOR_EMBEDDING),
-        llama ? NULL : weight(&pass, CLLM_TENSOR_POSITIONS) + decoder->position * C, 1, 1,
-        C);
-    for (; pass.layer < config->layers; pass.layer++) {
-        if (llama)
-            llama_block(&pass);
-        else
-            gpt_block(&pass);
-    }
-    if (llama)
-        rmsnorm(&pass, CLLM_TENSOR_NORM_W);
-    else
-        layernorm(&pass, CLLM_TENSOR_NORM_W, CLLM_TENSOR_NORM_B);
-    decoder->ops->matmul(
-        decoder->logits, decoder->norm, weight(&pass, head),
-        &(struct cllm_matmul){.m = 1, .n = config->vocab, .k = C, .trans_b = true});
-    decoder->position++;
-    return decoder->logits;
+    return cllm_decoder_feed(decoder, w, &token, 1, NULL);
 }

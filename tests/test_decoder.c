@@ -114,6 +114,62 @@ static void after_a_reset_nothing_is_remembered(void **state)
     assert_memory_equal(first, cllm_decoder_step(&s->decoder, s->w, 7), sizeof first);
 }
 
+/* Logits after each of the tokens, one by one. */
+static float *one_by_one(struct setup *s)
+{
+    size_t V = config->vocab;
+    float *logits = numbers_zero(config->context * V);
+
+    cllm_decoder_reset(&s->decoder);
+    for (uint32_t t = 0; t < config->context; t++)
+        memcpy(logits + t * V, cllm_decoder_step(&s->decoder, s->w, s->tokens[t]),
+               V * sizeof *logits);
+    return logits;
+}
+
+static void a_text_in_parts_of_any_size_gives_the_same_bits(void **state)
+{
+    static const uint32_t parts[] = {1, 2, 3, 7, 31, 32, 33, 64, 69, 70};
+    struct setup *s = *state;
+    float *logits = one_by_one(s);
+    size_t V = config->vocab;
+
+    for (size_t p = 0; p < CLLM_LEN(parts); p++) {
+        cllm_decoder_reset(&s->decoder);
+        for (uint32_t at = 0, n; at < config->context; at += n) {
+            n = parts[p] < config->context - at ? parts[p] : config->context - at;
+            assert_memory_equal(
+                cllm_decoder_feed(&s->decoder, s->w, s->tokens + at, n, NULL),
+                logits + (at + n - 1) * V, V * sizeof *logits);
+            assert_int_equal(s->decoder.position, at + n);
+        }
+    }
+    free(logits);
+}
+
+static void losses_are_those_of_the_logits_and_a_rewind_forgets(void **state)
+{
+    struct setup *s = *state;
+    float *logits = one_by_one(s);
+    double losses[2][71];
+    size_t V = config->vocab;
+
+    cllm_decoder_reset(&s->decoder);
+    (void)cllm_decoder_feed(&s->decoder, s->w, s->tokens, 70, losses[0]);
+    for (uint32_t t = 0; t + 1 < 70; t++) {
+        const float *row = logits + t * V;
+        double sum = 0;
+
+        for (uint32_t v = 0; v < V; v++)
+            sum += exp((double)row[v]);
+        assert_true(fabs(log(sum) - (double)row[s->tokens[t + 1]] - losses[0][t]) < 1e-4);
+    }
+    cllm_decoder_rewind(&s->decoder, 23);
+    (void)cllm_decoder_feed(&s->decoder, s->w, s->tokens + 23, 47, losses[1]);
+    assert_memory_equal(losses[1], losses[0] + 23, 46 * sizeof(double));
+    free(logits);
+}
+
 static void the_weights_are_only_read(void **state)
 {
     struct setup *s = *state;
@@ -129,6 +185,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_of_every_position_agree_with_double_precision),
+        cmocka_unit_test(a_text_in_parts_of_any_size_gives_the_same_bits),
+        cmocka_unit_test(losses_are_those_of_the_logits_and_a_rewind_forgets),
         cmocka_unit_test(after_a_reset_nothing_is_remembered),
         cmocka_unit_test(the_weights_are_only_read),
     };

@@ -42,10 +42,12 @@ formats_SRC     := \
 	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c \
 	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c dataset.c \
 	encoder.c file.c \
-	gpt2_names.c json.c pattern.c pieces.c \
+	gpt2_names.c json.c manifest.c pattern.c pieces.c \
 	safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c \
 	token_stream.c tokenizer.c tokenizer_gpt2.c tokenizer_json.c tokenizer_load.c \
-	tokenizer_ranks.c tokenizer_save.c utf8.c vocab.c
+	tokenizer_ranks.c tokenizer_save.c \
+	unpack.c unpack_gzip.c unpack_zstd.c \
+	utf8.c vocab.c
 loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
 saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
 worker_SRC      := lane.c main.c mapping.c selftest.c update.c
@@ -72,10 +74,10 @@ tests_SRC       := \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
 	test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
 	test_gpt2_names.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
-	test_log.c test_logout.c test_matmul.c test_ops.c test_pieces.c test_prep.c test_random.c \
+	test_log.c test_logout.c test_manifest.c test_matmul.c test_ops.c test_pieces.c test_prep.c test_random.c \
 	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
-	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_threads.c test_tokenizer.c test_topology.c test_units.c test_utf8.c test_vector.c
+	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_threads.c test_tokenizer.c test_topology.c test_units.c test_unpack.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := bench_loader.c bench_tokenizer.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
@@ -150,7 +152,7 @@ cllm-info_LINK     := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 
 # Tests may use everything.
 tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
-tests_LINK   := -lcmocka -luring -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
+tests_LINK   := -lcmocka -luring -lz -lzstd -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
 
 # ---- how it is built --------------------------------------------------------------------
 

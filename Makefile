@@ -66,7 +66,8 @@ tools_SRC       := \
 	bench_kernels.c bench_limits.c \
 	bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c \
 	ctl.c ctl_answer.c facts.c generate.c history.c info.c ini_edit.c \
-	prep.c prep_input.c prep_output.c setting.c shm.c \
+	prep.c prep_input.c prep_options.c prep_output.c prep_piece.c prep_pipe.c prep_reader.c \
+	prep_report.c prep_state.c prep_stream.c prep_text.c prep_vocab.c setting.c shm.c \
 	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_trouble.c shm_view.c trial.c watch.c
 tests_SRC       := \
@@ -74,7 +75,7 @@ tests_SRC       := \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
 	test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
 	test_gpt2_names.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
-	test_log.c test_logout.c test_manifest.c test_matmul.c test_ops.c test_pieces.c test_prep.c test_random.c \
+	test_log.c test_logout.c test_manifest.c test_matmul.c test_ops.c test_pieces.c test_prep.c test_prep_reader.c test_prep_text.c test_random.c \
 	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_threads.c test_tokenizer.c test_topology.c test_units.c test_unpack.c test_utf8.c test_vector.c
@@ -111,7 +112,7 @@ tests_common_SRC := control_temp.c gpt_double.c loader_data.c ops_bits.c saver_r
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \
 	fuzz.c fuzz_answer.c fuzz_checkpoint.c fuzz_config.c fuzz_control.c fuzz_crash.c \
-	fuzz_dataset.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_report.c \
+	fuzz_dataset.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_prep.c fuzz_report.c \
 	fuzz_safetensors.c fuzz_segment.c fuzz_shard.c fuzz_tokenizer.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
@@ -139,7 +140,7 @@ cllm-ctl_FLOORS    := tools formats shm base
 cllm-ctl_LINK      := -ljansson -lcrypto -linih -lxxhash
 cllm-prep_MAIN     := tools/prep.c
 cllm-prep_FLOORS   := tools formats base
-cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash
+cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash -lz -lzstd -lpcre2-8
 cllm-generate_MAIN   := tools/generate.c
 cllm-generate_FLOORS := tools formats model compute base
 cllm-generate_LINK   := -ljansson -lcrypto -linih -lxxhash -lm

@@ -49,6 +49,28 @@ static void print_memory(const struct cllm_plan *plan, const struct cllm_config 
                      "private, when a save is late and copies its version aside");
 }
 
+/* Each data set of a mixture: what it is, its share, how often it is gone through. */
+static void print_mixture(const struct cllm_plan *plan, uint64_t sequences)
+{
+    const struct cllm_mixture *train = &plan->train;
+    uint64_t counts[CLLM_MIX_MAX];
+    char tokens[CLLM_UNITS_BYTES];
+
+    if (train->part[0].name[0] == '\0')
+        return;
+    cllm_mix_count(&train->mix, sequences, counts);
+    for (uint32_t i = 0; i < train->mix.n; i++) {
+        const struct cllm_mixture_part *part = &train->part[i];
+
+        (void)printf("    %-16s %6.2f %%  %s tokens in %" PRIu64 " shards: %" PRIu64
+                     " of %" PRIu64 " windows = %.2f epochs\n",
+                     part->name,
+                     100.0 * train->mix.weight[i] / (double)cllm_mix_total(&train->mix),
+                     cllm_format_count(tokens, part->n_tokens), part->n_shards, counts[i],
+                     part->n_windows, (double)counts[i] / (double)part->n_windows);
+    }
+}
+
 static void print_data(const struct cllm_plan *plan)
 {
     const struct cllm_geometry *g = &plan->geometry;
@@ -58,7 +80,8 @@ static void print_data(const struct cllm_plan *plan)
     (void)printf("  training data  %s tokens in %" PRIu64 " shards: %" PRIu64
                  " windows of %u tokens\n",
                  cllm_format_count(a, plan->train_tokens), plan->train_shards,
-                 plan->train_windows, g->context);
+                 plan->train_windows, g->model.context);
+    print_mixture(plan, g->steps * batch);
     if (g->eval_microbatches > 0)
         (void)printf("  validation     %s tokens; %" PRIu64 " fixed windows of %" PRIu64
                      "\n",
@@ -68,7 +91,7 @@ static void print_data(const struct cllm_plan *plan)
     else
         (void)printf("  validation     none\n");
     (void)printf("  steps          %" PRIu64 " = %s tokens = %.2f epochs\n", g->steps,
-                 cllm_format_count(b, g->steps * batch * g->context),
+                 cllm_format_count(b, g->steps * batch * g->model.context),
                  (double)(g->steps * batch) / (double)plan->train_windows);
 }
 
@@ -128,12 +151,13 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
     (void)printf(
         "  model          %s parameters: %u layers, %u heads, width %u, context %u, "
         "vocabulary %u\n",
-        cllm_format_count(a, g->n_params), g->layers, g->heads, g->width, g->context,
-        g->vocab);
+        cllm_format_count(a, g->n_params), g->model.layers, g->model.heads,
+        g->model.width, g->model.context, g->model.vocab);
     print_workers(plan, config);
     (void)printf("  batch          %" PRIu64 " sequences = %" PRIu64
                  " tokens = %u lanes x %u micro-batches x %u sequences\n",
-                 batch, batch * g->context, g->lanes, g->microbatches, g->sequences);
+                 batch, batch * g->model.context, g->lanes, g->microbatches,
+                 g->sequences);
     if (plan->workers > g->lanes)
         (void)printf(
             "                 %u lanes keep %u workers busy: [run] lanes = %u would "

@@ -40,7 +40,7 @@ static void clear(float *w1, float *m1, float *v1, uint64_t n)
     memset(v1, 0, n * sizeof *v1);
 }
 
-void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_gpt_plan *plan,
+void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_parameters *plan,
                       const struct cllm_ops *ops, const struct cllm_adamw *adamw)
 {
     *walk = (struct cllm_adamw_walk){.plan = plan,
@@ -53,12 +53,12 @@ void cllm_adamw_range(struct cllm_adamw_walk *walk, uint64_t lo, uint64_t hi,
                       const float *w0, const float *m0, const float *v0, const float *g,
                       float *w1, float *m1, float *v1)
 {
-    const struct cllm_gpt_plan *plan = walk->plan;
+    const struct cllm_parameters *plan = walk->plan;
     uint64_t done = lo;
 
     CLLM_ASSERT(lo <= hi && hi <= plan->n_elements);
     for (; walk->tensor < plan->n_tensors; walk->tensor++) {
-        const struct cllm_gpt_tensor *tensor = &plan->tensors[walk->tensor];
+        const struct cllm_tensor *tensor = &plan->tensors[walk->tensor];
         uint64_t from = cllm_max_u64(lo, tensor->off), end = tensor->off + tensor->count;
         uint64_t to = cllm_min_u64(hi, end);
 

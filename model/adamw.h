@@ -10,7 +10,7 @@
 
 #include "compute/ops.h"
 
-struct cllm_gpt_plan;
+struct cllm_parameters;
 
 struct cllm_adamw {
     float learning_rate, beta1, beta2, epsilon, weight_decay;
@@ -20,14 +20,14 @@ struct cllm_adamw {
 
 /* One walk over ascending ranges. */
 struct cllm_adamw_walk {
-    const struct cllm_gpt_plan *plan;
+    const struct cllm_parameters *plan;
     const struct cllm_ops *ops;
     struct cllm_adamw_terms terms;
     float weight_decay;
     uint32_t tensor; /* those before it end before the last range's end */
 };
 
-void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_gpt_plan *plan,
+void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_parameters *plan,
                       const struct cllm_ops *ops, const struct cllm_adamw *adamw);
 
 /*

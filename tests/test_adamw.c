@@ -15,7 +15,7 @@
 #include "model/gpt.h"
 #include "tests/numbers.h"
 
-static const struct cllm_gpt_config config = {
+static const struct cllm_model_config config = {
     .vocab = 17, .context = 11, .layers = 2, .heads = 1, .width = 9};
 
 static const struct cllm_adamw settings = {.learning_rate = 3e-3f,
@@ -28,11 +28,11 @@ static const struct cllm_adamw settings = {.learning_rate = 3e-3f,
 
 /* Weights, moments of two versions and a gradient; padding is zero, as in a run. */
 struct vectors {
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     float *w0, *m0, *v0, *g, *w1, *m1, *v1;
 };
 
-static void clear_padding(const struct cllm_gpt_plan *plan, float *x)
+static void clear_padding(const struct cllm_parameters *plan, float *x)
 {
     uint64_t at = 0;
 
@@ -49,7 +49,7 @@ static void vectors_init(struct vectors *x)
 {
     uint64_t n;
 
-    assert_int_equal(cllm_gpt_plan_init(&x->plan, &config), 0);
+    assert_int_equal(cllm_parameters_init(&x->plan, &config), 0);
     n = x->plan.n_elements;
     x->w0 = numbers_new(n, 1, 1.0f);
     x->m0 = numbers_new(n, 2, 0.1f);
@@ -75,7 +75,7 @@ static void vectors_fini(struct vectors *x)
     free(x->w1);
     free(x->m1);
     free(x->v1);
-    cllm_gpt_plan_fini(&x->plan);
+    cllm_parameters_fini(&x->plan);
 }
 
 static void update(const struct vectors *x, const struct cllm_adamw *adamw, uint64_t lo,
@@ -174,7 +174,7 @@ static void only_matrices_decay(void **state)
     memset(x.m0, 0, x.plan.n_elements * sizeof(float));
     update(&x, &idle, 0, x.plan.n_elements);
     for (uint32_t t = 0; t < x.plan.n_tensors; t++) {
-        const struct cllm_gpt_tensor *tensor = &x.plan.tensors[t];
+        const struct cllm_tensor *tensor = &x.plan.tensors[t];
 
         for (uint64_t i = tensor->off; i < tensor->off + tensor->count; i++) {
             double factor = tensor->rank == 2 ? 1 - 3e-3 * 0.1 : 1;

@@ -128,12 +128,15 @@ static void seed_checkpoint(void)
                                               .best_loss = 2.125,
                                               .valid_step = 100,
                                               .best_step = 80,
-                                              .vocab = 256,
-                                              .context = 16,
-                                              .layers = 1,
-                                              .heads = 2,
-                                              .width = 16,
-                                              .norm_epsilon = 1e-5,
+                                              .model = {.vocab = 256,
+                                                        .context = 16,
+                                                        .layers = 1,
+                                                        .heads = 2,
+                                                        .kv_heads = 2,
+                                                        .head_size = 8,
+                                                        .hidden = 64,
+                                                        .width = 16,
+                                                        .norm_epsilon = 1e-5},
                                               .init_range = 0.02};
     static const char *const names[] = {CLLM_CHECKPOINT_CONFIG, CLLM_CHECKPOINT_RUN,
                                         CLLM_CHECKPOINT_MODEL, CLLM_CHECKPOINT_OPTIMIZER,
@@ -165,6 +168,8 @@ static void seed_dataset(void)
     put_text("dataset", "large",
              "/data/train_000001.bin\t100000000\t2\t200001024\n"
              "/data/train_000002.bin\t18446744073709551615\t4\t0\n");
+    put_text("dataset", "formats",
+             "/data/a.bin\t100\t2\t200\tnanogpt\n/data/b.bin\t100\t4\t400\tmegatron\n");
 }
 
 /* Flags, vocabulary, then the file; see fuzz_shard.c. */
@@ -302,6 +307,37 @@ static void seed_segment(void)
     }
 }
 
+/* Flags, bytes of the .bin, then an index of two sequences; see fuzz_megatron.c. */
+static void seed_megatron(void)
+{
+    static const uint8_t index[] = "MMIDIDX\0\0\1\0\0\0\0\0\0\0\10" /* u16 */
+                                   "\2\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0"
+                                   "\3\0\0\0\5\0\0\0"
+                                   "\0\0\0\0\0\0\0\0\6\0\0\0\0\0\0\0"
+                                   "\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0"
+                                   "\1\1";
+
+    put2("megatron", "exact", "\0\20\0", 3, index, sizeof index - 3);
+    put2("megatron", "modes", "\0\20\0", 3, index, sizeof index - 1);
+    put2("megatron", "fixed", "\3\0\0", 3, index, sizeof index - 3);
+    put2("megatron", "believed", "\2\0\0", 3, index, sizeof index - 1);
+    put2("megatron", "short", "\0\17\0", 3, index, sizeof index - 3);
+}
+
+static void seed_choice(void)
+{
+    put_text("choice", "hellaswag",
+             "{\"ind\": 24, \"activity_label\": \"Roof\", \"ctx\": \"A man\", "
+             "\"split\": \"val\", \"endings\": [\"is\", \"rips\", \"holds\", "
+             "\"starts\"], \"label\": \"3\"}");
+    put_text("choice", "number", "{\"ctx\":\"a\",\"endings\":[\"b\",\"c\"],\"label\":1}");
+    put_text("choice", "unlabelled", "{\"ctx\":\"a\",\"endings\":[\"b\",\"c\"]}");
+    put_text("choice", "array", "[1, 2]");
+    put_text(
+        "choice", "escapes",
+        "{\"label\":0,\"ctx\":\"\\u00e9\\n\",\"endings\":[\"\\ud83d\\ude01\",\"\\t\"]}");
+}
+
 /* Flags and kind of file in the first byte; see fuzz_tokenizer.c. */
 static void seed_tokenizer(void)
 {
@@ -367,10 +403,12 @@ int main(int argc, char **argv)
     directory = argv[1];
     seed_answer();
     seed_checkpoint();
+    seed_choice();
     seed_config();
     seed_control();
     seed_dataset();
     seed_lines();
+    seed_megatron();
     seed_pages();
     seed_prep();
     seed_safetensors();

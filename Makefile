@@ -62,11 +62,12 @@ tools_SRC       := \
 	bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c \
 	bench_kernels.c bench_limits.c \
 	bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c \
-	ctl.c ctl_answer.c facts.c generate.c history.c info.c ini_edit.c \
+	ctl.c ctl_answer.c eval.c eval_choices.c eval_split.c eval_work.c facts.c generate.c history.c \
+	info.c ini_edit.c lm.c \
 	prep.c prep_input.c prep_options.c prep_output.c prep_piece.c prep_pipe.c prep_reader.c \
-	prep_report.c prep_state.c prep_stream.c prep_text.c prep_vocab.c setting.c shm.c \
+	prep_report.c prep_state.c prep_stream.c prep_text.c prep_vocab.c prompt.c setting.c shm.c \
 	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
-	shm_text.c shm_trouble.c shm_view.c stop.c tally.c trial.c watch.c
+	shm_text.c shm_trouble.c shm_view.c speaker.c stop.c tally.c trial.c watch.c
 tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
 	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
@@ -119,7 +120,7 @@ tests_fuzz_SRC := \
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
 	cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-generate \
-	cllm-info cllm-ctl cllm-bench
+	cllm-info cllm-ctl cllm-bench cllm-eval
 
 cllm-coord_MAIN    := coordinator/main.c
 cllm-coord_FLOORS  := coordinator formats shm model base
@@ -144,7 +145,10 @@ cllm-prep_FLOORS   := tools formats base
 cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash -lz -lzstd -lpcre2-8
 cllm-generate_MAIN   := tools/generate.c
 cllm-generate_FLOORS := tools formats model compute base
-cllm-generate_LINK   := -ljansson -lcrypto -linih -lxxhash -lm
+cllm-generate_LINK   := -ljansson -lcrypto -linih -lxxhash -lpcre2-8 -lm
+cllm-eval_MAIN     := tools/eval.c
+cllm-eval_FLOORS   := tools formats model compute base
+cllm-eval_LINK     := -ljansson -lcrypto -linih -lxxhash -lpcre2-8 -lm
 cllm-bench_MAIN    := tools/bench.c
 cllm-bench_FLOORS  := tools formats model compute shm base
 cllm-bench_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm

@@ -110,6 +110,10 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
 
     CLLM_ASSERT(n > 0);
     CLLM_ASSERT((size_t)n < sizeof text);
+    if (c->loss_crystalline > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " crystalline %a",
+                      c->loss_crystalline);
+    CLLM_ASSERT((size_t)n < sizeof text);
     return cllm_hash(text, (size_t)n, 0);
 }
 
@@ -368,7 +372,8 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
-        .recompute = (enum cllm_model_recompute)config->compute_recompute};
+        .recompute = (enum cllm_model_recompute)config->compute_recompute,
+        .epsilon = (float)config->loss_crystalline};
     struct cllm_control_plan control = cllm_plan_control(plan);
     uint64_t chunk_bytes = g->chunk_elements * sizeof(float);
 

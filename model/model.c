@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/crystal.h"
 #include "base/err.h"
 #include "model/inside.h"
 #include "model/rope.h"
@@ -36,6 +37,16 @@ size_t cllm_model_thread_bytes(uint32_t T)
     return cllm_attention_scratch(T) * sizeof(float);
 }
 
+static void place_ids(const struct cllm_smoothing *smoothing, uint32_t V)
+{
+    for (uint32_t id = 0; id < V; id++) {
+        struct cllm_crystal_place at = cllm_crystal_place((uint64_t)id + 1);
+
+        smoothing->x[id] = (float)at.x;
+        smoothing->y[id] = (float)at.y;
+    }
+}
+
 int cllm_model_init(struct cllm_model *model, const struct cllm_parameters *plan,
                     const struct cllm_ops *ops, const struct cllm_model_shape *shape,
                     struct cllm_arena *arena)
@@ -56,6 +67,8 @@ int cllm_model_init(struct cllm_model *model, const struct cllm_parameters *plan
     CLLM_ASSERT(used == bytes);
     if (model->rope != NULL)
         cllm_rope_table(model->rope, &plan->config, shape->T);
+    if (model->smoothing.epsilon > 0)
+        place_ids(&model->smoothing, plan->config.vocab);
     return 0;
 }
 

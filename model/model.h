@@ -34,8 +34,7 @@
 #include "base/arena.h"
 #include "base/base.h"
 #include "base/parameters.h"
-
-struct cllm_ops;
+#include "compute/ops.h"
 
 /* ---- model/flops.c ---- */
 
@@ -71,6 +70,7 @@ struct cllm_model_shape {
     uint32_t B, T; /* sequences, tokens of each */
     bool train; /* without it only cllm_model_loss() works, and @recompute is nothing */
     enum cllm_model_recompute recompute;
+    float epsilon; /* of the training loss: struct cllm_smoothing; 0: plain */
 };
 
 /* What the backward pass needs of a block; N = B T rows. Blocks share what is computed
@@ -108,6 +108,8 @@ struct cllm_model {
     float *dup;                      // (N,F) llama
     float *scratch;                  // attention
     float *logits;                   // (chunk_rows,V)
+    struct cllm_smoothing smoothing; /* of the training loss */
+    float *similar;                  // (V) with smoothing
     float *rope;                     // (T,D) llama
     uint32_t chunk_rows;
 };
@@ -130,14 +132,14 @@ int cllm_model_init(struct cllm_model *model, const struct cllm_parameters *plan
 
 /*
  * @tokens is (B,T+1); token t + 1 is the target of position t; all below V (asserted:
- * whoever reads data checks it). Returns the SUM of token losses in nats and adds the
- * gradient of that sum to @dw. Never writes @w. Both are vectors of plan->n_elements,
+ * whoever reads data checks it). Returns the SUM of token losses in nats, smoothed if the
+ * shape says so, and adds the gradient of that sum to @dw. Never writes @w. Both are vectors of plan->n_elements,
  * 64-byte aligned. The bits do not depend on what is computed again.
  */
 double cllm_model_forward_backward(struct cllm_model *model, const float *w, float *dw,
                                    const uint32_t *tokens);
 
-/* Forward only: the SUM of token losses. */
+/* Forward only: the SUM of token losses, never smoothed. */
 double cllm_model_loss(struct cllm_model *model, const float *w, const uint32_t *tokens);
 
 #endif /* CLLM_MODEL_MODEL_H */

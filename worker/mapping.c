@@ -61,7 +61,8 @@ static int plan_arena(struct cllm_worker *worker)
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
-        .recompute = (enum cllm_model_recompute)worker->child.config.compute_recompute};
+        .recompute = (enum cllm_model_recompute)worker->child.config.compute_recompute,
+        .epsilon = (float)worker->child.config.loss_crystalline};
     size_t gpt_bytes = cllm_model_arena_bytes(&worker->plan, &shape);
     int rc = cllm_arena_init(&worker->arena, gpt_bytes + token_bytes + CLLM_CACHELINE);
 

@@ -110,6 +110,12 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
         c->compute_precision == 0 ? "" : " bf16", model);
 
     CLLM_ASSERT(n > 0);
+    if (c->train_dropout > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " dropout %a", c->train_dropout);
+    CLLM_ASSERT((size_t)n < sizeof text);
+    if (c->loss_crystalline > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " crystalline %a",
+                      c->loss_crystalline);
     CLLM_ASSERT((size_t)n < sizeof text);
     return cllm_hash(text, (size_t)n, 0);
 }
@@ -369,7 +375,8 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
-        .recompute = (enum cllm_model_recompute)config->compute_recompute};
+        .recompute = (enum cllm_model_recompute)config->compute_recompute,
+        .epsilon = (float)config->loss_crystalline};
     struct cllm_control_plan control = cllm_plan_control(plan);
     uint64_t chunk_bytes = g->chunk_elements * sizeof(float);
 

@@ -6,9 +6,9 @@
 #include "model/carve.h"
 #include "model/inside.h"
 
-/* Logits are at most about this many elements at a time: 48 MiB. Fewer rows would not
- * pay for packing the output matrix. */
-#define LOGITS_ELEMENTS (12u << 20)
+/* Logits are at most about this many elements at a time: 100 MiB. Every chunk of rows
+ * reads the output matrix three times and its gradient once, and writes that. */
+#define LOGITS_ELEMENTS (25u << 20)
 
 /* Floats a token. */
 enum size { ONE, WIDTH, QKV, ATT, HIDDEN, HEADS };
@@ -88,16 +88,24 @@ static void carve_blocks(struct cllm_model *model, struct cllm_carve *carve)
         model->x = model->blocks[0].x;
 }
 
+/* Rows of logits at a time, the same for all chunks but for the last one's rounding. */
+static uint32_t chunk_rows(size_t N, size_t V)
+{
+    size_t most = cllm_max_u64(LOGITS_ELEMENTS / V / 16 * 16, 16);
+    size_t chunks = cllm_div_up(N, most);
+
+    return (uint32_t)cllm_min_u64(cllm_align_up(cllm_div_up(N, chunks), 16), N);
+}
+
 size_t cllm_model_lay_out(struct cllm_model *model, void *base)
 {
     const struct cllm_model_config *config = &model->plan->config;
     bool llama = config->arch == CLLM_ARCH_LLAMA;
     size_t N = cllm_model_rows(model), C = config->width, F = config->hidden;
     size_t V = config->vocab, qkv = floats_of(config, QKV), att = floats_of(config, ATT);
-    size_t rows = cllm_max_u64(LOGITS_ELEMENTS / V / 16 * 16, 16);
     struct cllm_carve carve = {.base = base};
 
-    model->chunk_rows = (uint32_t)cllm_min_u64(rows, N);
+    model->chunk_rows = chunk_rows(N, V);
     carve_blocks(model, &carve);
     model->targets = cllm_carve_take(&carve, N, sizeof *model->targets);
     model->meanf = cllm_carve_f32(&carve, N);
@@ -115,6 +123,11 @@ size_t cllm_model_lay_out(struct cllm_model *model, void *base)
     model->dact = cllm_carve_f32(&carve, N * F);
     if (llama)
         model->dup = cllm_carve_f32(&carve, N * F);
+    if (model->smoothing.epsilon > 0) {
+        model->smoothing.x = cllm_carve_f32(&carve, V);
+        model->smoothing.y = cllm_carve_f32(&carve, V);
+        model->similar = cllm_carve_f32(&carve, V);
+    }
     return carve.used;
 }
 
@@ -125,5 +138,6 @@ struct cllm_model cllm_model_shaped(const struct cllm_parameters *plan,
                                .B = shape->B,
                                .T = shape->T,
                                .train = shape->train,
-                               .recompute = shape->recompute};
+                               .recompute = shape->recompute,
+                               .smoothing.epsilon = shape->train ? shape->epsilon : 0};
 }

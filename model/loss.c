@@ -29,10 +29,15 @@ static double loss_of_chunk(const struct cllm_model *model, const float *w, floa
     const struct cllm_matmul to_dnorm = {.m = rows, .n = C, .k = V};
     const struct cllm_matmul to_dhead = {
         .m = V, .n = C, .k = rows, .trans_a = true, .accumulate = true};
+    const uint32_t *targets = model->targets + first;
     double loss;
 
     ops->matmul(model->logits, norm, w + head, &to_logits);
-    loss = ops->cross_entropy(model->logits, model->targets + first, rows, V, dw != NULL);
+    if (dw != NULL && model->smoothing.epsilon > 0)
+        loss = ops->smooth_cross_entropy(model->logits, targets, rows, V, true,
+                                         &model->smoothing, model->similar);
+    else
+        loss = ops->cross_entropy(model->logits, targets, rows, V, dw != NULL);
     if (dw != NULL) {
         ops->matmul(model->dnorm + first * C, model->logits, w + head, &to_dnorm);
         ops->matmul(dw + head, model->logits, norm, &to_dhead);

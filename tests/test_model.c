@@ -177,7 +177,7 @@ static void gradients_of_odd_shapes_agree_with_double_precision(void **state)
 static void the_loss_in_chunks_agrees_with_double_precision(void **state)
 {
     const struct cllm_model_config config = {
-        .vocab = 300007, .context = 10, .layers = 1, .heads = 2, .width = 4};
+        .vocab = 700001, .context = 10, .layers = 1, .heads = 2, .width = 4};
     struct setup *s = setup_new(&config, cllm_ops_select(), 5, 10, true, 0);
 
     (void)state;
@@ -331,6 +331,41 @@ static void a_batch_done_again_elsewhere_has_the_same_bits(void **state)
 
 static const enum cllm_model_recompute again[] = {CLLM_RECOMPUTE_ATTENTION,
                                                   CLLM_RECOMPUTE_BLOCK};
+
+/* The loss moves along its own gradient as fast as the gradient is long, which that of
+ * another loss would not do; and validation knows nothing of the smoothing. */
+static void the_smoothed_loss_has_its_own_gradient(void **state)
+{
+    (void)state;
+    FOR_EACH_MODEL(config)
+    {
+        const struct cllm_model_shape shape = {
+            .B = 2, .T = 33, .train = true, .epsilon = 0.6f};
+        struct setup *s = setup_shaped(config, cllm_ops_select(), &shape, 0);
+        struct setup *plain = setup_new(config, cllm_ops_select(), 2, 33, true, 0);
+        size_t n = s->plan.n_elements;
+        float *rest = numbers_zero(n), *w = numbers_zero(n);
+        double slope = 0, side[2];
+
+        assert_true(cllm_model_loss(&s->model, s->w, s->tokens) ==
+                    cllm_model_loss(&plain->model, s->w, s->tokens));
+        (void)cllm_model_forward_backward(&s->model, s->w, s->dw, s->tokens);
+        for (size_t i = 0; i < n; i++)
+            slope += (double)s->dw[i] * (double)s->dw[i];
+        for (int i = 0; i < 2; i++) {
+            double h = (i == 0 ? 0.05 : -0.05) / slope;
+
+            for (size_t j = 0; j < n; j++)
+                w[j] = (float)((double)s->w[j] + h * (double)s->dw[j]);
+            side[i] = cllm_model_forward_backward(&s->model, w, rest, s->tokens);
+        }
+        assert_true(fabs((side[0] - side[1]) / 0.1 - 1) < 1e-2);
+        free(rest);
+        free(w);
+        setup_free(s);
+        setup_free(plain);
+    }
+}
 
 /* Loss and gradient of two batches, one after the other in the same memory, with a
  * validation between them. */
@@ -559,6 +594,7 @@ int main(void)
         cmocka_unit_test(padding_gets_no_gradient),
         cmocka_unit_test(loss_needs_no_memory_for_the_gradient),
         cmocka_unit_test(a_batch_done_again_elsewhere_has_the_same_bits),
+        cmocka_unit_test(the_smoothed_loss_has_its_own_gradient),
         cmocka_unit_test(what_is_computed_again_has_the_same_bits),
         cmocka_unit_test(what_is_computed_again_takes_memory_once),
         cmocka_unit_test(only_what_was_lost_is_computed_again),

@@ -61,7 +61,8 @@ static int plan_arena(struct cllm_worker *worker)
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
-        .recompute = (enum cllm_model_recompute)worker->child.config.compute_recompute};
+        .recompute = (enum cllm_model_recompute)worker->child.config.compute_recompute,
+        .epsilon = (float)worker->child.config.loss_crystalline};
     size_t gpt_bytes = cllm_model_arena_bytes(&worker->plan, &shape);
     int rc = cllm_arena_init(&worker->arena, gpt_bytes + token_bytes + CLLM_CACHELINE);
 
@@ -74,6 +75,7 @@ static int plan_arena(struct cllm_worker *worker)
         return rc;
     worker->model.progress = bump_progress;
     worker->model.progress_ctx = worker;
+    worker->model.dropout = (float)worker->child.config.train_dropout;
     worker->tokens = cllm_arena_take(&worker->arena, token_bytes);
     cllm_arena_seal(&worker->arena);
     return 0;

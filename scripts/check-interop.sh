@@ -8,7 +8,8 @@
 # must give the same greedy tokens as cllm-generate, 64 of 64. Directories of Hugging Face
 # and llm.c's files are read by scripts/interop/reference.py (/usr/bin/python3 with torch,
 # Debian's python3-torch) and must give the same logits within 1e-4. What is not there is
-# said and left out. Not a part of make test.
+# said and left out. Not a part of make test. LLMC=DIR names a directory with llm.c's
+# program train_gpt2: it then says what a model of ours loses, and must be right to 1e-3.
 set -u
 build=${1:-build/release}
 CLLM_BUILD=$(realpath "$build")
@@ -147,8 +148,42 @@ for dtype in f32 bf16; do
     "$bin/cllm-convert" -q --dtype=$dtype --to=llmc "$work/runs/gpt2" "$work/$dtype.bin"
     same_logits "GPT-2 of bytes: logits in PyTorch from llm.c's file, $dtype" llmc "$work/$dtype.bin"
 done
+# llm.c's own program takes its model and its data from fixed names, 5 batches of 4 x 64
+# tokens for validation; it says what they lose before it trains.
+if [ -x "${LLMC:-}/train_gpt2" ]; then
+    coord short -n 2 --set model.context=64 --set train.steps=60 --set train.eval_every=0
+    shards=$work/llmc/dev/data/tinyshakespeare
+    mkdir -p "$shards"
+    head -c 1281 "$work/corpus.txt" >"$work/1281.txt"
+    "$bin/cllm-prep" -q --val-fraction 0 -o "$work/1281" "$work/1281.txt"
+    for split in train val; do
+        cp "$work/1281/train_000.bin" "$shards/tiny_shakespeare_$split.bin"
+    done
+    "$bin/cllm-convert" -q --to=llmc "$work/runs/short" "$work/llmc/gpt2_124M.bin"
+    there=$(cd "$work/llmc" && OMP_NUM_THREADS=1 timeout 300 "$(realpath "$LLMC")/train_gpt2" 2>&1 |
+        sed -n 's/^val loss \(.*\)/\1/p' | head -1)
+    here=$("$bin/cllm-eval" --json "$work/runs/short" "$work/1281/train_000.bin" |
+        sed -n 's/.*"loss": \([0-9.]*\).*/\1/p')
+    same "llm.c: the same loss ($here here, $there there)" yes "$(awk \
+        "BEGIN { d = 0$here - 0$there; print (d * d < 1e-6 && 0$here > 0 ? \"yes\" : \"no\") }")"
+else
+    skip "llm.c's own program" "LLMC does not name it"
+fi
+
 train llama --set model.arch=llama --set model.kv_heads=2
 every "Llama of bytes" llama
+
+# With a vocabulary of our own, of which the model has a few tokens more.
+cat "$root"/docs/*.md "$root"/*.md >"$work/text.txt"
+"$bin/cllm-prep" -q -o "$work/words" --train-vocab 600 "$work/text.txt"
+prompt="The saver copies the committed version: it's 12345, h\303\251llo \360\237\230\201"
+prompt=$(printf '%b' "${prompt//\\/\\0}")
+words=(--set "data.train=$work/words/train_*.bin" --set "data.valid=$work/words/val_*.bin"
+    --set model.vocab=640)
+train gpt2-words "${words[@]}"
+every "GPT-2 with its own vocabulary" gpt2-words
+train llama-words "${words[@]}" --set model.arch=llama --set model.kv_heads=2
+every "Llama with its own vocabulary" llama-words
 
 # The published model, when it is there.
 stories=$root/../shared/data/stories260K

@@ -278,8 +278,11 @@ int cllm_checkpoint_write_manifest(const char *dir)
 
     for (size_t i = 0; rc == 0 && i < CLLM_CHECKPOINT_FILES; i++) {
         rc = cllm_file_join(path, dir, file_name(i));
-        if (rc == 0 && i >= CLLM_LEN(files) && access(path, F_OK) != 0)
-            continue;
+        if (rc == 0 && i >= CLLM_LEN(files) && access(path, F_OK) != 0) {
+            if (errno == ENOENT)
+                continue;
+            rc = cllm_err(-errno, "cannot look at %s", path);
+        }
         if (rc == 0)
             rc = cllm_sha256_file(path, hex, &bytes);
         if (rc == 0 &&

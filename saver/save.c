@@ -260,7 +260,9 @@ static int copy_tokenizer(const struct save *save)
     int rc =
         cllm_file_join(dir, save->saver->control->header->run_dir, CLLM_TOKENIZER_DIR);
 
-    if (rc == 0 && access(dir, F_OK) == 0)
+    if (rc == 0 && access(dir, F_OK) != 0)
+        return errno == ENOENT ? 0 : cllm_err(-errno, "cannot look at %s", dir);
+    if (rc == 0)
         rc = cllm_tokenizer_files_copy(dir, save->temp);
     return rc < 0 ? rc : 0;
 }

@@ -17,6 +17,7 @@
 #include "formats/gguf_model.h"
 #include "formats/llmc.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/packed.h"
 
 static const char *directory;
 
@@ -438,6 +439,36 @@ static void seed_tokenizer(void)
     put_text("tokenizer", "ranks-alone", "\14IQ== 0\nIg== 1\n");
 }
 
+/* Flags and piece size in front; see fuzz_prep.c. */
+static void seed_prep(void)
+{
+    static const char text[] = "One line.\n--\nAnother, \xc3\xa9 and \xe2\x82\xac.\n\n"
+                               "A third \xff\xe2\x82 one\r\n--\r\nlast";
+    static const char lines[] = "{\"text\": \"one\\u0000 \\ud83d\\ude00\"}\n\n"
+                                "{\"id\": [1e400, null], \"text\": \"\"}\n"
+                                "{\"no\": 1}\nnot json\n{\"text\": \"last\"}";
+    uint8_t packed[2 * sizeof lines + 4 * PACKED_ROOM];
+    size_t n;
+
+    put2("prep", "text", "\0\x08", 2, text, sizeof text - 1);
+    put2("prep", "separated", "\x02\0", 2, text, sizeof text - 1);
+    put2("prep", "kept", "\x0a\x01", 2, text, sizeof text - 1);
+    put2("prep", "refused", "\x10\x01", 2, text, sizeof text - 1);
+    put2("prep", "marked", "\0\x01\xef\xbb\xbf", 5, text, sizeof text - 1);
+    put2("prep", "jsonl", "\x01\x40", 2, lines, sizeof lines - 1);
+    put2("prep", "jsonl-skip", "\x05\x02", 2, lines, sizeof lines - 1);
+    n = packed_gzip(packed, lines, sizeof lines - 1);
+    put2("prep", "gzip", "\x05\x08", 2, packed, n);
+    put2("prep", "gzip-short", "\x05\x08", 2, packed, n - 5);
+    n += packed_gzip(packed + n, lines, sizeof lines - 1);
+    put2("prep", "gzip-two", "\x05\x08", 2, packed, n);
+    n = packed_zstd(packed, lines, sizeof lines - 1);
+    put2("prep", "zstd", "\x05\x08", 2, packed, n);
+    put2("prep", "zstd-short", "\x05\x08", 2, packed, n - 5);
+    n += packed_zstd(packed + n, lines, sizeof lines - 1);
+    put2("prep", "zstd-two", "\x05\x08", 2, packed, n);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -456,6 +487,7 @@ int main(int argc, char **argv)
     seed_megatron();
     seed_model();
     seed_pages();
+    seed_prep();
     seed_safetensors();
     seed_segment();
     seed_shard();

@@ -58,7 +58,7 @@ coordinator_SRC := \
 	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c heartbeat.c \
 	journal.c lanes.c logout.c main.c node_begin.c node_control.c node_deaths.c node_end.c \
 	node_events.c node_watch.c nodezero.c origin.c placement.c plan.c progress.c saving.c step.c \
-	step_reports.c step_takeover.c step_turns.c sweep.c team.c
+	step_reports.c step_takeover.c step_turns.c sweep.c team.c vocabulary.c
 # Multiply-adds in registers, likewise: the limit that cllm-bench measures.
 peak_ISAS       := avx2 avx512 bf16
 PEAK_avx2       := -mavx2 -mfma

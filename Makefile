@@ -28,7 +28,7 @@ shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
-	attention.c blocked.c elementwise.c norm.c product.c rope.c rows.c select.c smoothing.c softmax.c \
+	attention.c blocked.c dropout.c elementwise.c norm.c product.c rope.c rows.c select.c smoothing.c softmax.c \
 	table.c threaded.c threaded_rows.c threads.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
 compute_KERNELS := $(filter-out select.c threaded.c threaded_rows.c threads.c,$(compute_SRC))
@@ -37,7 +37,7 @@ FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
-model_SRC       := adamw.c decoder.c flops.c gpt.c init.c layout.c llama.c loss.c model.c rope.c \
+model_SRC       := adamw.c decoder.c dropout.c flops.c gpt.c init.c layout.c llama.c loss.c model.c rope.c \
 	sample.c schedule.c
 formats_SRC     := \
 	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
@@ -71,7 +71,7 @@ tools_SRC       := \
 tests_SRC       := \
 	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
 	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
-	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
+	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c test_dropout.c \
 	test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
 	test_fuzz_corpus.c test_heartbeat.c test_history.c test_ini_edit.c test_init.c test_isa.c \
 	test_json.c test_loader.c test_local_socket.c test_log.c test_logout.c test_matmul.c \

@@ -278,7 +278,23 @@ int cllm_config_set(struct cllm_config *config, const char *assignment)
     }
     if (rc != 0)
         cllm_err_add("--set %s", assignment);
+    else
+        config->given[opt - cllm_options] = 1;
     return rc;
+}
+
+bool cllm_config_given(const struct cllm_config *config, const char *name)
+{
+    for (size_t i = 0; i < CLLM_N_OPTIONS; i++) {
+        const struct cllm_option *opt = &cllm_options[i];
+        size_t len = strlen(opt->section);
+
+        if (strncmp(name, opt->section, len) == 0 && name[len] == '.' &&
+            strcmp(name + len + 1, opt->name) == 0)
+            return config->given[i] > 0;
+    }
+    CLLM_ASSERT(false);
+    return false;
 }
 
 /* ---- checks across options ---- */

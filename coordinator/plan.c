@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "coordinator/origin.h"
 #include "formats/file.h"
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
@@ -416,7 +417,13 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     rc = plan_data(plan, config);
     if (rc != 0)
         goto fini;
+    rc = cllm_origin_hash(config, plan->run_dir, &plan->origin_hash);
+    if (rc != 0)
+        goto fini;
     plan->config_hash = hash_config(config, &plan->geometry);
+    if (plan->origin_hash != 0)
+        plan->config_hash =
+            cllm_hash(&plan->origin_hash, sizeof plan->origin_hash, plan->config_hash);
     if (config->data_mix.n > 0)
         plan->config_hash = hash_shares(plan);
     plan->config_text = cllm_config_text(config);

@@ -65,8 +65,9 @@ static int remember(struct cllm_speaker *speaker, const uint32_t *tokens, uint32
 }
 
 /*
- * Feed the last @n tokens of the history; returns how many were fed. Where they do not fit, the context begins anew:
- * with its later half where it was full, with as much as it holds for a long text.
+ * Feed the last @n tokens of the history; returns how many were fed. Where they do not
+ * fit, the context begins anew: with its later half where it was full, with as much as it
+ * holds for a long text.
  */
 static uint64_t feed_last(struct cllm_speaker *speaker, uint64_t n)
 {

@@ -123,6 +123,28 @@ same "it finds what it has read" 1.0 "$(evaluate --json --choices "$work/choices
 same "also by the byte" 1.0 "$(evaluate --json --choices "$work/choices.jsonl" | field accuracy_by_byte)"
 same "with 3 threads the same loss" "$(evaluate --json -T 1 --choices "$work/choices.jsonl" | field loss_sum_hex)" \
     "$(evaluate --json -T 3 --choices "$work/choices.jsonl" | field loss_sum_hex)"
+# ---- a vocabulary of its own, text beyond ASCII, and the other family ----
+
+for ((i = 0; i < 400; i++)); do
+    printf 'der Fluß trägt %d Äpfel — 日本語 😀 the river carries them\n' $((i % 7))
+done >"$work/utf8.txt"
+"$bin/cllm-prep" -o "$work/bpe" --train-vocab 300 "$work/utf8.txt" >/dev/null 2>"$work/prep.log"
+same "a vocabulary is trained" 0 $?
+coord words -n 2 --set model.arch=llama --set model.vocab=300 --set train.steps=60 \
+    --set train.eval_batch=12 --set "data.train=$work/bpe/train_*.bin" --set "data.valid=$work/bpe/val_*.bin"
+same "a model of it is trained" 0 $?
+model=$work/runs/words
+said=$(generate -p "der Fluß" -n 80 -t 1.5)
+same "the tokenizer is found with the data, and the prompt comes back" "der Fluß" "${said:0:8}"
+same "more threads, the same text" "$said" "$(generate -p "der Fluß" -n 80 -t 1.5 -T 2)"
+check "greedy text is whole characters" iconv -f UTF-8 -t UTF-8 <(generate -p "der Fluß" -n 80 --greedy)
+check "the same with the tokenizer given" test "$said" = \
+    "$(generate -p "der Fluß" -n 80 -t 1.5 --tokenizer "$work/bpe")"
+check "bits per byte count bytes, not tokens" awk -v t="$(evaluate --json | field tokens)" \
+    -v b="$(evaluate --json | field bytes)" 'BEGIN { exit !(b > 1.5 * t) }'
+refuses cllm-generate 3 "has [0-9]+ tokens, the model" "$work/runs/model" --tokenizer "$work/bpe"
+model=$work/runs/model
+
 echo '{"ctx": "a"}' >>"$work/choices.jsonl"
 refuses cllm-eval 3 "choices.jsonl:9: .endings" "$model" --choices "$work/choices.jsonl"
 finish

@@ -90,7 +90,7 @@ tests_SRC := \
 	test_unpack.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := \
-	bench_loader.c bench_tokenizer.c
+	bench_loader.c bench_tokenizer.c logits.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
 tests_points_SRC := \
 	points.c points_cases.c

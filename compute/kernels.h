@@ -50,6 +50,10 @@ void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *t
                                      size_t stride, const float *dout, size_t B, size_t T,
                                      size_t C);
 
+/* compute/dropout.c */
+void CLLM_KERNEL(dropout)(float *out, const float *add, const float *x, size_t n,
+                          const struct cllm_dropout *dropout);
+
 /* compute/norm.c */
 void CLLM_KERNEL(layernorm)(float *out, float *mean, float *rstd, const float *x,
                             const float *weight, const float *bias, size_t rows,

@@ -20,6 +20,7 @@
     OP(attention) \
     OP(attention_backward) \
     OP(cross_entropy) \
+    OP(dropout) \
     OP(embedding) \
     OP(embedding_backward) \
     OP(fold) \

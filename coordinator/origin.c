@@ -19,6 +19,7 @@
 #include "formats/config_json.h"
 #include "formats/json.h"
 #include "formats/source.h"
+#include "formats/tokenizer_files.h"
 #include "shm/chunk.h"
 
 #define FILE_NAME "origin.json"
@@ -459,6 +460,7 @@ static int make_checkpoint(struct pass *pass, const struct cllm_config *config,
                            const struct cllm_plan *plan)
 {
     char checkpoints[CLLM_FILE_PATH_BYTES], temp[CLLM_FILE_PATH_BYTES];
+    char tokenizer[CLLM_FILE_PATH_BYTES];
     struct cllm_checkpoint_info info;
     uint64_t root = 0;
     int rc = cllm_file_join(checkpoints, plan->run_dir, "checkpoints");
@@ -474,6 +476,11 @@ static int make_checkpoint(struct pass *pass, const struct cllm_config *config,
     if (rc != 0)
         return rc;
     fill_info(&info, pass, plan, root);
+    rc = cllm_file_join(tokenizer, plan->run_dir, CLLM_TOKENIZER_DIR);
+    if (rc == 0)
+        rc = cllm_tokenizer_files_copy(tokenizer, temp);
+    if (rc < 0)
+        return rc;
     rc = cllm_checkpoint_describe(temp, &info);
     if (rc == 0)
         rc = keep(plan->run_dir, config->train_from, &pass->parameters.config,

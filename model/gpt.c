@@ -24,6 +24,21 @@ static void linear(const struct cllm_model *model, float *out, const float *add,
         out, x, w, &(struct cllm_matmul){.m = N, .n = to, .k = from, .accumulate = true});
 }
 
+/* out (N,C) = stream + x (N,from) w (from,C) + bias, of which some are dropped. */
+static void add_linear(const struct cllm_model *model, float *out, const float *stream,
+                       const float *x, const float *w, const float *bias, size_t from,
+                       enum cllm_dropout_site site, uint32_t layer)
+{
+    size_t C = model->plan->config.width;
+
+    if (!model->dropping) {
+        linear(model, out, stream, x, w, bias, from, C);
+        return;
+    }
+    linear(model, model->norm, NULL, x, w, bias, from, C);
+    cllm_model_drop(model, out, stream, model->norm, site, layer);
+}
+
 /* dw += x^T dout, dbias += sums of dout's columns. */
 static void linear_gradient(const struct cllm_model *model, float *dw, float *dbias,
                             const float *dout, const float *x, size_t from, size_t to)
@@ -80,16 +95,16 @@ static void forward_qkv(const struct cllm_model *model,
 
 /* x2 = x + proj(attention(qkv)). */
 static void forward_attention(const struct cllm_model *model,
-                              const struct cllm_block_weights *w,
-                              const struct cllm_model_block *block)
+                              const struct cllm_block_weights *w, uint32_t layer)
 {
     const struct cllm_attention sizes = cllm_model_attention(model);
-    size_t C = model->plan->config.width;
+    const struct cllm_model_block *block = &model->blocks[layer];
 
     model->ops->attention(model->ops, block->att, block->lse, block->qkv, model->scratch,
                           &sizes);
-    linear(model, block->x2, block->x, block->att, w->at[CLLM_TENSOR_ATTN_W],
-           w->at[CLLM_TENSOR_ATTN_B], C, C);
+    add_linear(model, block->x2, block->x, block->att, w->at[CLLM_TENSOR_ATTN_W],
+               w->at[CLLM_TENSOR_ATTN_B], model->plan->config.width, CLLM_DROP_ATTENTION,
+               layer);
 }
 
 /* fc = fc(ln_2(x2)). */
@@ -112,11 +127,12 @@ static void forward(const struct cllm_model *model, const struct cllm_block_weig
     size_t F = config->hidden;
 
     forward_qkv(model, w, block);
-    forward_attention(model, w, block);
+    forward_attention(model, w, layer);
     forward_fc(model, w, block);
     model->ops->gelu(model->act, block->fc, cllm_model_rows(model) * F);
-    linear(model, cllm_model_next(model, layer), block->x2, model->act,
-           w->at[CLLM_TENSOR_PROJ_W], w->at[CLLM_TENSOR_PROJ_B], F, config->width);
+    add_linear(model, cllm_model_next(model, layer), block->x2, model->act,
+               w->at[CLLM_TENSOR_PROJ_W], w->at[CLLM_TENSOR_PROJ_B], F, CLLM_DROP_MLP,
+               layer);
 }
 
 static void norm(const struct cllm_model *model, const float *w)
@@ -149,7 +165,7 @@ static void recompute(const struct cllm_model *model, const struct cllm_block_we
 
     forward_qkv(model, w, block);
     if (model->recompute == CLLM_RECOMPUTE_BLOCK) {
-        forward_attention(model, w, block);
+        forward_attention(model, w, layer);
         forward_fc(model, w, block);
     }
 }
@@ -157,17 +173,18 @@ static void recompute(const struct cllm_model *model, const struct cllm_block_we
 /* x_next = x2 + proj(gelu(fc(ln_2(x2)))): model->dx from x_next's to x2's gradient. */
 static void backward_mlp(const struct cllm_model *model,
                          const struct cllm_block_weights *w,
-                         const struct cllm_block_gradients *d,
-                         const struct cllm_model_block *block)
+                         const struct cllm_block_gradients *d, uint32_t layer)
 {
+    const struct cllm_model_block *block = &model->blocks[layer];
     const struct cllm_ops *ops = model->ops;
     size_t N = cllm_model_rows(model), C = model->plan->config.width;
     size_t F = model->plan->config.hidden;
+    const float *dout = cllm_model_undrop(model, CLLM_DROP_MLP, layer);
 
-    linear_input(model, model->dact, model->dx, w->at[CLLM_TENSOR_PROJ_W], F, C);
+    linear_input(model, model->dact, dout, w->at[CLLM_TENSOR_PROJ_W], F, C);
     ops->gelu_backward(model->dact, model->act, block->fc, N * F);
-    linear_gradient(model, d->at[CLLM_TENSOR_PROJ_W], d->at[CLLM_TENSOR_PROJ_B],
-                    model->dx, model->act, F, C);
+    linear_gradient(model, d->at[CLLM_TENSOR_PROJ_W], d->at[CLLM_TENSOR_PROJ_B], dout,
+                    model->act, F, C);
     norm_2(model, w, block);
     linear_gradient(model, d->at[CLLM_TENSOR_FC_W], d->at[CLLM_TENSOR_FC_B], model->dact,
                     model->norm, C, F);
@@ -180,17 +197,18 @@ static void backward_mlp(const struct cllm_model *model,
 /* x2 = x + proj(attention(ln_1(x))): model->dx from x2's to x's gradient. */
 static void backward_attention(const struct cllm_model *model,
                                const struct cllm_block_weights *w,
-                               const struct cllm_block_gradients *d,
-                               const struct cllm_model_block *block)
+                               const struct cllm_block_gradients *d, uint32_t layer)
 {
     const struct cllm_attention sizes = cllm_model_attention(model);
+    const struct cllm_model_block *block = &model->blocks[layer];
     const struct cllm_ops *ops = model->ops;
     size_t N = cllm_model_rows(model), C = model->plan->config.width;
+    const float *dout = cllm_model_undrop(model, CLLM_DROP_ATTENTION, layer);
     float *datt = model->dnorm, *dqkv = model->act;
 
-    linear_input(model, datt, model->dx, w->at[CLLM_TENSOR_ATTN_W], C, C);
-    linear_gradient(model, d->at[CLLM_TENSOR_ATTN_W], d->at[CLLM_TENSOR_ATTN_B],
-                    model->dx, block->att, C, C);
+    linear_input(model, datt, dout, w->at[CLLM_TENSOR_ATTN_W], C, C);
+    linear_gradient(model, d->at[CLLM_TENSOR_ATTN_W], d->at[CLLM_TENSOR_ATTN_B], dout,
+                    block->att, C, C);
     ops->attention_backward(ops, dqkv, datt, block->qkv, block->att, block->lse,
                             model->scratch, &sizes);
     norm_1(model, w, block);
@@ -205,8 +223,8 @@ static void backward_attention(const struct cllm_model *model,
 static void backward(const struct cllm_model *model, const struct cllm_block_weights *w,
                      const struct cllm_block_gradients *d, uint32_t layer)
 {
-    backward_mlp(model, w, d, &model->blocks[layer]);
-    backward_attention(model, w, d, &model->blocks[layer]);
+    backward_mlp(model, w, d, layer);
+    backward_attention(model, w, d, layer);
 }
 
 const struct cllm_family cllm_gpt_family = {.forward = forward,

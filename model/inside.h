@@ -64,6 +64,20 @@ static inline void cllm_model_show_progress(const struct cllm_model *model)
         model->progress(model->progress_ctx);
 }
 
+/* Where activations are dropped: in the embedding, and of a block @layer in what
+ * attention or the MLP adds to the residual stream. */
+enum cllm_dropout_site { CLLM_DROP_EMBEDDING, CLLM_DROP_ATTENTION, CLLM_DROP_MLP };
+
+/* model/dropout.c: out (N,C) = add + dropped(x); add NULL: none. Where nothing is dropped
+ * in this pass this must not be called. The gradient is the same without add. */
+void cllm_model_drop(const struct cllm_model *model, float *out, const float *add,
+                     const float *x, enum cllm_dropout_site site, uint32_t layer);
+
+/* The gradient of what was dropped at @site out of model->dx: model->dx itself, or
+ * model->norm while things are dropped. */
+const float *cllm_model_undrop(const struct cllm_model *model,
+                               enum cllm_dropout_site site, uint32_t layer);
+
 /* model/layout.c: without operations and memory; then what memory it takes, or with
  * memory at @base, where all arrays lie. Returns bytes. */
 struct cllm_model cllm_model_shaped(const struct cllm_parameters *plan,

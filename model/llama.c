@@ -110,9 +110,18 @@ static void rmsnorm(const struct cllm_model *model, float *rstd, const float *x,
                         cllm_model_rows(model), config->width);
 }
 
-static void copy_rows(const struct cllm_model *model, float *to, const float *from)
+/* out (N,C) = stream + x w^T, of which some are dropped. */
+static void add_linear(const struct cllm_model *model, float *out, const float *stream,
+                       const float *x, const float *w, const struct linear *sizes,
+                       enum cllm_dropout_site site, uint32_t layer)
 {
-    memcpy(to, from, cllm_model_rows(model) * model->plan->config.width * sizeof *to);
+    if (!model->dropping) {
+        memcpy(out, stream, cllm_model_rows(model) * sizes->to * sizeof *out);
+        linear(model, out, x, w, sizes, true);
+        return;
+    }
+    linear(model, model->norm, x, w, sizes, false);
+    cllm_model_drop(model, out, stream, model->norm, site, layer);
 }
 
 /* ---- forward ---- */
@@ -135,16 +144,16 @@ static void forward_qkv(const struct cllm_model *model,
 
 /* x2 = x + o(attention(qkv)). */
 static void forward_attention(const struct cllm_model *model,
-                              const struct cllm_block_weights *w,
-                              const struct cllm_model_block *block)
+                              const struct cllm_block_weights *w, uint32_t layer)
 {
     const struct cllm_attention sizes = cllm_model_attention(model);
+    const struct cllm_model_block *block = &model->blocks[layer];
     const struct linear projection = of_attention(model);
 
     model->ops->attention(model->ops, block->att, block->lse, block->qkv, model->scratch,
                           &sizes);
-    copy_rows(model, block->x2, block->x);
-    linear(model, block->x2, block->att, w->at[CLLM_TENSOR_ATTN_W], &projection, true);
+    add_linear(model, block->x2, block->x, block->att, w->at[CLLM_TENSOR_ATTN_W],
+               &projection, CLLM_DROP_ATTENTION, layer);
 }
 
 /* gate and fc of norm(x2). */
@@ -164,15 +173,14 @@ static void forward(const struct cllm_model *model, const struct cllm_block_weig
 {
     const struct cllm_model_block *block = &model->blocks[layer];
     const struct linear out = out_of_mlp(model);
-    float *next = cllm_model_next(model, layer);
 
     forward_qkv(model, w, block);
-    forward_attention(model, w, block);
+    forward_attention(model, w, layer);
     forward_fc(model, w, block);
     model->ops->swiglu(model->act, block->gate, block->fc,
                        cllm_model_rows(model) * out.from);
-    copy_rows(model, next, block->x2);
-    linear(model, next, model->act, w->at[CLLM_TENSOR_PROJ_W], &out, true);
+    add_linear(model, cllm_model_next(model, layer), block->x2, model->act,
+               w->at[CLLM_TENSOR_PROJ_W], &out, CLLM_DROP_MLP, layer);
 }
 
 static void norm(const struct cllm_model *model, const float *w)
@@ -205,7 +213,7 @@ static void recompute(const struct cllm_model *model, const struct cllm_block_we
 
     forward_qkv(model, w, block);
     if (model->recompute == CLLM_RECOMPUTE_BLOCK) {
-        forward_attention(model, w, block);
+        forward_attention(model, w, layer);
         forward_fc(model, w, block);
     }
 }
@@ -213,16 +221,17 @@ static void recompute(const struct cllm_model *model, const struct cllm_block_we
 /* x_next = x2 + down(silu(gate) fc): model->dx from x_next's to x2's gradient. */
 static void backward_mlp(const struct cllm_model *model,
                          const struct cllm_block_weights *w,
-                         const struct cllm_block_gradients *d,
-                         const struct cllm_model_block *block)
+                         const struct cllm_block_gradients *d, uint32_t layer)
 {
+    const struct cllm_model_block *block = &model->blocks[layer];
     const struct linear into = into_mlp(model), out = out_of_mlp(model);
+    const float *dout = cllm_model_undrop(model, CLLM_DROP_MLP, layer);
     float *dgate = model->dact, *dup = model->dup;
 
-    linear_input(model, dgate, model->dx, w->at[CLLM_TENSOR_PROJ_W], &out, false);
+    linear_input(model, dgate, dout, w->at[CLLM_TENSOR_PROJ_W], &out, false);
     model->ops->swiglu_backward(dgate, dup, model->act, block->gate, block->fc,
                                 cllm_model_rows(model) * out.from);
-    linear_gradient(model, d->at[CLLM_TENSOR_PROJ_W], model->dx, model->act, &out);
+    linear_gradient(model, d->at[CLLM_TENSOR_PROJ_W], dout, model->act, &out);
     rmsnorm(model, block->rstd2, block->x2, w->at[CLLM_TENSOR_NORM2_W]);
     linear_gradient(model, d->at[CLLM_TENSOR_GATE_W], dgate, model->norm, &into);
     linear_gradient(model, d->at[CLLM_TENSOR_FC_W], dup, model->norm, &into);
@@ -235,27 +244,28 @@ static void backward_mlp(const struct cllm_model *model,
 /* x2 = x + o(attention(qkv)): model->dx from x2's to x's gradient. */
 static void backward_attention(const struct cllm_model *model,
                                const struct cllm_block_weights *w,
-                               const struct cllm_block_gradients *d,
-                               const struct cllm_model_block *block)
+                               const struct cllm_block_gradients *d, uint32_t layer)
 {
     const struct cllm_attention sizes = cllm_model_attention(model);
+    const struct cllm_model_block *block = &model->blocks[layer];
     const struct linear projection = of_attention(model);
+    const float *dout = cllm_model_undrop(model, CLLM_DROP_ATTENTION, layer);
     float *datt = model->dnorm, *dqkv = model->act;
     struct third thirds[3];
 
     thirds_of(thirds, model);
-    linear_input(model, datt, model->dx, w->at[CLLM_TENSOR_ATTN_W], &projection, false);
-    linear_gradient(model, d->at[CLLM_TENSOR_ATTN_W], model->dx, block->att, &projection);
+    linear_input(model, datt, dout, w->at[CLLM_TENSOR_ATTN_W], &projection, false);
+    linear_gradient(model, d->at[CLLM_TENSOR_ATTN_W], dout, block->att, &projection);
     model->ops->attention_backward(model->ops, dqkv, datt, block->qkv, block->att,
                                    block->lse, model->scratch, &sizes);
     model->ops->rope(dqkv, model->rope, &sizes, 0, cllm_model_rows(model), true);
     rmsnorm(model, block->rstd1, block->x, w->at[CLLM_TENSOR_NORM1_W]);
     for (size_t i = 0; i < 3; i++) {
-        const float *dout = dqkv + thirds[i].at;
+        const float *dthird = dqkv + thirds[i].at;
 
-        linear_gradient(model, d->at[thirds[i].kind], dout, model->norm,
+        linear_gradient(model, d->at[thirds[i].kind], dthird, model->norm,
                         &thirds[i].sizes);
-        linear_input(model, model->dnorm, dout, w->at[thirds[i].kind], &thirds[i].sizes,
+        linear_input(model, model->dnorm, dthird, w->at[thirds[i].kind], &thirds[i].sizes,
                      i > 0);
     }
     rmsnorm_backward(model, d->at[CLLM_TENSOR_NORM1_W], block->rstd1, block->x,
@@ -265,8 +275,8 @@ static void backward_attention(const struct cllm_model *model,
 static void backward(const struct cllm_model *model, const struct cllm_block_weights *w,
                      const struct cllm_block_gradients *d, uint32_t layer)
 {
-    backward_mlp(model, w, d, &model->blocks[layer]);
-    backward_attention(model, w, d, &model->blocks[layer]);
+    backward_mlp(model, w, d, layer);
+    backward_attention(model, w, d, layer);
 }
 
 const struct cllm_family cllm_llama_family = {.forward = forward,

@@ -107,7 +107,8 @@ static uint64_t positions_off(const struct cllm_parameters *plan)
 /* ---- forward ---- */
 
 /* Fills what the backward pass needs. The last norm ends in model->norm. */
-static void forward(struct cllm_model *model, const float *w, const uint32_t *tokens)
+static void forward(struct cllm_model *model, const float *w, const uint32_t *tokens,
+                    bool train)
 {
     const struct cllm_parameters *plan = model->plan;
     size_t B = model->B, T = model->T;
@@ -121,6 +122,10 @@ static void forward(struct cllm_model *model, const float *w, const uint32_t *to
                           w + cllm_parameters_off(plan, CLLM_TENSOR_EMBEDDING, 0),
                           table ? w + positions_off(plan) : NULL, B, T,
                           plan->config.width);
+    model->dropping = train && model->dropout > 0;
+    if (model->dropping)
+        cllm_model_drop(model, model->blocks[0].x, NULL, model->blocks[0].x,
+                        CLLM_DROP_EMBEDDING, 0);
     for (uint32_t layer = 0; layer < plan->config.layers; layer++) {
         const struct cllm_block_weights block = weights_of(model, w, layer);
 
@@ -132,7 +137,7 @@ static void forward(struct cllm_model *model, const float *w, const uint32_t *to
 
 double cllm_model_loss(struct cllm_model *model, const float *w, const uint32_t *tokens)
 {
-    forward(model, w, tokens);
+    forward(model, w, tokens, false);
     return cllm_model_loss_of_batch(model, w, NULL);
 }
 
@@ -162,12 +167,14 @@ double cllm_model_forward_backward(struct cllm_model *model, const float *w, flo
     double loss;
 
     CLLM_ASSERT(model->train);
-    forward(model, w, tokens);
+    forward(model, w, tokens, true);
     loss = cllm_model_loss_of_batch(model, w, dw);
     memset(model->dx, 0, B * T * C * sizeof *model->dx);
     family_of(model)->norm_backward(model, w, dw);
     for (uint32_t layer = plan->config.layers; layer-- > 0;)
         backward_block(model, w, dw, layer);
+    if (model->dropping)
+        cllm_model_drop(model, model->dx, NULL, model->dx, CLLM_DROP_EMBEDDING, 0);
     model->ops->embedding_backward(
         dw + cllm_parameters_off(plan, CLLM_TENSOR_EMBEDDING, 0),
         table ? dw + positions_off(plan) : NULL, tokens, T + 1, model->dx, B, T, C);

@@ -25,6 +25,11 @@
  *
  * The last block's are still there when the backward pass begins: it is not run again.
  *
+ * Dropout, where it is wanted, is where GPT-2 has it: behind the embedding, and in each
+ * block on what attention and MLP add to the residual stream; not within attention.
+ * Which activations are dropped is a function of the batch's key and of their place, and
+ * computed again in the backward pass. cllm_model_loss() drops nothing.
+ *
  * Letters: V vocabulary, T positions, L layers, H heads, KV of keys, D their size, C
  * width, F hidden, B sequences.
  */
@@ -92,6 +97,9 @@ struct cllm_model {
     const struct cllm_ops *ops;
     cllm_model_progress_fn progress; /* may be NULL; set by the owner after init */
     void *progress_ctx;
+    float dropout;        /* share of activations dropped while training; by the owner */
+    uint64_t dropout_key; /* of this batch: decides which; by the owner */
+    bool dropping;        /* in this pass */
     uint32_t B, T;
     bool train;
     enum cllm_model_recompute recompute;

@@ -141,6 +141,7 @@ static int run_encoders(struct prep *prep)
 /* All text into the stream, from where the state says. */
 static int encode(struct prep *prep)
 {
+    CLLM_ASSERT(prep->n_threads > 0);
     prep->encoder = calloc(prep->n_threads, sizeof *prep->encoder);
     if (prep->encoder == NULL)
         return cllm_err(-ENOMEM, "cannot encode");

@@ -206,12 +206,14 @@ static int add_mark(struct cllm_prep_tokens *tokens, uint32_t source, bool begin
 }
 
 /* The next bytes of a text to encode at once: a long one is cut, because its tokens might
- * be as many as its bytes. */
+ * be as many as its bytes, and a piece without an end takes much memory. */
 static size_t stretch(const struct cllm_prep_encoder *encoder, const uint8_t *text,
                       size_t n)
 {
     for (size_t most = 2 * CLLM_PREP_PIECE_BYTES; most < n; most *= 2) {
         size_t cut = cllm_prep_cut(encoder->tokenizer, text, most);
+        if (cut == 0 && most >= CLLM_PREP_CUT_MAX)
+            cut = cllm_prep_utf8_cut(text, n, most);
         if (cut > 0)
             return cut;
     }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #define MOST_JOBS    ((size_t)2 * CLLM_PREP_THREADS_MOST + 2)
-#define FLIGHT_BYTES ((size_t)32 << 20) /* of text in all jobs; one may be larger */
+#define FLIGHT_BYTES ((size_t)16 << 20) /* of text in all jobs; one may be larger */
 
 /* Jobs are numbered as they are read; job k lies in job[k % n_jobs]. All numbers but
  * `taken` and `read`, which are the caller's alone, are under the lock. */

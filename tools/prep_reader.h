@@ -15,7 +15,7 @@
 #include "tools/prep_text.h"
 
 #define CLLM_PREP_PIECE_BYTES ((size_t)256 << 10)
-#define CLLM_PREP_CUT_MAX     ((size_t)8 << 20)
+#define CLLM_PREP_CUT_MAX     ((size_t)1 << 20)
 #define CLLM_PREP_LINE_MAX    ((size_t)32 << 20)
 
 /* Where a piece ends. Zeros: before the first file. */

@@ -238,7 +238,7 @@ static int find_entry(const struct cllm_prep_stream *stream, uint64_t text,
 static int find_document(const struct cllm_prep_stream *stream, uint64_t text,
                          uint64_t low, uint64_t high, struct entry *found, bool *is_there)
 {
-    struct entry entry;
+    struct entry entry = {0};
     uint64_t after = 0, nearest = UINT64_MAX;
     int rc = find_entry(stream, text, &entry, &after);
 
@@ -274,11 +274,12 @@ static int find_token(const struct cllm_prep_stream *stream,
                       struct cllm_prep_split *split)
 {
     uint32_t *tokens = malloc(WALK_TOKENS * sizeof *tokens);
-    struct entry entry;
+    struct entry entry = {0};
     uint64_t after = 0;
-    int rc = tokens == NULL ? cllm_err(-ENOMEM, "cannot split the stream")
-                            : find_entry(stream, text, &entry, &after);
 
+    if (tokens == NULL)
+        return cllm_err(-ENOMEM, "cannot split the stream");
+    int rc = find_entry(stream, text, &entry, &after);
     if (rc == 0) {
         split->token = entry.token;
         split->bytes = entry.text / 2;

@@ -75,6 +75,7 @@ static int plan_arena(struct cllm_worker *worker)
         return rc;
     worker->model.progress = bump_progress;
     worker->model.progress_ctx = worker;
+    worker->model.dropout = (float)worker->child.config.train_dropout;
     worker->tokens = cllm_arena_take(&worker->arena, token_bytes);
     cllm_arena_seal(&worker->arena);
     return 0;

@@ -84,6 +84,20 @@ coord away --resume --set "train.from=$work/hf2" --set train.steps=400 --set tra
 same "a run is resumed when its model is gone" 0 $?
 mv "$work/gone" "$work/hf"
 
+# The vocabulary goes with the run, killed or not, into every checkpoint and out again.
+printf '{"a": 1}' >"$work/data/vocab.json"
+printf '#version: 0.2\n' >"$work/data/merges.txt"
+start_coord words -n 2 --set train.steps=400 --set checkpoint.every=5 --set train.eval_every=0
+until_step words 7
+kill -9 "$coord"
+wait "$coord" 2>/dev/null
+rm "$work/data/vocab.json" "$work/data/merges.txt"
+coord words --resume -n 2 --set train.steps=400 --set checkpoint.every=5 --set train.eval_every=0
+same "a run with a vocabulary ends" 0 $?
+same "its last checkpoint has it" '{"a": 1}' \
+    "$(cat "$work/runs/words/checkpoints/last/vocab.json" 2>&1)"
+check "and lists it" grep -q merges.txt "$work/runs/words/checkpoints/last/manifest.json"
+
 # Sizes.
 cat >"$work/bare.ini" <<INI
 [run]

@@ -52,7 +52,7 @@ static bool find_data_dir(char out[CLLM_FILE_PATH_BYTES], const char *run)
 static const char *find_tokenizer(const struct cllm_source *source,
                                   char out[CLLM_FILE_PATH_BYTES])
 {
-    static const char *const places[] = {"", "/../..", "/../../" CLLM_TOKENIZER_DIR};
+    static const char *const places[] = {"", "/../..", ("/../../" CLLM_TOKENIZER_DIR)};
     char run[CLLM_FILE_PATH_BYTES];
 
     if (source->kind != CLLM_SOURCE_CHECKPOINT)

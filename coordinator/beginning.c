@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "coordinator/logout.h"
+#include "coordinator/origin.h"
 #include "formats/checkpoint.h"
 #include "shm/chunk.h"
 
@@ -312,9 +313,23 @@ static int make_objects(struct cllm_control *control, const struct cllm_plan *pl
     return 0;
 }
 
+/* Finetuning: the weights of somebody's model are the checkpoint to go on from. 1: they
+ * are; 0: the run has none; negative: error with text. */
+static int begin_from_origin(struct cllm_beginning *beginning,
+                             const struct cllm_config *config,
+                             const struct cllm_plan *plan)
+{
+    int rc = cllm_origin_import(config, plan);
+
+    if (rc > 0)
+        rc = look_on_disk(beginning, plan, true, false);
+    beginning->imported = rc > 0;
+    return rc;
+}
+
 int cllm_beginning_find(struct cllm_beginning *beginning, struct cllm_control *control,
-                        const struct cllm_plan *plan, bool resume,
-                        bool allow_numerics_change)
+                        const struct cllm_config *config, const struct cllm_plan *plan,
+                        bool resume, bool allow_numerics_change)
 {
     int found;
 
@@ -327,5 +342,7 @@ int cllm_beginning_find(struct cllm_beginning *beginning, struct cllm_control *c
         return found;
     if (found == 0 && resume)
         cllm_warn("nothing to resume in %s: the run begins", plan->run_dir);
-    return make_objects(control, plan);
+    if (found == 0)
+        found = begin_from_origin(beginning, config, plan);
+    return found < 0 ? found : make_objects(control, plan);
 }

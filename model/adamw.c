@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "model/gpt.h"
+#include "model/model.h"
 
 /* By squaring, in double: a fixed number of roundings, no libm. */
 static double power(double base, uint64_t exponent)

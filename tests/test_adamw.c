@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "compute/ops.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "tests/numbers.h"
 
 static const struct cllm_model_config config = {

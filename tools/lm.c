@@ -48,6 +48,10 @@ static bool find_data_dir(char out[CLLM_FILE_PATH_BYTES], const char *run)
     cllm_config_init(&config);
     if (cllm_config_read(&config, path) == 0 && config.data_train.n > 0)
         pattern = config.data_train.item[0];
+    else if (config.data_mix.n > 0)
+        pattern = strrchr(config.data_mix.item[0], ' '); /* NAME WEIGHT PATTERN */
+    if (pattern != NULL)
+        pattern += pattern[0] == ' ';
     slash = pattern != NULL ? strrchr(pattern, '/') : NULL;
     if (slash != NULL) {
         n = snprintf(out, CLLM_FILE_PATH_BYTES, "%.*s", (int)(slash - pattern), pattern);
@@ -213,9 +217,9 @@ size_t cllm_lm_token_bytes(const struct cllm_lm *lm, uint32_t token)
 int cllm_lm_reader_init(struct cllm_lm_reader *reader, const struct cllm_lm *lm,
                         const struct cllm_ops *ops, enum cllm_lm_use use)
 {
-    const struct cllm_gpt_shape shape = {.B = 1, .T = lm->context};
+    const struct cllm_model_shape shape = {.B = 1, .T = lm->context};
     size_t row = lm->vocab * sizeof *reader->row;
-    size_t need = use == CLLM_LM_WINDOWS ? cllm_gpt_arena_bytes(&lm->plan, &shape)
+    size_t need = use == CLLM_LM_WINDOWS ? cllm_model_arena_bytes(&lm->plan, &shape)
                                          : cllm_decoder_arena_bytes(&lm->plan);
     int rc;
 
@@ -227,7 +231,7 @@ int cllm_lm_reader_init(struct cllm_lm_reader *reader, const struct cllm_lm *lm,
         return rc;
     reader->row = cllm_arena_take(&reader->arena, row);
     if (use == CLLM_LM_WINDOWS)
-        rc = cllm_gpt_init(&reader->gpt, &lm->plan, ops, &shape, &reader->arena);
+        rc = cllm_model_init(&reader->model, &lm->plan, ops, &shape, &reader->arena);
     else
         cllm_decoder_init(&reader->decoder, &lm->plan, ops, &reader->arena);
     if (rc != 0)
@@ -242,7 +246,7 @@ void cllm_lm_reader_fini(struct cllm_lm_reader *reader)
 
 double cllm_lm_loss(struct cllm_lm_reader *reader, const uint32_t *tokens)
 {
-    return cllm_gpt_loss(&reader->gpt, reader->lm->w, tokens);
+    return cllm_model_loss(&reader->model, reader->lm->w, tokens);
 }
 
 uint32_t cllm_lm_position(const struct cllm_lm_reader *reader)
@@ -252,8 +256,7 @@ uint32_t cllm_lm_position(const struct cllm_lm_reader *reader)
 
 void cllm_lm_rewind(struct cllm_lm_reader *reader, uint32_t position)
 {
-    CLLM_ASSERT(position <= reader->decoder.position);
-    reader->decoder.position = position;
+    cllm_decoder_rewind(&reader->decoder, position);
 }
 
 double cllm_lm_token_loss(struct cllm_lm_reader *reader, const float *logits,
@@ -266,13 +269,5 @@ double cllm_lm_token_loss(struct cllm_lm_reader *reader, const float *logits,
 const float *cllm_lm_feed(struct cllm_lm_reader *reader, const uint32_t *tokens,
                           uint32_t n, double *losses)
 {
-    const float *logits = NULL;
-
-    CLLM_ASSERT(n >= 1);
-    for (uint32_t i = 0; i < n; i++) {
-        logits = cllm_decoder_step(&reader->decoder, reader->lm->w, tokens[i]);
-        if (losses != NULL && i + 1 < n)
-            losses[i] = cllm_lm_token_loss(reader, logits, tokens[i + 1]);
-    }
-    return logits;
+    return cllm_decoder_feed(&reader->decoder, reader->lm->w, tokens, n, losses);
 }

@@ -12,7 +12,7 @@
 #include "formats/encoder.h"
 #include "formats/tokenizer.h"
 #include "model/decoder.h"
-#include "model/gpt.h"
+#include "model/model.h"
 
 struct cllm_ops;
 
@@ -49,7 +49,7 @@ size_t cllm_lm_token_bytes(const struct cllm_lm *lm, uint32_t token);
 struct cllm_lm_reader {
     const struct cllm_lm *lm;
     struct cllm_arena arena;
-    struct cllm_gpt gpt;         /* of CLLM_LM_WINDOWS */
+    struct cllm_model model;     /* of CLLM_LM_WINDOWS */
     struct cllm_decoder decoder; /* of CLLM_LM_TEXT */
     const struct cllm_ops *ops;
     float *row; // (V) scratch

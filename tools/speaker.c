@@ -65,12 +65,13 @@ static int remember(struct cllm_speaker *speaker, const uint32_t *tokens, uint32
 }
 
 /*
- * Feed the last @n tokens of the history. Where they do not fit, the context begins anew:
+ * Feed the last @n tokens of the history; returns how many were fed. Where they do not fit, the context begins anew:
  * with its later half where it was full, with as much as it holds for a long text.
  */
-static void feed_last(struct cllm_speaker *speaker, uint64_t n)
+static uint64_t feed_last(struct cllm_speaker *speaker, uint64_t n)
 {
     uint32_t context = speaker->lm->context;
+    uint64_t fed;
 
     if (n > context - cllm_lm_position(&speaker->reader)) {
         cllm_lm_rewind(&speaker->reader, 0);
@@ -78,6 +79,7 @@ static void feed_last(struct cllm_speaker *speaker, uint64_t n)
                          cllm_min_u64(context, speaker->n_history));
         n = cllm_max_u64(n, 1);
     }
+    fed = n;
     while (n > 0) {
         uint32_t part = (uint32_t)cllm_min_u64(n, FEED_MOST);
 
@@ -85,6 +87,7 @@ static void feed_last(struct cllm_speaker *speaker, uint64_t n)
             &speaker->reader, speaker->history + (speaker->n_history - n), part, NULL);
         n -= part;
     }
+    return fed;
 }
 
 int cllm_speaker_read(struct cllm_speaker *speaker, const uint32_t *tokens, uint32_t n)
@@ -95,8 +98,7 @@ int cllm_speaker_read(struct cllm_speaker *speaker, const uint32_t *tokens, uint
     if (rc != 0)
         return rc;
     if (n > 0)
-        feed_last(speaker, n);
-    speaker->read_tokens += n;
+        speaker->read_tokens += feed_last(speaker, n);
     speaker->read_ns += cllm_now_ns() - began;
     return 0;
 }
@@ -177,7 +179,7 @@ static int answer(struct cllm_speaker *speaker, cllm_speaker_show_fn show, void 
         if (rc != 0)
             return rc;
         speaker->said_tokens++;
-        feed_last(speaker, 1);
+        (void)feed_last(speaker, 1);
         if (token == eot) {
             *end = CLLM_SPEAKER_EOT;
             break;

@@ -57,22 +57,25 @@ static int plan_arena(struct cllm_worker *worker)
 {
     const struct cllm_geometry *g = worker->child.geometry;
     size_t token_bytes = cllm_ring_batch_tokens(g) * sizeof *worker->tokens;
-    const struct cllm_gpt_shape shape = {
+    const struct cllm_model_shape shape = {
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
-        .recompute = (enum cllm_gpt_recompute)worker->child.config.compute_recompute};
-    size_t gpt_bytes = cllm_gpt_arena_bytes(&worker->plan, &shape);
+        .recompute = (enum cllm_model_recompute)worker->child.config.compute_recompute,
+        .epsilon = (float)worker->child.config.loss_crystalline};
+    size_t gpt_bytes = cllm_model_arena_bytes(&worker->plan, &shape);
     int rc = cllm_arena_init(&worker->arena, gpt_bytes + token_bytes + CLLM_CACHELINE);
 
     if (rc != 0)
         return rc;
     cllm_region_note("arena", worker->arena.base, worker->arena.bytes, true);
-    rc = cllm_gpt_init(&worker->gpt, &worker->plan, worker->ops, &shape, &worker->arena);
+    rc = cllm_model_init(&worker->model, &worker->plan, worker->ops, &shape,
+                         &worker->arena);
     if (rc != 0)
         return rc;
-    worker->gpt.progress = bump_progress;
-    worker->gpt.progress_ctx = worker;
+    worker->model.progress = bump_progress;
+    worker->model.progress_ctx = worker;
+    worker->model.dropout = (float)worker->child.config.train_dropout;
     worker->tokens = cllm_arena_take(&worker->arena, token_bytes);
     cllm_arena_seal(&worker->arena);
     return 0;

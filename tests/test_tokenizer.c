@@ -375,10 +375,10 @@ static void put_ranks(const char *path, const char *const *more, uint32_t n_more
 
     assert_non_null(out);
     for (uint32_t rank = 0; rank < 256 + n_more; rank++) {
-        uint8_t byte = (uint8_t)rank;
+        const uint8_t byte[3] = {(uint8_t)rank};
 
         if (rank < 256)
-            put_rank(out, &byte, 1, rank);
+            put_rank(out, byte, 1, rank);
         else
             put_rank(out, (const uint8_t *)more[rank - 256], strlen(more[rank - 256]),
                      rank);

@@ -37,7 +37,8 @@ FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
-model_SRC       := adamw.c decoder.c gpt.c init.c sample.c schedule.c tensors.c
+model_SRC       := \
+	decoder.c gpt.c groups.c init.c muon.c optimizer.c sample.c schedule.c tensors.c
 formats_SRC     := \
 	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c dataset.c file.c \
 	gpt2_names.c json.c safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c
@@ -63,11 +64,11 @@ tools_SRC       := \
 	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
 	shm_text.c shm_trouble.c shm_view.c trial.c watch.c
 tests_SRC       := \
-	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
+	test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
 	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
 	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
-	test_gpt2_names.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
-	test_log.c test_logout.c test_matmul.c test_ops.c test_prep.c test_random.c \
+	test_gpt2_names.c test_groups.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
+	test_log.c test_logout.c test_matmul.c test_muon.c test_ops.c test_optimizer.c test_prep.c test_random.c \
 	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_threads.c test_topology.c test_units.c test_vector.c

@@ -19,6 +19,7 @@
     .softmax = CLLM_KERNEL(softmax), .attention = CLLM_KERNEL(attention),             \
     .attention_backward = CLLM_KERNEL(attention_backward),                            \
     .cross_entropy = CLLM_KERNEL(cross_entropy), .adamw = CLLM_KERNEL(adamw),         \
+    .lion = CLLM_KERNEL(lion), .sgd = CLLM_KERNEL(sgd), .mix = CLLM_KERNEL(mix),      \
     .fold = CLLM_KERNEL(fold), .stream = CLLM_KERNEL(stream),                         \
     .sumsq = CLLM_KERNEL(sumsq), .is_finite = CLLM_KERNEL(is_finite)
 

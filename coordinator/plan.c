@@ -14,11 +14,12 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "formats/file.h"
+#include "model/schedule.h"
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
 #define CHECKED_TOKENS \
-    (UINT64_C(64) << 20)   /* looked at before training; the loader checks all */
+    (UINT64_C(64) << 20) /* looked at before training; the loader checks all */
 
 /* Private memory of a process beyond what it plans: its share of code and libraries,
  * stacks, heap; measured as PSS. */
@@ -71,9 +72,12 @@ add_context:
     return rc;
 }
 
-/* Everything in the configuration that changes the weights, in one canonical text. */
+/* Everything in the configuration that changes the weights, in one canonical text; what
+ * an option's first choice does not look at is left out, so that new options leave old
+ * runs what they are. */
 static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geometry *g)
 {
+    const struct cllm_schedule schedule = cllm_schedule_of(c);
     char text[1024];
     int n = snprintf(
         text, sizeof text,
@@ -90,7 +94,8 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
 
     CLLM_ASSERT(n > 0);
     CLLM_ASSERT((size_t)n < sizeof text);
-    return cllm_hash(text, (size_t)n, 0);
+    return cllm_hash(text, (size_t)n,
+                     schedule.kind == CLLM_SCHEDULE_WSD ? schedule.cooldown : 0);
 }
 
 /* ---- geometry ---- */
@@ -176,6 +181,7 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
                                         .layers = (uint32_t)config->model_layers,
                                         .heads = (uint32_t)config->model_heads,
                                         .width = (uint32_t)config->model_width};
+    const struct cllm_optimizer_settings settings = cllm_optimizer_settings(config);
     struct cllm_geometry *g = &plan->geometry;
     int rc = cllm_gpt_plan_init(&plan->gpt, &gpt);
 
@@ -194,6 +200,9 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
     rc = plan_batch(g, config);
     if (rc == 0)
         rc = plan_objects(plan, config);
+    if (rc == 0)
+        rc = cllm_optimizer_init(&plan->optimizer, &plan->gpt, &settings,
+                                 &config->train_group);
     if (rc != 0)
         cllm_gpt_plan_fini(&plan->gpt);
     return rc;
@@ -288,6 +297,7 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
     plan->ring_bytes = cllm_ring_bytes(g);
     plan->worker_bytes = cllm_gpt_arena_bytes(&plan->gpt, &shape) +
+                         cllm_optimizer_arena_bytes(&plan->optimizer) +
                          cllm_ring_batch_tokens(g) * sizeof(uint32_t) +
                          WORKER_BASE_BYTES +
                          (config->compute_threads - 1) *
@@ -319,7 +329,8 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     rc = plan_data(plan, config);
     if (rc != 0)
         goto fini;
-    plan->config_hash = hash_config(config, &plan->geometry);
+    plan->config_hash =
+        cllm_optimizer_hash(&plan->optimizer, hash_config(config, &plan->geometry));
     plan->config_text = cllm_config_text(config);
     if (!plan->config_text) {
         rc = cllm_err(-ENOMEM, "cannot keep the configuration");
@@ -344,6 +355,7 @@ fini:
 
 void cllm_plan_fini(struct cllm_plan *plan)
 {
+    cllm_optimizer_fini(&plan->optimizer);
     cllm_gpt_plan_fini(&plan->gpt);
     free(plan->config_text);
     free(plan->manifest_text);

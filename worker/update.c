@@ -2,8 +2,8 @@
  * worker/update.c - work by chunk: fold lanes, merge groups, update, initial weights.
  *
  * The source of every chunk is frozen while the chunk is written somewhere else, so doing
- * a chunk twice writes the same bytes and nothing ever has to be undone. Only the chunk
- * being written is writable, and only while it is.
+ * a chunk twice writes the same bytes and nothing ever has to be undone. A chunk is
+ * writable only while it is being written.
  */
 #include <string.h>
 

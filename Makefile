@@ -22,26 +22,29 @@ endif
 FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
-	arena.c base.c config.c config_help.c err.c fault.c hash.c local_socket.c log.c option.c \
-	pulse.c random.c topology.c units.c
+	arena.c base.c config.c config_help.c crystal.c err.c fault.c hash.c local_socket.c log.c mix.c \
+	model_config.c option.c parameters.c pulse.c random.c topology.c units.c
 shm_SRC         := \
 	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
 	region.c ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
-	attention.c blocked.c elementwise.c norm.c product.c rows.c select.c softmax.c table.c \
-	threaded.c threads.c vector.c
+	attention.c blocked.c elementwise.c norm.c product.c rope.c rows.c select.c softmax.c \
+	table.c threaded.c threaded_rows.c threads.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
-compute_KERNELS := $(filter-out select.c threaded.c threads.c,$(compute_SRC))
+compute_KERNELS := $(filter-out select.c threaded.c threaded_rows.c threads.c,$(compute_SRC))
 compute_ISAS    := avx2 avx512 avx512bf16
 FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
 model_SRC       := \
-	decoder.c gpt.c groups.c init.c muon.c optimizer.c sample.c schedule.c tensors.c
+	decoder.c flops.c gpt.c groups.c init.c muon.c optimizer.c sample.c schedule.c
 formats_SRC     := \
-	checkpoint.c checkpoint_json.c checkpoint_list.c checkpoint_write.c dataset.c file.c \
-	gpt2_names.c json.c safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c
+	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
+	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c \
+	encoder.c file.c json.c megatron.c mixture.c pattern.c pieces.c safetensors.c safetensors_plan.c \
+	sha256.c shard.c shard_writer.c token.c token_stream.c tokenizer.c tokenizer_gpt2.c \
+	tokenizer_json.c tokenizer_load.c tokenizer_ranks.c tokenizer_save.c utf8.c vocab.c
 loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
 saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
 worker_SRC      := lane.c main.c mapping.c selftest.c update.c
@@ -62,18 +65,22 @@ tools_SRC       := \
 	ctl.c ctl_answer.c facts.c generate.c history.c info.c ini_edit.c \
 	prep.c prep_input.c prep_output.c setting.c shm.c \
 	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
-	shm_text.c shm_trouble.c shm_view.c trial.c watch.c
+	shm_text.c shm_trouble.c shm_view.c stop.c tally.c trial.c watch.c
 tests_SRC       := \
-	test_arena.c test_attention.c test_bench_choice.c test_chaos.c test_checkpoint.c test_checkpoint_json.c test_config.c \
-	test_control.c test_control_socket.c test_crash.c test_dataset.c test_decoder.c \
-	test_elementary.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c test_fuzz_corpus.c test_gpt.c \
-	test_gpt2_names.c test_groups.c test_heartbeat.c test_history.c test_ini_edit.c test_isa.c test_json.c test_loader.c test_local_socket.c \
-	test_log.c test_logout.c test_matmul.c test_muon.c test_ops.c test_optimizer.c test_prep.c test_random.c \
-	test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
-	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
-	test_shm_clean.c test_shm_view.c test_slot.c test_step.c test_tensors.c test_threads.c test_topology.c test_units.c test_vector.c
+	test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
+	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
+	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
+	test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
+	test_fuzz_corpus.c test_gpt.c test_groups.c test_heartbeat.c test_history.c test_ini_edit.c test_init.c \
+	test_isa.c test_json.c test_loader.c test_local_socket.c test_log.c test_logout.c test_matmul.c \
+	test_megatron.c test_mix.c test_mixture.c test_muon.c test_ops.c test_optimizer.c test_parameters.c test_pieces.c test_prep.c \
+	test_random.c test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c \
+	test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c test_saver_load.c test_schedule.c \
+	test_setting.c test_sha256.c test_shard.c test_shm_clean.c test_shm_view.c test_slot.c \
+	test_step.c test_stop.c test_tally.c test_threads.c test_tokenizer.c test_topology.c test_units.c \
+	test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
-tests_bench_SRC := bench_loader.c
+tests_bench_SRC := bench_loader.c bench_tokenizer.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
 tests_points_SRC := points.c points_cases.c
 # The chaos driver, from several files.
@@ -104,9 +111,9 @@ tests_common_SRC := control_temp.c gpt_double.c loader_data.c ops_bits.c saver_r
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \
-	fuzz.c fuzz_answer.c fuzz_checkpoint.c fuzz_config.c fuzz_control.c fuzz_crash.c \
-	fuzz_dataset.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_report.c \
-	fuzz_safetensors.c fuzz_segment.c fuzz_shard.c
+	fuzz.c fuzz_answer.c fuzz_checkpoint.c fuzz_choice.c fuzz_config.c fuzz_control.c fuzz_crash.c \
+	fuzz_dataset.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_megatron.c fuzz_report.c \
+	fuzz_safetensors.c fuzz_segment.c fuzz_shard.c fuzz_tokenizer.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
@@ -146,7 +153,7 @@ cllm-info_LINK     := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 
 # Tests may use everything.
 tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
-tests_LINK   := -lcmocka -luring -ljansson -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
+tests_LINK   := -lcmocka -luring -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
 
 # ---- how it is built --------------------------------------------------------------------
 

@@ -309,7 +309,13 @@ int cllm_config_check(const struct cllm_config *config)
         cllm_err_hint("[run] dir = runs/first");
         return rc;
     }
-    if (config->data_train.n == 0) {
+    if (config->data_train.n > 0 && config->data_mix.n > 0) {
+        rc = cllm_err(CLLM_ECONFIG, "data.train and data.mix are both given");
+        cllm_err_hint("a list of shards, or a mixture of data sets: not both; --set "
+                      "data.train= empties a list");
+        return rc;
+    }
+    if (config->data_train.n == 0 && config->data_mix.n == 0) {
         rc = cllm_err(CLLM_ECONFIG, "data.train is not given");
         cllm_err_hint(
             "[data] train = data/train_*.bin; cllm-prep makes shards from text");

@@ -16,7 +16,8 @@ enum cllm_random_stream {
     CLLM_RANDOM_SAMPLE,    /* text generation: index = token position */
     CLLM_RANDOM_SELF_TEST, /* the tiny lane a starting worker proves itself with */
     CLLM_RANDOM_AUDIT,     /* lanes computed twice: index = step * lanes + lane */
-    CLLM_RANDOM_TEST       /* tests */
+    CLLM_RANDOM_TEST,      /* tests */
+    CLLM_RANDOM_MIX = 32   /* seed of each data set of a mixture: index = its key */
 };
 
 /* Four independent 32-bit words for (@key, @stream, @index). */

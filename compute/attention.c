@@ -6,8 +6,8 @@
  * scratch. The backward pass computes the probabilities again from the scores and the
  * logarithm of each row's sum (Dao: "FlashAttention-2", section 3.1).
  *
- * q, k and v of a head are strips of the rows of qkv (B,T,3C); with D = C / H:
- * q at h D, k at C + h D, v at 2C + h D.
+ * q, k and v of a head are strips of the rows of qkv; with D = C / H and the query's key
+ * g = h KV / H: q at h D, k at C + g D, v at C + KV D + g D.
  */
 #include "compute/kernels.h"
 
@@ -21,11 +21,11 @@ enum { BLOCK = CLLM_ATTENTION_BLOCK };
 /* One head of one sequence. */
 struct head {
     const struct cllm_ops *ops;
-    size_t T, C, D;
+    size_t T, C, D, row;
     float scale;             /* 1 / sqrt(D) */
-    const float *q, *k, *v;  // (T,D), rows 3C apart
-    const float *out, *dout; // (T,D), rows C apart
-    float *dq, *dk, *dv;     // (T,D), rows 3C apart
+    const float *q, *k, *v;  // (T,D), row apart
+    const float *out, *dout; // (T,D), C apart
+    float *dq, *dk, *dv;     // (T,D), row apart
     const float *lse;        // (T)
     float *scores, *dscores; // (BLOCK,T)
 };
@@ -48,11 +48,11 @@ static void scores_of_block(const struct head *head, size_t first, size_t rows,
     const struct cllm_matmul shape = {.m = rows,
                                       .n = keys,
                                       .k = head->D,
-                                      .lda = 3 * head->C,
-                                      .ldb = 3 * head->C,
+                                      .lda = head->row,
+                                      .ldb = head->row,
                                       .trans_b = true};
 
-    head->ops->matmul(head->scores, head->q + first * 3 * head->C, head->k, &shape);
+    head->ops->matmul(head->scores, head->q + first * head->row, head->k, &shape);
 }
 
 static void forward_block(const struct head *head, float *out, float *lse, size_t first,
@@ -60,7 +60,7 @@ static void forward_block(const struct head *head, float *out, float *lse, size_
 {
     size_t keys = first + rows;
     const struct cllm_matmul shape = {
-        .m = rows, .n = head->D, .k = keys, .ldb = 3 * head->C, .ldc = head->C};
+        .m = rows, .n = head->D, .k = keys, .ldb = head->row, .ldc = head->C};
 
     scores_of_block(head, first, rows, keys);
     for (size_t r = 0; r < rows; r++) {
@@ -78,16 +78,19 @@ static struct head head_of(const struct cllm_ops *ops, const float *qkv, float *
                            const struct cllm_attention *sizes, size_t b, size_t h)
 {
     size_t T = sizes->T, C = sizes->C, D = C / sizes->H;
-    const float *q = qkv + b * T * 3 * C + h * D;
+    size_t group = cllm_attention_group(sizes), row = cllm_attention_row(sizes);
+    const float *of_sequence = qkv + b * T * row;
+    const float *k = of_sequence + C + h / group * D;
 
     return (struct head){.ops = ops,
                          .T = T,
                          .C = C,
                          .D = D,
+                         .row = row,
                          .scale = scale_of(D),
-                         .q = q,
-                         .k = q + C,
-                         .v = q + 2 * C,
+                         .q = of_sequence + h * D,
+                         .k = k,
+                         .v = k + C / group,
                          .scores = scratch};
 }
 
@@ -131,7 +134,7 @@ static void differentiate_block(const struct head *head, size_t first, size_t ro
                                       .n = keys,
                                       .k = head->D,
                                       .lda = head->C,
-                                      .ldb = 3 * head->C,
+                                      .ldb = head->row,
                                       .trans_b = true};
 
     head->ops->matmul(head->dscores, head->dout + first * head->C, head->v, &shape);
@@ -147,18 +150,18 @@ static void differentiate_block(const struct head *head, size_t first, size_t ro
     }
 }
 
-/* The last block covers all keys and writes; the ones before add to it. */
+/* The last block covers all keys; who comes first writes, the others add to it. */
 static void backward_block(const struct head *head, size_t first, size_t rows, bool add)
 {
-    size_t keys = first + rows, row3 = 3 * head->C;
+    size_t keys = first + rows, row = head->row;
     const struct cllm_ops *ops = head->ops;
     const struct cllm_matmul to_dq = {
-        .m = rows, .n = head->D, .k = keys, .ldb = row3, .ldc = row3};
+        .m = rows, .n = head->D, .k = keys, .ldb = row, .ldc = row};
     const struct cllm_matmul to_dk = {.m = keys,
                                       .n = head->D,
                                       .k = rows,
-                                      .ldb = row3,
-                                      .ldc = row3,
+                                      .ldb = row,
+                                      .ldc = row,
                                       .trans_a = true,
                                       .accumulate = add};
     struct cllm_matmul to_dv = to_dk;
@@ -166,8 +169,8 @@ static void backward_block(const struct head *head, size_t first, size_t rows, b
     to_dv.ldb = head->C;
     scores_of_block(head, first, rows, keys);
     differentiate_block(head, first, rows, keys);
-    ops->matmul(head->dq + first * row3, head->dscores, head->k, &to_dq);
-    ops->matmul(head->dk, head->dscores, head->q + first * row3, &to_dk);
+    ops->matmul(head->dq + first * row, head->dscores, head->k, &to_dq);
+    ops->matmul(head->dk, head->dscores, head->q + first * row, &to_dk);
     ops->matmul(head->dv, head->scores, head->dout + first * head->C, &to_dv);
 }
 
@@ -178,20 +181,23 @@ void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
 {
     size_t T = sizes->T, C = sizes->C, H = sizes->H, D = C / H;
     size_t last = (T - 1) / BLOCK * BLOCK, end = end_of(sizes);
+    size_t group = cllm_attention_group(sizes);
 
+    CLLM_ASSERT(sizes->first % group == 0);
     for (size_t i = sizes->first; i < end; i++) {
         size_t b = i / H, h = i % H;
         struct head head = head_of(ops, qkv, scratch, sizes, b, h);
 
         head.out = out + b * T * C + h * D;
         head.dout = dout + b * T * C + h * D;
-        head.dq = dqkv + b * T * 3 * C + h * D;
-        head.dk = head.dq + C;
-        head.dv = head.dq + 2 * C;
+        head.dq = dqkv + (head.q - qkv);
+        head.dk = dqkv + (head.k - qkv);
+        head.dv = dqkv + (head.v - qkv);
         head.lse = lse + i * T;
         head.dscores = scratch + cllm_min_u64(T, BLOCK) * T;
         for (size_t first = last;; first -= BLOCK) {
-            backward_block(&head, first, cllm_min_u64(BLOCK, T - first), first != last);
+            backward_block(&head, first, cllm_min_u64(BLOCK, T - first),
+                           first != last || h % group != 0);
             if (first == 0)
                 break;
         }

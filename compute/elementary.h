@@ -191,20 +191,17 @@ static inline void cllm_sincos_turn(float turns, float *sine, float *cosine)
 }
 
 /*
- * Sine and cosine of @x radians, each within 0.51 ulp for |x| <= 2^27, beyond and of
- * infinities NaN. In double, for the reduction's sake: x = k pi/2 + r, pi/2 in three
- * parts, of which the first two have so few bits that their products and differences are
- * exact.
+ * Sine and cosine of @x radians, |x| <= 2^27, to be rounded to f32: within 0.01 of its
+ * last places. x = k pi/2 + r, pi/2 in three parts, of which the first two have so few
+ * bits that their products and differences are exact.
  */
-static inline void cllm_sincosf(float x, float *sine, float *cosine)
+static inline void cllm_sincos_wide(double x, double *sine, double *cosine)
 {
     const double magic = 0x1.8p52; /* as in cllm_f32_round */
-    double shifted = (double)x * 0x1.45f306dc9c883p-1 + magic;
+    double shifted = x * 0x1.45f306dc9c883p-1 + magic;
     double k = shifted - magic;
-    double r = (((double)x - k * 0x1.921fb5p+0) - k * 0x1.110b46p-26) -
-               k * 0x1.1a62633145c07p-54;
+    double r = ((x - k * 0x1.921fb5p+0) - k * 0x1.110b46p-26) - k * 0x1.1a62633145c07p-54;
     double s = r * r, sn, cs, odd_sine, odd_cosine;
-    bool inside = __builtin_fabsf(x) <= 0x1p27f;
     uint64_t quarter;
 
     memcpy(&quarter, &shifted, sizeof quarter);
@@ -220,10 +217,20 @@ static inline void cllm_sincosf(float x, float *sine, float *cosine)
     cs = (1.0 - 0.5 * s) + s * s * cs;
     odd_sine = (quarter & 1) != 0 ? cs : sn;
     odd_cosine = (quarter & 1) != 0 ? sn : cs;
-    odd_sine = (quarter & 2) != 0 ? -odd_sine : odd_sine;
-    odd_cosine = ((quarter + 1) & 2) != 0 ? -odd_cosine : odd_cosine;
-    *sine = inside ? (float)odd_sine : __builtin_nanf("");
-    *cosine = inside ? (float)odd_cosine : __builtin_nanf("");
+    *sine = (quarter & 2) != 0 ? -odd_sine : odd_sine;
+    *cosine = ((quarter + 1) & 2) != 0 ? -odd_cosine : odd_cosine;
+}
+
+/* Sine and cosine of @x radians, each within 0.51 ulp for |x| <= 2^27, beyond and of
+ * infinities NaN. In double, for the reduction's sake. */
+static inline void cllm_sincosf(float x, float *sine, float *cosine)
+{
+    bool inside = __builtin_fabsf(x) <= 0x1p27f;
+    double wide_sine, wide_cosine;
+
+    cllm_sincos_wide((double)x, &wide_sine, &wide_cosine);
+    *sine = inside ? (float)wide_sine : __builtin_nanf("");
+    *cosine = inside ? (float)wide_cosine : __builtin_nanf("");
 }
 
 static inline float cllm_sinf(float x)

@@ -1,5 +1,6 @@
 /*
- * compute/elementwise.c - bias, GELU, embedding: each value read and written once.
+ * compute/elementwise.c - bias, GELU, SwiGLU, embedding: each value read and written
+ * once.
  */
 #include "compute/kernels.h"
 
@@ -80,6 +81,30 @@ void CLLM_KERNEL(gelu_backward)(float *restrict d, float *restrict out,
     }
 }
 
+#define LOG2_E 1.44269504f
+
+void CLLM_KERNEL(swiglu)(float *restrict out, const float *restrict gate,
+                         const float *restrict up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = gate[i] * cllm_logistic2f(gate[i] * LOG2_E) * up[i];
+}
+
+/* With s the logistic function of x: d/dx (x s) = s + x s (1 - s). */
+void CLLM_KERNEL(swiglu_backward)(float *restrict d, float *restrict dup,
+                                  float *restrict out, const float *restrict gate,
+                                  const float *restrict up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float s = cllm_logistic2f(gate[i] * LOG2_E);
+        float y = gate[i] * s;
+
+        out[i] = y * up[i];
+        dup[i] = d[i] * y;
+        d[i] = d[i] * up[i] * (s + y * (1.0f - s));
+    }
+}
+
 void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
                             const float *wte, const float *wpe, size_t B, size_t T,
                             size_t C)
@@ -88,8 +113,13 @@ void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
         for (size_t t = 0; t < T; t++) {
             float *to = out + (b * T + t) * C;
             const float *token = wte + tokens[b * stride + t] * C;
-            const float *place = wpe + t * C;
+            const float *place;
 
+            if (wpe == NULL) {
+                memcpy(to, token, C * sizeof *to);
+                continue;
+            }
+            place = wpe + t * C;
             for (size_t c = 0; c < C; c++)
                 to[c] = token[c] + place[c];
         }
@@ -104,10 +134,13 @@ void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *t
         for (size_t t = 0; t < T; t++) {
             const float *from = dout + (b * T + t) * C;
             float *token = dwte + tokens[b * stride + t] * C;
-            float *place = dwpe + t * C;
+            float *place;
 
             for (size_t c = 0; c < C; c++)
                 token[c] += from[c];
+            if (dwpe == NULL)
+                continue;
+            place = dwpe + t * C;
             for (size_t c = 0; c < C; c++)
                 place[c] += from[c];
         }

@@ -40,6 +40,9 @@ void CLLM_KERNEL(add_bias)(float *out, const float *x, const float *bias, size_t
 void CLLM_KERNEL(add_columns)(float *sum, const float *x, size_t rows, size_t cols);
 void CLLM_KERNEL(gelu)(float *out, const float *x, size_t n);
 void CLLM_KERNEL(gelu_backward)(float *d, float *out, const float *x, size_t n);
+void CLLM_KERNEL(swiglu)(float *out, const float *gate, const float *up, size_t n);
+void CLLM_KERNEL(swiglu_backward)(float *d, float *dup, float *out, const float *gate,
+                                  const float *up, size_t n);
 void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
                             const float *wte, const float *wpe, size_t B, size_t T,
                             size_t C);
@@ -59,6 +62,15 @@ void CLLM_KERNEL(layernorm_weights)(float *dweight, float *dbias, const float *d
                                     const float *x, const float *mean, const float *rstd,
                                     size_t rows, size_t cols, size_t first, size_t n);
 
+void CLLM_KERNEL(rmsnorm)(float *out, float *rstd, const float *x, const float *weight,
+                          float epsilon, size_t rows, size_t cols);
+void CLLM_KERNEL(rmsnorm_backward)(float *dx, float *dweight, const float *dout,
+                                   const float *x, const float *rstd, const float *weight,
+                                   size_t rows, size_t cols);
+void CLLM_KERNEL(rmsnorm_weights)(float *dweight, const float *dout, const float *x,
+                                  const float *rstd, size_t rows, size_t cols,
+                                  size_t first, size_t n);
+
 /* compute/softmax.c */
 float CLLM_KERNEL(softmax)(float *x, size_t n, float scale);
 double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
@@ -72,6 +84,10 @@ void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
                                      const float *dout, const float *qkv,
                                      const float *out, const float *lse, float *scratch,
                                      const struct cllm_attention *sizes);
+
+/* compute/rope.c */
+void CLLM_KERNEL(rope)(float *qkv, const float *table, const struct cllm_attention *sizes,
+                       size_t first, size_t rows, bool inverse);
 
 /* compute/vector.c */
 void CLLM_KERNEL(adamw)(float *w1, float *m1, float *v1, const float *w0, const float *m0,

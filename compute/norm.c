@@ -1,5 +1,6 @@
 /*
- * compute/norm.c - layer normalisation and its gradient, row by row.
+ * compute/norm.c - layer and root mean square normalisation and their gradients, row by
+ * row.
  */
 #include "compute/kernels.h"
 
@@ -92,5 +93,76 @@ void CLLM_KERNEL(layernorm_weights)(float *restrict dweight, float *restrict dbi
             dweight[c] += d[c] * ((from[c] - m) * s);
             dbias[c] += d[c];
         }
+    }
+}
+
+/* ---- root mean square ---- */
+
+void CLLM_KERNEL(rmsnorm)(float *restrict out, float *restrict rstd,
+                          const float *restrict x, const float *restrict weight,
+                          float epsilon, size_t rows, size_t cols)
+{
+    float count = (float)cols;
+
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * cols;
+        float *to = out + r * cols;
+        float square = cllm_reduce_dot(from, from, cols) / count;
+        float s = 1.0f / cllm_sqrtf(square + epsilon);
+
+        for (size_t c = 0; c < cols; c++)
+            to[c] = from[c] * s * weight[c];
+        rstd[r] = s;
+    }
+}
+
+/* With n = x rstd and g = dout weight: dx += rstd (g - n mean(g n)), dweight += dout n.
+ */
+static void rms_backward_row(float *restrict dx, float *restrict dweight,
+                             const float *restrict dout, const float *restrict x,
+                             const float *restrict weight, float s, size_t cols)
+{
+    float dot[CLLM_LANES] = {0};
+    float mean_gn;
+    size_t c = 0;
+
+    for (; c + CLLM_LANES <= cols; c += CLLM_LANES)
+        for (size_t j = 0; j < CLLM_LANES; j++)
+            dot[j] += dout[c + j] * weight[c + j] * (x[c + j] * s);
+    for (size_t j = 0; c + j < cols; j++)
+        dot[j] += dout[c + j] * weight[c + j] * (x[c + j] * s);
+    mean_gn = cllm_reduce_lanes(dot) / (float)cols;
+    if (dweight == NULL) {
+        for (c = 0; c < cols; c++)
+            dx[c] += s * (dout[c] * weight[c] - x[c] * s * mean_gn);
+        return;
+    }
+    for (c = 0; c < cols; c++) {
+        float n = x[c] * s;
+
+        dx[c] += s * (dout[c] * weight[c] - n * mean_gn);
+        dweight[c] += dout[c] * n;
+    }
+}
+
+void CLLM_KERNEL(rmsnorm_backward)(float *dx, float *dweight, const float *dout,
+                                   const float *x, const float *rstd, const float *weight,
+                                   size_t rows, size_t cols)
+{
+    for (size_t r = 0; r < rows; r++)
+        rms_backward_row(dx + r * cols, dweight, dout + r * cols, x + r * cols, weight,
+                         rstd[r], cols);
+}
+
+void CLLM_KERNEL(rmsnorm_weights)(float *restrict dweight, const float *restrict dout,
+                                  const float *restrict x, const float *rstd, size_t rows,
+                                  size_t cols, size_t first, size_t n)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * cols, *d = dout + r * cols;
+        float s = rstd[r];
+
+        for (size_t c = first; c < first + n; c++)
+            dweight[c] += d[c] * (from[c] * s);
     }
 }

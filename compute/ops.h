@@ -31,12 +31,30 @@ struct cllm_matmul {
     bool accumulate;
 };
 
-/* Sizes of a causal self-attention; head size is C / H. Of the B H heads (h + b H) those
- * from first on are computed, count of them; count 0: all. Heads share no output. */
+/*
+ * Sizes of a causal self-attention: H heads of queries, together of width C, so a head
+ * has D = C / H elements; KV heads of keys and values, each for H / KV queries that
+ * follow each other (Ainslie and others: "GQA"); KV 0: one for each query. A row of qkv
+ * is the queries, the keys, the values: C + 2 KV D elements.
+ *
+ * Of the B H heads (h + b H) those from first on are computed, count of them; count 0:
+ * all. Groups that share a key stay together; groups share no output.
+ */
 struct cllm_attention {
-    size_t B, T, C, H;
+    size_t B, T, C, H, KV;
     size_t first, count;
 };
+
+/* Queries that share a key; elements of a row of qkv. */
+static inline size_t cllm_attention_group(const struct cllm_attention *sizes)
+{
+    return sizes->KV == 0 ? 1 : sizes->H / sizes->KV;
+}
+
+static inline size_t cllm_attention_row(const struct cllm_attention *sizes)
+{
+    return sizes->C + 2 * (sizes->C / cllm_attention_group(sizes));
+}
 
 /* Constants of one AdamW update (Loshchilov and Hutter: "Decoupled weight decay
  * regularization", algorithm 2). */
@@ -94,17 +112,38 @@ struct cllm_ops {
                               const float *x, const float *mean, const float *rstd,
                               size_t rows, size_t cols, size_t first, size_t n);
 
+    /* Zhang, Sennrich: "Root mean square layer normalization": out = x rstd weight. rstd
+     * (rows) is kept for the backward pass. */
+    void (*rmsnorm)(float *out, float *rstd, const float *x, const float *weight,
+                    float epsilon, size_t rows, size_t cols);
+    /* Both outputs are added to; dweight may be NULL. */
+    void (*rmsnorm_backward)(float *dx, float *dweight, const float *dout, const float *x,
+                             const float *rstd, const float *weight, size_t rows,
+                             size_t cols);
+    /* dweight alone, and of it @n columns from @first on. */
+    void (*rmsnorm_weights)(float *dweight, const float *dout, const float *x,
+                            const float *rstd, size_t rows, size_t cols, size_t first,
+                            size_t n);
+
     /* GELU in the tanh form: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
     void (*gelu)(float *out, const float *x, size_t n);
     /* d *= gelu'(x), in place; out = gelu(x) again, for the weight gradient that follows.
      */
     void (*gelu_backward)(float *d, float *out, const float *x, size_t n);
 
-    /* out (B,T,C) = wte[token] + wpe[t]. tokens has @stride elements from sequence to
-     * sequence; every token is below V, which the caller has checked. */
+    /* Shazeer: "GLU variants improve transformer": out = gate / (1 + e^-gate) up. */
+    void (*swiglu)(float *out, const float *gate, const float *up, size_t n);
+    /* d comes as the gradient of out and becomes that of gate; dup and out, which is
+     * computed again for the weight gradient that follows, are overwritten. */
+    void (*swiglu_backward)(float *d, float *dup, float *out, const float *gate,
+                            const float *up, size_t n);
+
+    /* out (B,T,C) = wte[token] + wpe[t]; wpe NULL: the token alone. tokens has @stride
+     * elements from sequence to sequence; every token is below V, which the caller has
+     * checked. */
     void (*embedding)(float *out, const uint32_t *tokens, size_t stride, const float *wte,
                       const float *wpe, size_t B, size_t T, size_t C);
-    /* dwte[token] += dout, dwpe[t] += dout, in the order of (b, t). */
+    /* dwte[token] += dout, dwpe[t] += dout (unless NULL), in the order of (b, t). */
     void (*embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
                                size_t stride, const float *dout, size_t B, size_t T,
                                size_t C);
@@ -113,12 +152,19 @@ struct cllm_ops {
      * exp(scale x[i]). n at least 1; alignment of 4 bytes. */
     float (*softmax)(float *x, size_t n, float scale);
 
-    /* qkv (B,T,3C) -> out (B,T,C), lse (B,H,T). scratch: cllm_attention_scratch()
+    /* In place: queries and keys of @rows rows of qkv from @first on turned by their
+     * position, row mod T (Su and others: "RoFormer"), element i of a head with element
+     * i + D / 2. table (T,D): D / 2 cosines, then D / 2 sines for each position; @inverse
+     * turns back, which is the gradient. */
+    void (*rope)(float *qkv, const float *table, const struct cllm_attention *sizes,
+                 size_t first, size_t rows, bool inverse);
+
+    /* qkv (B,T,row) -> out (B,T,C), lse (B,H,T). scratch: cllm_attention_scratch()
      * elements. */
     void (*attention)(const struct cllm_ops *ops, float *out, float *lse,
                       const float *qkv, float *scratch,
                       const struct cllm_attention *sizes);
-    /* dqkv (B,T,3C) is overwritten. */
+    /* dqkv (B,T,row) is overwritten. */
     void (*attention_backward)(const struct cllm_ops *ops, float *dqkv, const float *dout,
                                const float *qkv, const float *out, const float *lse,
                                float *scratch, const struct cllm_attention *sizes);

@@ -8,19 +8,17 @@
  * columns. Passes over parameters and gradients are not cut here: the worker hands out
  * their chunks itself.
  */
+#include "compute/threaded.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#include "compute/threads.h"
-
 enum {
-    LEAST = 16384,   /* elements of a part: some microseconds, many times a hand-over */
-    SHARES = 2,      /* parts for each thread: who is late leaves some to others */
-    VECTOR = 16,     /* elements: what begins at a multiple begins at a cache line */
-    TILE_COLS = 32,  /* of a matrix product: no tile is cut */
-    TILE_ROWS = 12,  /* likewise */
-    PRODUCTS = 16,   /* multiply-adds that cost as much as an element */
-    LOSS_ROWS = 1024 /* whose losses are kept until they are added */
+    LEAST = 16384,  /* elements of a part: some microseconds, many times a hand-over */
+    SHARES = 2,     /* parts for each thread: who is late leaves some to others */
+    TILE_COLS = 32, /* of a matrix product: no tile is cut */
+    TILE_ROWS = 12, /* likewise */
+    PRODUCTS = 16   /* multiply-adds that cost as much as an element */
 };
 
 static struct {
@@ -30,33 +28,30 @@ static struct {
     char name[64];
 } self;
 
+const struct cllm_ops *cllm_threaded_base(void)
+{
+    return self.base;
+}
+
 /* ---- cutting ---- */
 
-/* @n things, @unit of them never apart, in parts. */
-struct cut {
-    size_t n, unit;
-    uint32_t n_parts;
-};
-
-/* All of them together cost as much as @work elements. */
-static struct cut cut(size_t n, size_t unit, size_t work)
+struct cllm_cut cllm_cut_of(size_t n, size_t unit, size_t work)
 {
     uint64_t parts = cllm_min_u64(cllm_div_up(n, unit), work / self.least);
 
     parts = cllm_min_u64(parts, (uint64_t)SHARES * cllm_threads_count());
-    return (struct cut){
+    return (struct cllm_cut){
         .n = n, .unit = unit, .n_parts = (uint32_t)cllm_max_u64(parts, 1)};
 }
 
 /* Where @part begins; it ends where the next begins. */
-static size_t begin_of(const struct cut *cut, uint32_t part)
+static size_t begin_of(const struct cllm_cut *cut, uint32_t part)
 {
     return cllm_min_u64(cllm_div_up(cut->n, cut->unit) * part / cut->n_parts * cut->unit,
                         cut->n);
 }
 
-/* The first of @part, and how many it has. */
-static size_t piece_of(const struct cut *cut, uint32_t part, size_t *count)
+size_t cllm_cut_piece(const struct cllm_cut *cut, uint32_t part, size_t *count)
 {
     size_t begin = begin_of(cut, part);
 
@@ -67,7 +62,7 @@ static size_t piece_of(const struct cut *cut, uint32_t part, size_t *count)
 /* ---- matrix products ---- */
 
 struct product {
-    struct cut cut;
+    struct cllm_cut cut;
     bool by_cols;
     float *c;
     const float *a, *b;
@@ -78,7 +73,7 @@ static void multiply_part(void *ctx, uint32_t part, uint32_t thread)
 {
     const struct product *x = ctx;
     struct cllm_matmul shape = x->shape;
-    size_t count, at = piece_of(&x->cut, part, &count);
+    size_t count, at = cllm_cut_piece(&x->cut, part, &count);
 
     (void)thread;
     if (x->by_cols) {
@@ -105,14 +100,15 @@ static void matmul(float *c, const float *a, const float *b,
         x.shape.ldb = shape->trans_b ? shape->k : shape->n;
     if (shape->ldc == 0)
         x.shape.ldc = shape->n;
-    x.cut = x.by_cols ? cut(shape->n, TILE_COLS, work) : cut(shape->m, TILE_ROWS, work);
+    x.cut = x.by_cols ? cllm_cut_of(shape->n, TILE_COLS, work)
+                      : cllm_cut_of(shape->m, TILE_ROWS, work);
     cllm_threads_run(multiply_part, &x, x.cut.n_parts);
 }
 
 /* ---- attention ---- */
 
 struct attention {
-    struct cut cut;
+    struct cllm_cut cut;
     float *to, *lse_to; /* forward: out, lse; backward: dqkv */
     const float *dout, *qkv, *out, *lse;
     float *scratch; /* of the first thread */
@@ -124,7 +120,7 @@ static struct cllm_attention heads_of(const struct attention *x, uint32_t part)
 {
     struct cllm_attention heads = *x->sizes;
 
-    heads.first = piece_of(&x->cut, part, &heads.count);
+    heads.first = cllm_cut_piece(&x->cut, part, &heads.count);
     return heads;
 }
 
@@ -136,12 +132,13 @@ static float *scratch_of(const struct attention *x, uint32_t thread)
     return cllm_threads_scratch(thread);
 }
 
-static struct cut cut_heads(const struct cllm_attention *sizes)
+static struct cllm_cut cut_heads(const struct cllm_attention *sizes)
 {
     size_t heads = sizes->B * sizes->H, T = sizes->T;
 
     CLLM_ASSERT(sizes->count == 0);
-    return cut(heads, 1, heads * T * T * (1 + sizes->C / sizes->H / PRODUCTS));
+    return cllm_cut_of(heads, cllm_attention_group(sizes),
+                       heads * T * T * (1 + sizes->C / sizes->H / PRODUCTS));
 }
 
 static void attend_part(void *ctx, uint32_t part, uint32_t thread)
@@ -194,228 +191,35 @@ static void attention_backward(const struct cllm_ops *ops, float *dqkv, const fl
     cllm_threads_run(attend_backward_part, &x, x.cut.n_parts);
 }
 
-/* ---- rows ---- */
-
-struct rows {
-    struct cut cut;
-    size_t cols;
-    float *out, *mean, *rstd;
-    const float *x, *weight, *bias;
+struct turning {
+    struct cllm_cut cut; /* of rows */
+    float *qkv;
+    const float *table;
+    const struct cllm_attention *sizes;
+    bool inverse;
 };
 
-static void add_bias_part(void *ctx, uint32_t part, uint32_t thread)
+static void rope_part(void *ctx, uint32_t part, uint32_t thread)
 {
-    const struct rows *r = ctx;
-    size_t count, row = piece_of(&r->cut, part, &count);
+    const struct turning *x = ctx;
+    size_t count, row = cllm_cut_piece(&x->cut, part, &count);
 
     (void)thread;
-    self.base->add_bias(r->out + row * r->cols, r->x ? r->x + row * r->cols : NULL,
-                        r->bias, count, r->cols);
+    self.base->rope(x->qkv, x->table, x->sizes, row, count, x->inverse);
 }
 
-static void add_bias(float *out, const float *x, const float *bias, size_t rows,
-                     size_t cols)
+static void rope(float *qkv, const float *table, const struct cllm_attention *sizes,
+                 size_t first, size_t rows, bool inverse)
 {
-    struct rows r = {.cut = cut(rows, VECTOR, rows * cols),
-                     .cols = cols,
-                     .out = out,
-                     .x = x,
-                     .bias = bias};
+    size_t row = cllm_attention_row(sizes);
+    struct turning x = {.cut = cllm_cut_of(rows, 1, rows * row),
+                        .qkv = qkv,
+                        .table = table,
+                        .sizes = sizes,
+                        .inverse = inverse};
 
-    cllm_threads_run(add_bias_part, &r, r.cut.n_parts);
-}
-
-static void layernorm_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct rows *r = ctx;
-    size_t count, row = piece_of(&r->cut, part, &count);
-
-    (void)thread;
-    self.base->layernorm(r->out + row * r->cols, r->mean + row, r->rstd + row,
-                         r->x + row * r->cols, r->weight, r->bias, count, r->cols);
-}
-
-static void layernorm(float *out, float *mean, float *rstd, const float *x,
-                      const float *weight, const float *bias, size_t rows, size_t cols)
-{
-    struct rows r = {.cut = cut(rows, VECTOR, rows * cols),
-                     .cols = cols,
-                     .out = out,
-                     .mean = mean,
-                     .rstd = rstd,
-                     .x = x,
-                     .weight = weight,
-                     .bias = bias};
-
-    cllm_threads_run(layernorm_part, &r, r.cut.n_parts);
-}
-
-struct norm_backward {
-    struct cut by_rows, by_cols; /* dx; dweight and dbias */
-    size_t rows, cols;
-    float *dx, *dweight, *dbias;
-    const float *dout, *x, *mean, *rstd, *weight;
-};
-
-static void layernorm_backward_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct norm_backward *b = ctx;
-    size_t count, at;
-
-    (void)thread;
-    if (part < b->by_rows.n_parts) {
-        at = piece_of(&b->by_rows, part, &count);
-        self.base->layernorm_backward(
-            b->dx + at * b->cols, NULL, NULL, b->dout + at * b->cols, b->x + at * b->cols,
-            b->mean + at, b->rstd + at, b->weight, count, b->cols);
-    } else {
-        at = piece_of(&b->by_cols, part - b->by_rows.n_parts, &count);
-        self.base->layernorm_weights(b->dweight, b->dbias, b->dout, b->x, b->mean,
-                                     b->rstd, b->rows, b->cols, at, count);
-    }
-}
-
-static void layernorm_backward(float *dx, float *dweight, float *dbias, const float *dout,
-                               const float *x, const float *mean, const float *rstd,
-                               const float *weight, size_t rows, size_t cols)
-{
-    struct norm_backward b = {.by_rows = cut(rows, VECTOR, rows * cols),
-                              .by_cols = cut(cols, VECTOR, rows * cols),
-                              .rows = rows,
-                              .cols = cols,
-                              .dx = dx,
-                              .dweight = dweight,
-                              .dbias = dbias,
-                              .dout = dout,
-                              .x = x,
-                              .mean = mean,
-                              .rstd = rstd,
-                              .weight = weight};
-
-    if (b.by_rows.n_parts == 1 || dweight == NULL)
-        self.base->layernorm_backward(dx, dweight, dbias, dout, x, mean, rstd, weight,
-                                      rows, cols);
-    else
-        cllm_threads_run(layernorm_backward_part, &b,
-                         b.by_rows.n_parts + b.by_cols.n_parts);
-}
-
-struct embedding {
-    struct cut cut; /* of all B T positions */
-    float *out;
-    const uint32_t *tokens;
-    size_t stride, T, C;
-    const float *wte, *wpe;
-};
-
-static void embedding_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct embedding *x = ctx;
-    size_t count, at = piece_of(&x->cut, part, &count), end = at + count;
-
-    (void)thread;
-    while (at < end) {
-        size_t b = at / x->T, t = at % x->T, some = cllm_min_u64(end - at, x->T - t);
-
-        self.base->embedding(x->out + at * x->C, x->tokens + b * x->stride + t, x->stride,
-                             x->wte, x->wpe + t * x->C, 1, some, x->C);
-        at += some;
-    }
-}
-
-static void embedding(float *out, const uint32_t *tokens, size_t stride, const float *wte,
-                      const float *wpe, size_t B, size_t T, size_t C)
-{
-    struct embedding x = {.cut = cut(B * T, VECTOR, B * T * C),
-                          .out = out,
-                          .tokens = tokens,
-                          .stride = stride,
-                          .T = T,
-                          .C = C,
-                          .wte = wte,
-                          .wpe = wpe};
-
-    cllm_threads_run(embedding_part, &x, x.cut.n_parts);
-}
-
-struct losses {
-    struct cut cut;
-    float *logits;
-    const uint32_t *targets;
-    size_t V;
-    bool backward;
-    double of_row[LOSS_ROWS];
-};
-
-static void loss_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    struct losses *x = ctx;
-    size_t count, row = piece_of(&x->cut, part, &count), end = row + count;
-
-    (void)thread;
-    for (; row < end; row++)
-        x->of_row[row] = self.base->cross_entropy(x->logits + row * x->V,
-                                                  x->targets + row, 1, x->V, x->backward);
-}
-
-/* Losses are added in the order of rows, as one thread adds them. */
-static double cross_entropy(float *logits, const uint32_t *targets, size_t rows, size_t V,
-                            bool backward)
-{
-    struct losses x = {.V = V, .backward = backward};
-    double loss = 0;
-
-    for (size_t first = 0; first < rows; first += LOSS_ROWS) {
-        size_t n = cllm_min_u64(LOSS_ROWS, rows - first);
-
-        x.cut = cut(n, 1, n * V);
-        x.logits = logits + first * V;
-        x.targets = targets + first;
-        cllm_threads_run(loss_part, &x, x.cut.n_parts);
-        for (size_t r = 0; r < n; r++)
-            loss += x.of_row[r];
-    }
-    return loss;
-}
-
-/* ---- elements ---- */
-
-struct elements {
-    struct cut cut;
-    float *out, *d;
-    const float *x;
-};
-
-static void gelu_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct elements *e = ctx;
-    size_t count, at = piece_of(&e->cut, part, &count);
-
-    (void)thread;
-    self.base->gelu(e->out + at, e->x + at, count);
-}
-
-static void gelu(float *out, const float *x, size_t n)
-{
-    struct elements e = {.cut = cut(n, VECTOR, n), .out = out, .x = x};
-
-    cllm_threads_run(gelu_part, &e, e.cut.n_parts);
-}
-
-static void gelu_backward_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct elements *e = ctx;
-    size_t count, at = piece_of(&e->cut, part, &count);
-
-    (void)thread;
-    self.base->gelu_backward(e->d + at, e->out + at, e->x + at, count);
-}
-
-static void gelu_backward(float *d, float *out, const float *x, size_t n)
-{
-    struct elements e = {.cut = cut(n, VECTOR, n), .out = out, .d = d, .x = x};
-
-    cllm_threads_run(gelu_backward_part, &e, e.cut.n_parts);
+    CLLM_ASSERT(first == 0);
+    cllm_threads_run(rope_part, &x, x.cut.n_parts);
 }
 
 /* ---- the table ---- */
@@ -431,14 +235,9 @@ const struct cllm_ops *cllm_ops_threaded(const struct cllm_ops *base, size_t lea
     self.table = *base; /* softmax is a part of attention; sums keep their order */
     self.table.name = self.name;
     self.table.matmul = matmul;
-    self.table.add_bias = add_bias;
-    self.table.layernorm = layernorm;
-    self.table.layernorm_backward = layernorm_backward;
-    self.table.gelu = gelu;
-    self.table.gelu_backward = gelu_backward;
-    self.table.embedding = embedding;
     self.table.attention = attention;
     self.table.attention_backward = attention_backward;
-    self.table.cross_entropy = cross_entropy;
+    self.table.rope = rope;
+    cllm_threaded_rows(&self.table);
     return &self.table;
 }

@@ -50,6 +50,28 @@ static void print_memory(const struct cllm_plan *plan, const struct cllm_config 
                      "private, when a save is late and copies its version aside");
 }
 
+/* Each data set of a mixture: what it is, its share, how often it is gone through. */
+static void print_mixture(const struct cllm_plan *plan, uint64_t sequences)
+{
+    const struct cllm_mixture *train = &plan->train;
+    uint64_t counts[CLLM_MIX_MAX];
+    char tokens[CLLM_UNITS_BYTES];
+
+    if (train->part[0].name[0] == '\0')
+        return;
+    cllm_mix_count(&train->mix, sequences, counts);
+    for (uint32_t i = 0; i < train->mix.n; i++) {
+        const struct cllm_mixture_part *part = &train->part[i];
+
+        (void)printf("    %-16s %6.2f %%  %s tokens in %" PRIu64 " shards: %" PRIu64
+                     " of %" PRIu64 " windows = %.2f epochs\n",
+                     part->name,
+                     100.0 * train->mix.weight[i] / (double)cllm_mix_total(&train->mix),
+                     cllm_format_count(tokens, part->n_tokens), part->n_shards, counts[i],
+                     part->n_windows, (double)counts[i] / (double)part->n_windows);
+    }
+}
+
 static void print_data(const struct cllm_plan *plan)
 {
     const struct cllm_geometry *g = &plan->geometry;
@@ -59,7 +81,8 @@ static void print_data(const struct cllm_plan *plan)
     (void)printf("  training data  %s tokens in %" PRIu64 " shards: %" PRIu64
                  " windows of %u tokens\n",
                  cllm_format_count(a, plan->train_tokens), plan->train_shards,
-                 plan->train_windows, g->context);
+                 plan->train_windows, g->model.context);
+    print_mixture(plan, g->steps * batch);
     if (g->eval_microbatches > 0)
         (void)printf("  validation     %s tokens; %" PRIu64 " fixed windows of %" PRIu64
                      "\n",
@@ -69,7 +92,7 @@ static void print_data(const struct cllm_plan *plan)
     else
         (void)printf("  validation     none\n");
     (void)printf("  steps          %" PRIu64 " = %s tokens = %.2f epochs\n", g->steps,
-                 cllm_format_count(b, g->steps * batch * g->context),
+                 cllm_format_count(b, g->steps * batch * g->model.context),
                  (double)(g->steps * batch) / (double)plan->train_windows);
 }
 
@@ -78,13 +101,13 @@ static void count_parameters(const struct cllm_plan *plan, uint64_t *second,
                              uint64_t *muon)
 {
     *second = *muon = 0;
-    for (uint32_t t = 0; t < plan->gpt.n_tensors; t++) {
+    for (uint32_t t = 0; t < plan->parameters.n_tensors; t++) {
         enum cllm_optimizer_kind kind = cllm_optimizer_of(&plan->optimizer, t);
 
         if (cllm_optimizer_has_second(kind))
-            *second += plan->gpt.tensors[t].count;
+            *second += plan->parameters.tensors[t].count;
         if (kind == CLLM_OPTIMIZER_MUON)
-            *muon += plan->gpt.tensors[t].count;
+            *muon += plan->parameters.tensors[t].count;
     }
 }
 
@@ -102,22 +125,22 @@ static void print_optimizer(const struct cllm_plan *plan,
         (void)printf(" for %s parameters, adamw for the rest; %s for it in each worker",
                      cllm_format_count(a, muon),
                      cllm_format_bytes(b, cllm_optimizer_arena_bytes(optimizer)));
-    if (second < plan->gpt.n_params)
+    if (second < plan->parameters.n_params)
         (void)printf(
             "\n                 second moments of %s parameters stay zero: %s of "
             "each version and checkpoint",
-            cllm_format_count(a, plan->gpt.n_params - second),
-            cllm_format_bytes(b, (plan->gpt.n_params - second) * sizeof(float)));
+            cllm_format_count(a, plan->parameters.n_params - second),
+            cllm_format_bytes(b, (plan->parameters.n_params - second) * sizeof(float)));
     (void)printf("\n");
     for (uint32_t line = 0; line < config->train_group.n; line++) {
         uint32_t tensors = 0;
         uint64_t n = 0;
 
-        for (uint32_t t = 0; t < plan->gpt.n_tensors; t++) {
+        for (uint32_t t = 0; t < plan->parameters.n_tensors; t++) {
             if (optimizer->groups.of[t].line != line + 1)
                 continue;
             tensors++;
-            n += plan->gpt.tensors[t].count;
+            n += plan->parameters.tensors[t].count;
         }
         (void)printf("    group        %s: %u tensors, %s parameters\n",
                      config->train_group.item[line], tensors, cllm_format_count(a, n));
@@ -180,12 +203,13 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
     (void)printf(
         "  model          %s parameters: %u layers, %u heads, width %u, context %u, "
         "vocabulary %u\n",
-        cllm_format_count(a, g->n_params), g->layers, g->heads, g->width, g->context,
-        g->vocab);
+        cllm_format_count(a, g->n_params), g->model.layers, g->model.heads,
+        g->model.width, g->model.context, g->model.vocab);
     print_workers(plan, config);
     (void)printf("  batch          %" PRIu64 " sequences = %" PRIu64
                  " tokens = %u lanes x %u micro-batches x %u sequences\n",
-                 batch, batch * g->context, g->lanes, g->microbatches, g->sequences);
+                 batch, batch * g->model.context, g->lanes, g->microbatches,
+                 g->sequences);
     if (plan->workers > g->lanes)
         (void)printf(
             "                 %u lanes keep %u workers busy: [run] lanes = %u would "

@@ -17,6 +17,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "formats/file.h"
+#include "formats/mixture.h"
 
 #define FILE_CAP      (1u << 30)
 #define PENDING_CAP   (16u << 20) /* lines of a disk that stays full for days */
@@ -228,7 +229,8 @@ void cllm_journal_append(struct cllm_journal *journal,
                          const struct cllm_step_record *record,
                          const struct cllm_metrics *metrics)
 {
-    char line[768], loss[32], norm[32];
+    char line[768 + CLLM_MIXTURE_EPOCHS], epochs[CLLM_MIXTURE_EPOCHS];
+    char loss[32], norm[32];
     int n;
 
     if (record->step == 0)
@@ -257,6 +259,9 @@ void cllm_journal_append(struct cllm_journal *journal,
     if (metrics->evaluated)
         n += snprintf(line + n, sizeof line - (size_t)n, ",\"valid_loss\":%.6f",
                       record->valid_loss);
+    if (metrics->mixture)
+        n += snprintf(line + n, sizeof line - (size_t)n, ",\"epochs\":%s",
+                      cllm_mixture_epochs(epochs, metrics->mixture, record->cursor));
     n += snprintf(line + n, sizeof line - (size_t)n, "}\n");
     append(&journal->metrics, record->step, line, n);
 }

@@ -14,6 +14,8 @@
 
 #include "shm/layout.h"
 
+struct cllm_mixture;
+
 /* A file of lines {"step":N,...}, appended to. */
 struct cllm_journal_file {
     int fd;             /* -1 = none */
@@ -47,6 +49,7 @@ struct cllm_metrics {
     double wait_saver_s;    /* wall time of an update that waited for the saver */
     uint32_t workers;
     bool evaluated;
+    const struct cllm_mixture *mixture; /* whose epochs are said; NULL: a plain list */
 };
 
 /*

@@ -84,7 +84,7 @@ static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
     const struct cllm_geometry *g = &nz->control.header->geometry;
     const struct cllm_node_worked *worked = &nz->worked;
     double ns = (double)(now - nz->step_began_ns), all = ns * nz->team.workers;
-    double tokens = (double)g->lanes * g->microbatches * g->sequences * g->context;
+    double tokens = (double)g->lanes * g->microbatches * g->sequences * g->model.context;
     double data = (double)(cllm_load_relaxed(&nz->control.state->wait_data_ns) -
                            nz->wait_data_before);
     double busy =
@@ -104,6 +104,7 @@ static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
                         1e-9,
         .workers = nz->team.workers,
         .evaluated = nz->step.record.valid_step == nz->step.step,
+        .mixture = nz->plan.train.part[0].name[0] != '\0' ? &nz->plan.train : NULL,
     };
 }
 

@@ -85,11 +85,11 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
         "sequences %u eval %u chunk %" PRIu64 " steps %" PRIu64 " seed %" PRIu64
         " lr %a min %a warmup %" PRIu64 " schedule %u beta %a %a eps %a decay %a "
         "clip %a eval_every %" PRIu64 "%s",
-        g->vocab, g->context, g->layers, g->heads, g->width, g->lanes, g->microbatches,
-        g->sequences, g->eval_microbatches, g->chunk_elements, g->steps, g->seed,
-        c->train_learning_rate, c->train_min_learning_rate, c->train_warmup,
-        c->train_schedule, c->train_beta1, c->train_beta2, c->train_epsilon,
-        c->train_weight_decay, c->train_clip, c->train_eval_every,
+        g->model.vocab, g->model.context, g->model.layers, g->model.heads, g->model.width,
+        g->lanes, g->microbatches, g->sequences, g->eval_microbatches, g->chunk_elements,
+        g->steps, g->seed, c->train_learning_rate, c->train_min_learning_rate,
+        c->train_warmup, c->train_schedule, c->train_beta1, c->train_beta2,
+        c->train_epsilon, c->train_weight_decay, c->train_clip, c->train_eval_every,
         c->compute_precision == 0 ? "" : " bf16");
 
     CLLM_ASSERT(n > 0);
@@ -118,7 +118,7 @@ static int plan_batch(struct cllm_geometry *g, const struct cllm_config *config)
     int rc;
 
     g->sequences = config->train_micro_batch == CLLM_CONFIG_AUTO
-                       ? choose_micro_batch(share, eval_share, g->context)
+                       ? choose_micro_batch(share, eval_share, g->model.context)
                        : (uint32_t)config->train_micro_batch;
     g->microbatches = (uint32_t)(share / g->sequences);
     if (eval_share % g->sequences != 0) {
@@ -176,24 +176,16 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
 
 static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *config)
 {
-    const struct cllm_gpt_config gpt = {.vocab = (uint32_t)config->model_vocab,
-                                        .context = (uint32_t)config->model_context,
-                                        .layers = (uint32_t)config->model_layers,
-                                        .heads = (uint32_t)config->model_heads,
-                                        .width = (uint32_t)config->model_width};
+    const struct cllm_model_config model = cllm_model_config_from(config);
     const struct cllm_optimizer_settings settings = cllm_optimizer_settings(config);
     struct cllm_geometry *g = &plan->geometry;
-    int rc = cllm_gpt_plan_init(&plan->gpt, &gpt);
+    int rc = cllm_parameters_init(&plan->parameters, &model);
 
     if (rc != 0)
         return rc;
-    g->vocab = gpt.vocab;
-    g->context = gpt.context;
-    g->layers = gpt.layers;
-    g->heads = gpt.heads;
-    g->width = gpt.width;
-    g->n_params = plan->gpt.n_params;
-    g->n_elements = cllm_vector_elements(plan->gpt.n_elements);
+    g->model = plan->parameters.config;
+    g->n_params = plan->parameters.n_params;
+    g->n_elements = cllm_vector_elements(plan->parameters.n_elements);
     g->lanes = (uint32_t)config->run_lanes;
     g->steps = config->train_steps;
     g->seed = config->train_seed;
@@ -201,48 +193,113 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
     if (rc == 0)
         rc = plan_objects(plan, config);
     if (rc == 0)
-        rc = cllm_optimizer_init(&plan->optimizer, &plan->gpt, &settings,
+        rc = cllm_optimizer_init(&plan->optimizer, &plan->parameters, &settings,
                                  &config->train_group);
     if (rc != 0)
-        cllm_gpt_plan_fini(&plan->gpt);
+        cllm_parameters_fini(&plan->parameters);
     return rc;
 }
 
 /* ---- data ---- */
 
-/* Shards of one list: checked, counted, their manifest lines appended to @out. */
-static int plan_dataset(struct cllm_plan *plan, const struct cllm_config_list *list,
-                        const char *section, FILE *out, uint64_t *tokens,
-                        uint64_t *windows, uint64_t *shards)
+/* Say what the shards are, where nobody said it in the configuration: a wrong guess must
+ * be seen. */
+static void say_formats(const struct cllm_dataset *data, const char *section)
 {
-    struct cllm_dataset dataset;
+    for (uint32_t format = CLLM_SHARD_LLMC + 1; format < CLLM_N_SHARD_FORMATS; format++) {
+        const struct cllm_shard *first = NULL;
+        uint32_t n = 0;
+        char text[CLLM_SHARD_TEXT];
+
+        for (uint32_t i = 0; i < data->n_shards; i++) {
+            if (data->shard[i].format != (enum cllm_shard_format)format)
+                continue;
+            first = first ? first : &data->shard[i];
+            n++;
+        }
+        if (n == 1)
+            cllm_info("[data] %s: %s is %s", section, first->path,
+                      cllm_shard_describe(text, first));
+        else if (n > 1)
+            cllm_info("[data] %s: %s and %u more are %s", section, first->path, n - 1,
+                      cllm_shard_describe(text, first));
+    }
+}
+
+/* Shards of one list or mixture: opened, checked, counted, their manifest to @out. */
+static int plan_train(struct cllm_plan *plan, const struct cllm_config *config, FILE *out)
+{
+    const struct cllm_config_list *mix = &config->data_mix, *list = &config->data_train;
+    enum cllm_shard_format format = (enum cllm_shard_format)config->data_format;
+    uint32_t context = plan->geometry.model.context;
+    struct cllm_mixture mixture;
+    char *text = NULL;
     uint64_t hash = 0;
-    char *text;
     int rc;
 
-    (void)fprintf(out, "[%s]\n", section);
-    if (list->n == 0)
-        return 0;
-    rc = cllm_dataset_open(&dataset, list->item, list->n, plan->geometry.context);
+    rc = mix->n > 0
+             ? cllm_mixture_open(&mixture, mix->item, mix->n, context, format)
+             : cllm_mixture_open_plain(&mixture, list->item, list->n, context, format);
     if (rc != 0) {
-        cllm_err_add("[data] %s", section);
+        cllm_err_add("[data] %s", mix->n > 0 ? "mix" : "train");
         return rc;
     }
-    rc = cllm_dataset_check_tokens(&dataset, plan->geometry.vocab,
-                                   CHECKED_TOKENS / dataset.n_shards + 1);
+    for (uint32_t i = 0; i < mixture.mix.n; i++) {
+        plan->train_tokens += mixture.part[i].n_tokens;
+        plan->train_windows += mixture.part[i].n_windows;
+        plan->train_shards += mixture.part[i].n_shards;
+        if (format == CLLM_SHARD_AUTO)
+            say_formats(&mixture.part[i].data, mix->n > 0 ? "mix" : "train");
+    }
+    rc = cllm_mixture_check_tokens(&mixture, plan->geometry.model.vocab,
+                                   CHECKED_TOKENS / plan->train_shards + 1);
     if (rc == 0)
-        rc = cllm_dataset_hash(&dataset, &hash);
-    text = cllm_dataset_manifest(&dataset, NULL);
-    if (rc == 0 && !text)
+        rc = cllm_mixture_hash(&mixture, &hash);
+    if (rc == 0 && (text = cllm_mixture_manifest(&mixture)) == NULL)
         rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
     if (rc == 0)
         (void)fputs(text, out);
-    free(text);
     plan->manifest_hash = cllm_hash(&hash, sizeof hash, plan->manifest_hash);
-    *tokens = dataset.n_tokens;
-    *windows = dataset.n_windows;
-    if (shards)
-        *shards = dataset.n_shards;
+    free(text);
+    plan->train = mixture;
+    for (uint32_t i = 0; i < mixture.mix.n; i++)
+        plan->train.part[i].data = (struct cllm_dataset){0};
+    cllm_mixture_close(&mixture);
+    return rc;
+}
+
+static int plan_valid(struct cllm_plan *plan, const struct cllm_config *config, FILE *out)
+{
+    enum cllm_shard_format format = (enum cllm_shard_format)config->data_format;
+    const struct cllm_config_list *list = &config->data_valid;
+    struct cllm_dataset dataset;
+    char *text = NULL;
+    uint64_t hash = 0;
+    int rc;
+
+    (void)fprintf(out, "[valid]\n");
+    if (list->n == 0)
+        return 0;
+    rc = cllm_dataset_open_as(&dataset, list->item, list->n, plan->geometry.model.context,
+                              format);
+    if (rc != 0) {
+        cllm_err_add("[data] valid");
+        return rc;
+    }
+    if (format == CLLM_SHARD_AUTO)
+        say_formats(&dataset, "valid");
+    rc = cllm_dataset_check_tokens(&dataset, plan->geometry.model.vocab,
+                                   CHECKED_TOKENS / dataset.n_shards + 1);
+    if (rc == 0)
+        rc = cllm_dataset_hash(&dataset, &hash);
+    if (rc == 0 && (text = cllm_dataset_manifest(&dataset, NULL)) == NULL)
+        rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
+    if (rc == 0)
+        (void)fputs(text, out);
+    plan->manifest_hash = cllm_hash(&hash, sizeof hash, plan->manifest_hash);
+    plan->valid_tokens = dataset.n_tokens;
+    plan->valid_windows = dataset.n_windows;
+    free(text);
     cllm_dataset_close(&dataset);
     return rc;
 }
@@ -255,11 +312,9 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
 
     if (!out)
         return cllm_err(-errno, "cannot keep the list of shards");
-    rc = plan_dataset(plan, &config->data_train, "train", out, &plan->train_tokens,
-                      &plan->train_windows, &plan->train_shards);
+    rc = plan_train(plan, config, out);
     if (rc == 0)
-        rc = plan_dataset(plan, &config->data_valid, "valid", out, &plan->valid_tokens,
-                          &plan->valid_windows, NULL);
+        rc = plan_valid(plan, config, out);
     if (fclose(out) != 0 && rc == 0)
         rc = cllm_err(-ENOMEM, "cannot keep the list of shards");
     if (rc == 0 && config->data_valid.n > 0 &&
@@ -268,7 +323,7 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
                       "train.eval_batch = %" PRIu64
                       ", but the validation data has %" PRIu64 " windows of %u tokens",
                       config->train_eval_batch, plan->valid_windows,
-                      plan->geometry.context);
+                      plan->geometry.model.context);
         cllm_err_hint("lower [train] eval_batch, or give more validation data");
     }
     if (rc != 0) {
@@ -278,6 +333,21 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
     return rc;
 }
 
+/* The fingerprint with names and weights of a mixture, which the manifest's heads say. */
+static uint64_t hash_shares(const struct cllm_plan *plan)
+{
+    uint64_t hash = plan->config_hash;
+
+    for (const char *at = plan->manifest_text; strncmp(at, "[valid]", 7) != 0;) {
+        size_t len = strcspn(at, "\n");
+
+        if (at[0] == '[')
+            hash = cllm_hash(at, len, hash);
+        at += len + 1;
+    }
+    return hash;
+}
+
 /* ---- memory ---- */
 
 static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config)
@@ -285,7 +355,7 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     const struct cllm_geometry *g = &plan->geometry;
     const struct cllm_gpt_shape shape = {
         .B = g->sequences,
-        .T = g->context,
+        .T = g->model.context,
         .train = true,
         .recompute = (enum cllm_gpt_recompute)config->compute_recompute};
     struct cllm_control_plan control = cllm_plan_control(plan);
@@ -296,12 +366,12 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     plan->buffers_bytes = g->n_buffers * cllm_vector_bytes(g);
     plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
     plan->ring_bytes = cllm_ring_bytes(g);
-    plan->worker_bytes = cllm_gpt_arena_bytes(&plan->gpt, &shape) +
-                         cllm_optimizer_arena_bytes(&plan->optimizer) +
-                         cllm_ring_batch_tokens(g) * sizeof(uint32_t) +
-                         WORKER_BASE_BYTES +
-                         (config->compute_threads - 1) *
-                             (cllm_gpt_thread_bytes(g->context) + THREAD_BASE_BYTES);
+    plan->worker_bytes =
+        cllm_gpt_arena_bytes(&plan->parameters, &shape) +
+        cllm_optimizer_arena_bytes(&plan->optimizer) +
+        cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES +
+        (config->compute_threads - 1) *
+            (cllm_gpt_thread_bytes(g->model.context) + THREAD_BASE_BYTES);
     plan->loader_bytes = LOADER_BASE_BYTES;
     plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
@@ -331,6 +401,8 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
         goto fini;
     plan->config_hash =
         cllm_optimizer_hash(&plan->optimizer, hash_config(config, &plan->geometry));
+    if (config->data_mix.n > 0)
+        plan->config_hash = hash_shares(plan);
     plan->config_text = cllm_config_text(config);
     if (!plan->config_text) {
         rc = cllm_err(-ENOMEM, "cannot keep the configuration");
@@ -356,7 +428,7 @@ fini:
 void cllm_plan_fini(struct cllm_plan *plan)
 {
     cllm_optimizer_fini(&plan->optimizer);
-    cllm_gpt_plan_fini(&plan->gpt);
+    cllm_parameters_fini(&plan->parameters);
     free(plan->config_text);
     free(plan->manifest_text);
     *plan = (struct cllm_plan){0};

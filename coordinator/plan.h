@@ -11,14 +11,14 @@
 
 #include "base/config.h"
 #include "coordinator/placement.h"
-#include "formats/dataset.h"
+#include "formats/mixture.h"
 #include "model/gpt.h"
 #include "model/optimizer.h"
 #include "shm/control.h"
 
 struct cllm_plan {
     struct cllm_geometry geometry;
-    struct cllm_gpt_plan gpt;
+    struct cllm_parameters parameters;
     struct cllm_optimizer optimizer;
     uint32_t workers; /* to be started */
     uint32_t spares;  /* besides */
@@ -26,10 +26,11 @@ struct cllm_plan {
     char run_id[CLLM_RUN_ID_BYTES];
     char run_dir[CLLM_PATH_BYTES]; /* absolute, exists */
     char *config_text;             /* heap */
-    char *manifest_text;           /* heap: "[train]\n" lines "[valid]\n" lines */
+    char *manifest_text;           /* heap: formats/mixture.h, "[valid]\n" lines */
     uint64_t config_hash;          /* of what the bits depend on */
     uint64_t manifest_hash;        /* of the data */
 
+    struct cllm_mixture train; /* names, shares and counts; no files are open */
     uint64_t train_tokens, train_windows, train_shards;
     uint64_t valid_tokens, valid_windows;
 

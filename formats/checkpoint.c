@@ -19,7 +19,7 @@
 
 /* Tensor number @i of @st must be "@prefix@desc->name" in F32 with desc's shape. */
 static int check_tensor(const struct cllm_safetensors *st, uint32_t i, const char *prefix,
-                        const struct cllm_tensor_desc *desc)
+                        const struct cllm_tensor *desc)
 {
     const struct cllm_safetensors_tensor *tensor = &st->tensor[i];
     size_t len = strlen(prefix);
@@ -46,11 +46,11 @@ static int check_tensor(const struct cllm_safetensors *st, uint32_t i, const cha
     return 0;
 }
 
-/* The file @name of @dir must hold exactly @tensors, once for each prefix. */
+/* The file @name of @dir must hold exactly @plan's tensors, once for each prefix. */
 static int check_tensors(const char *dir, const char *name, const char *const *prefixes,
-                         uint32_t n_prefixes, const struct cllm_tensor_desc *tensors,
-                         uint32_t n)
+                         uint32_t n_prefixes, const struct cllm_parameters *plan)
 {
+    uint32_t n = plan->n_tensors;
     char path[CLLM_FILE_PATH_BYTES];
     struct cllm_safetensors st = {.fd = -1};
     int rc = cllm_file_join(path, dir, name);
@@ -63,7 +63,7 @@ static int check_tensors(const char *dir, const char *name, const char *const *p
         rc = cllm_err(CLLM_EDATA, "%s: expected %u tensors, found %u", path,
                       n_prefixes * n, st.n_tensors);
     for (uint32_t i = 0; rc == 0 && i < st.n_tensors; i++)
-        rc = check_tensor(&st, i, prefixes[i / n], &tensors[i % n]);
+        rc = check_tensor(&st, i, prefixes[i / n], &plan->tensors[i % n]);
     cllm_safetensors_close(&st);
     return rc;
 }
@@ -73,16 +73,14 @@ static int check_model(const char *dir, const struct cllm_checkpoint_info *info)
 {
     static const char *const none[] = {""};
     static const char *const moments[] = {"m.", "v."};
-    uint32_t n = 0;
-    struct cllm_tensor_desc *tensors =
-        cllm_gpt2_tensors(info->vocab, info->context, info->layers, info->width, &n);
+    struct cllm_parameters plan;
+    int rc = cllm_parameters_init(&plan, &info->model);
 
-    if (tensors == NULL)
-        return cllm_err(-ENOMEM, "cannot check %s", dir);
-    int rc = check_tensors(dir, CLLM_CHECKPOINT_MODEL, none, 1, tensors, n);
     if (rc == 0)
-        rc = check_tensors(dir, CLLM_CHECKPOINT_OPTIMIZER, moments, 2, tensors, n);
-    free(tensors);
+        rc = check_tensors(dir, CLLM_CHECKPOINT_MODEL, none, 1, &plan);
+    if (rc == 0)
+        rc = check_tensors(dir, CLLM_CHECKPOINT_OPTIMIZER, moments, 2, &plan);
+    cllm_parameters_fini(&plan);
     return rc;
 }
 

@@ -3,7 +3,7 @@
  * be.
  *
  *     model.safetensors      the weights, Hugging Face names
- *     config.json            Hugging Face GPT-2 configuration
+ *     config.json            Hugging Face configuration
  *     optimizer.safetensors  m.<name> of all tensors, then v.<name>
  *     run.json               step, cursor, fingerprint, root hash, losses
  *     manifest.json          bytes and SHA-256 of the other four; written last
@@ -19,8 +19,9 @@
 #define CLLM_FORMATS_CHECKPOINT_H
 
 #include "base/base.h"
+#include "base/parameters.h"
 #include "formats/file.h"
-#include "formats/gpt2_names.h"
+#include "formats/mixture.h"
 #include "formats/safetensors.h"
 
 #define CLLM_CHECKPOINT_MODEL     "model.safetensors"
@@ -30,6 +31,13 @@
 #define CLLM_CHECKPOINT_MANIFEST  "manifest.json"
 #define CLLM_CHECKPOINT_HEX_BYTES 65         /* fingerprint and hashes: up to 64 digits */
 #define CLLM_CHECKPOINT_STEP_MAX  9999999999 /* ten digits in the name */
+
+/* A data set of a mixture. */
+struct cllm_checkpoint_part {
+    char name[CLLM_MIXTURE_NAME_BYTES];
+    uint64_t windows;   /* that it has */
+    uint64_t sequences; /* of the training order that came from it; epochs with windows */
+};
 
 struct cllm_checkpoint_info {
     /* run.json */
@@ -43,11 +51,12 @@ struct cllm_checkpoint_info {
     double valid_loss;                    /* newest validation; NaN = none */
     double best_loss;                     /* least validation loss so far; NaN = none */
     uint64_t valid_step, best_step;       /* 0 with NaN */
+    uint32_t n_parts;                     /* 0: a plain list of shards */
+    struct cllm_checkpoint_part part[CLLM_MIX_MAX];
 
     /* config.json */
-    uint32_t vocab, context, layers, heads, width;
-    double norm_epsilon; /* of LayerNorm, 1e-5 */
-    double init_range;   /* of the initial weights, 0.02 */
+    struct cllm_model_config model; /* completed */
+    double init_range;              /* deviation of the initial weights, 0.02 */
 };
 
 /* ---- writing (the saver) ---- */

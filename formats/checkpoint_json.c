@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "formats/checkpoint_parts.h"
+#include "formats/config_json.h"
 #include "formats/json.h"
 #include "formats/sha256.h"
 
@@ -23,7 +25,6 @@
 #define RUN_FORMAT     "cllm-run"
 #define FILES_FORMAT   "cllm-checkpoint"
 #define VERSION        1
-#define GPT2_END       50256 /* <|endoftext|> of GPT-2's vocabulary */
 
 /* What the manifest lists, all of it and nothing else. */
 static const struct {
@@ -67,98 +68,8 @@ static int get(const char *dir, const char *name, char path[CLLM_FILE_PATH_BYTES
 
 int cllm_checkpoint_write_config(const char *dir, const struct cllm_checkpoint_info *info)
 {
-    /* A byte-level vocabulary has no begin or end of text. */
-    json_t *end = info->vocab > GPT2_END ? json_integer(GPT2_END) : json_null();
-    json_t *config = json_pack(
-        "{s:s, s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:n, s:f, s:f, s:f, s:f, s:f, "
-        "s:b, s:b, s:b, s:b, s:b, s:O, s:o, s:s}",
-        "model_type", "gpt2", "architectures", "GPT2LMHeadModel", "activation_function",
-        "gelu_new", "vocab_size", (json_int_t)info->vocab, "n_positions",
-        (json_int_t)info->context, "n_ctx", (json_int_t)info->context, "n_embd",
-        (json_int_t)info->width, "n_layer", (json_int_t)info->layers, "n_head",
-        (json_int_t)info->heads, "n_inner", "resid_pdrop", 0.0, "embd_pdrop", 0.0,
-        "attn_pdrop", 0.0, "layer_norm_epsilon", info->norm_epsilon, "initializer_range",
-        info->init_range, "scale_attn_weights", 1, "scale_attn_by_inverse_layer_idx", 0,
-        "reorder_and_upcast_attn", 0, "use_cache", 1, "tie_word_embeddings", 1,
-        "bos_token_id", end, "eos_token_id", end, "torch_dtype", "float32");
-
-    return put(dir, CLLM_CHECKPOINT_CONFIG, config);
-}
-
-/* A whole number between 1 and @max. */
-static int get_size(const json_t *json, const char *path, const char *key, uint32_t max,
-                    uint32_t *out)
-{
-    uint64_t value = 0;
-    int rc = cllm_json_get_u64(json, path, key, &value);
-
-    if (rc < 0)
-        return rc;
-    if (value < 1 || value > max)
-        return cllm_err(CLLM_EDATA, "%s: \"%s\": expected 1 to %u, found %" PRIu64, path,
-                        key, max, value);
-    *out = (uint32_t)value;
-    return 0;
-}
-
-/* Text that must be @expected. */
-static int expect_text(const json_t *json, const char *path, const char *key,
-                       const char *expected)
-{
-    const char *found = NULL;
-    int rc = cllm_json_get_text(json, path, key, &found);
-
-    if (rc == 0 && strcmp(found, expected) != 0)
-        rc = cllm_err(CLLM_EDATA, "%s: \"%s\": expected \"%s\", found \"%s\"", path, key,
-                      expected, found);
-    return rc;
-}
-
-static int parse_config(const json_t *json, const char *path,
-                        struct cllm_checkpoint_info *info)
-{
-    const struct {
-        const char *key;
-        uint32_t max; /* as in base/options.def */
-        uint32_t *out;
-    } sizes[] = {
-        {"vocab_size", 1048576, &info->vocab}, {"n_positions", 65536, &info->context},
-        {"n_layer", 512, &info->layers},       {"n_head", 1024, &info->heads},
-        {"n_embd", 65536, &info->width},
-    };
-    uint64_t inner = 0;
-    bool tied = false;
-    int rc = expect_text(json, path, "model_type", "gpt2");
-
-    if (rc == 0)
-        rc = expect_text(json, path, "activation_function", "gelu_new");
-    for (size_t i = 0; rc == 0 && i < CLLM_LEN(sizes); i++)
-        rc = get_size(json, path, sizes[i].key, sizes[i].max, sizes[i].out);
-    if (rc == 0)
-        rc = cllm_json_get_f64(json, path, "layer_norm_epsilon", &info->norm_epsilon);
-    if (rc == 0)
-        rc = cllm_json_get_f64(json, path, "initializer_range", &info->init_range);
-    if (rc == 0)
-        rc = cllm_json_get_bool(json, path, "tie_word_embeddings", &tied);
-    if (rc < 0)
-        return rc;
-    if (info->norm_epsilon <= 0 || info->init_range <= 0)
-        return cllm_err(CLLM_EDATA,
-                        "%s: \"layer_norm_epsilon\", \"initializer_range\": expected "
-                        "numbers above 0, found %g and %g",
-                        path, info->norm_epsilon, info->init_range);
-    if (!tied)
-        return cllm_err(CLLM_EDATA, "%s: \"tie_word_embeddings\": expected true", path);
-    if (info->width % info->heads != 0)
-        return cllm_err(CLLM_EDATA, "%s: n_embd %u is not a multiple of n_head %u", path,
-                        info->width, info->heads);
-    if (!json_is_null(json_object_get(json, "n_inner"))) {
-        rc = cllm_json_get_u64(json, path, "n_inner", &inner);
-        if (rc == 0 && inner != 4 * (uint64_t)info->width)
-            rc = cllm_err(CLLM_EDATA, "%s: \"n_inner\": expected null or %u", path,
-                          4 * info->width);
-    }
-    return rc;
+    return put(dir, CLLM_CHECKPOINT_CONFIG,
+               cllm_config_json_pack(&info->model, info->init_range));
 }
 
 int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *name,
@@ -168,7 +79,7 @@ int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *nam
     int rc = cllm_json_parse(text, bytes, name, &json);
 
     if (rc == 0)
-        rc = parse_config(json, name, info);
+        rc = cllm_config_json_parse(json, name, &info->model, &info->init_range);
     json_decref(json);
     return rc;
 }
@@ -242,7 +153,24 @@ int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info
         "valid_step", (json_int_t)info->valid_step, "best_loss",
         pack_loss(info->best_loss), "best_step", (json_int_t)info->best_step);
 
+    if (run != NULL && !cllm_checkpoint_put_parts(run, info)) {
+        json_decref(run);
+        run = NULL;
+    }
     return put(dir, CLLM_CHECKPOINT_RUN, run);
+}
+
+/* Text that must be @expected. */
+static int expect_text(const json_t *json, const char *path, const char *key,
+                       const char *expected)
+{
+    const char *found = NULL;
+    int rc = cllm_json_get_text(json, path, key, &found);
+
+    if (rc == 0 && strcmp(found, expected) != 0)
+        rc = cllm_err(CLLM_EDATA, "%s: \"%s\": expected \"%s\", found \"%s\"", path, key,
+                      expected, found);
+    return rc;
 }
 
 static int expect_format(const json_t *json, const char *path, const char *format)
@@ -301,6 +229,8 @@ static int parse_run(const json_t *json, const char *path,
         rc = parse_loss(json, path, "valid_loss", &info->valid_loss);
     if (rc == 0)
         rc = parse_loss(json, path, "best_loss", &info->best_loss);
+    if (rc == 0)
+        rc = cllm_checkpoint_get_parts(json, path, info);
     return rc;
 }
 

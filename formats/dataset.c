@@ -19,7 +19,8 @@
 #define HASH_EDGE_BYTES 4096 /* of each end of a shard's tokens */
 
 /* Append the shard at absolute @path, opened and checked. */
-static int add_shard(struct cllm_dataset *dataset, const char *path)
+static int add_shard(struct cllm_dataset *dataset, const char *path,
+                     enum cllm_shard_format format)
 {
     struct cllm_shard shard;
 
@@ -38,7 +39,7 @@ static int add_shard(struct cllm_dataset *dataset, const char *path)
     if (larger == NULL)
         return cllm_err(-ENOMEM, "cannot list the shards");
     dataset->shard = larger;
-    int rc = cllm_shard_open(&shard, path);
+    int rc = cllm_shard_open_as(&shard, path, format);
     if (rc < 0)
         return rc;
     dataset->shard[dataset->n_shards++] = shard;
@@ -68,7 +69,8 @@ static int no_match(const char *pattern)
 }
 
 /* Append all that @pattern names, sorted. */
-static int add_pattern(struct cllm_dataset *dataset, const char *pattern)
+static int add_pattern(struct cllm_dataset *dataset, const char *pattern,
+                       enum cllm_shard_format format)
 {
     char path[PATH_MAX];
     glob_t found;
@@ -83,7 +85,7 @@ static int add_pattern(struct cllm_dataset *dataset, const char *pattern)
         if (realpath(found.gl_pathv[i], path) == NULL)
             rc = cllm_err(-errno, "cannot open the shard %s", found.gl_pathv[i]);
         else
-            rc = add_shard(dataset, path);
+            rc = add_shard(dataset, path, format);
     }
     globfree(&found);
     return rc;
@@ -121,11 +123,19 @@ static int count_windows(struct cllm_dataset *dataset, uint32_t window_tokens)
 int cllm_dataset_open(struct cllm_dataset *dataset, char *const *patterns,
                       uint32_t n_patterns, uint32_t window_tokens)
 {
+    return cllm_dataset_open_as(dataset, patterns, n_patterns, window_tokens,
+                                CLLM_SHARD_AUTO);
+}
+
+int cllm_dataset_open_as(struct cllm_dataset *dataset, char *const *patterns,
+                         uint32_t n_patterns, uint32_t window_tokens,
+                         enum cllm_shard_format format)
+{
     int rc = 0;
 
     memset(dataset, 0, sizeof *dataset);
     for (uint32_t i = 0; rc == 0 && i < n_patterns; i++)
-        rc = add_pattern(dataset, patterns[i]);
+        rc = add_pattern(dataset, patterns[i], format);
     if (rc == 0)
         rc = count_windows(dataset, window_tokens);
     if (rc < 0)
@@ -179,8 +189,11 @@ char *cllm_dataset_manifest(const struct cllm_dataset *dataset, size_t *bytes)
 
     for (uint32_t i = 0; ok && i < dataset->n_shards; i++) {
         const struct cllm_shard *shard = &dataset->shard[i];
-        ok = fprintf(out, "%s\t%" PRIu64 "\t%u\t%" PRIu64 "\n", shard->path,
-                     shard->n_tokens, shard->token_bytes, shard->file_bytes) > 0;
+        bool plain = shard->format == CLLM_SHARD_LLMC;
+        ok = fprintf(out, "%s\t%" PRIu64 "\t%u\t%" PRIu64 "%s%s\n", shard->path,
+                     shard->n_tokens, shard->token_bytes, shard->file_bytes,
+                     plain ? "" : "\t",
+                     plain ? "" : cllm_shard_format_name(shard->format)) > 0;
     }
     if (out != NULL && fclose(out) != 0)
         ok = false;
@@ -214,6 +227,25 @@ static bool parse_number(const char **at, const char *end, uint64_t *out)
     return true;
 }
 
+/* Nothing, or a tab and the name of a format, up to @end. */
+static bool parse_format(const char *at, const char *end, enum cllm_shard_format *out)
+{
+    *out = CLLM_SHARD_LLMC;
+    if (at == end)
+        return true;
+    if (*at++ != '\t')
+        return false;
+    for (int i = CLLM_SHARD_NANOGPT; i < CLLM_N_SHARD_FORMATS; i++) {
+        const char *name = cllm_shard_format_name((enum cllm_shard_format)i);
+
+        *out = (enum cllm_shard_format)i;
+        if (strlen(name) == (size_t)(end - at) &&
+            memcmp(name, at, (size_t)(end - at)) == 0)
+            return true;
+    }
+    return false;
+}
+
 int cllm_dataset_parse_line(struct cllm_dataset_line *out, const char **text,
                             const char *end, uint32_t number)
 {
@@ -230,10 +262,11 @@ int cllm_dataset_parse_line(struct cllm_dataset_line *out, const char **text,
         memchr(line, '\0', (size_t)(tab - line)) != NULL ||
         !parse_number(&at, newline, &out->n_tokens) ||
         !parse_number(&at, newline, &out->token_bytes) ||
-        !parse_number(&at, newline, &out->file_bytes) || at != newline)
+        !parse_number(&at, newline, &out->file_bytes) ||
+        !parse_format(at, newline, &out->format))
         return cllm_err(CLLM_EDATA,
                         "manifest of the data: line %u: expected PATH, tokens, "
-                        "bytes of a token, bytes of the file",
+                        "bytes of a token, bytes of the file, format",
                         number);
     memcpy(out->path, line, (size_t)(tab - line));
     out->path[tab - line] = '\0';
@@ -244,7 +277,7 @@ int cllm_dataset_parse_line(struct cllm_dataset_line *out, const char **text,
 /* Open the shard of one line, and hold it against what the line says. */
 static int add_line(struct cllm_dataset *dataset, const struct cllm_dataset_line *line)
 {
-    int rc = add_shard(dataset, line->path);
+    int rc = add_shard(dataset, line->path, line->format);
 
     if (rc < 0)
         return rc;
@@ -286,7 +319,9 @@ static int hash_shard(struct cllm_hasher *hasher, const struct cllm_shard *shard
     uint8_t edge[HASH_EDGE_BYTES];
     const char *slash = strrchr(shard->path, '/');
     const char *name = slash == NULL ? shard->path : slash + 1;
-    uint64_t sizes[3] = {shard->n_tokens, shard->token_bytes, shard->file_bytes};
+    uint64_t kind =
+        cllm_token_signed(shard->kind) ? shard->token_bytes | 256 : shard->token_bytes;
+    uint64_t sizes[3] = {shard->n_tokens, kind, shard->file_bytes};
     uint64_t data = shard->file_bytes - shard->data_off;
     size_t n = (size_t)cllm_min_u64(data, sizeof edge);
 

@@ -7,9 +7,9 @@
  * them and neighbours share one token. The order is: patterns as given, names within a
  * pattern by strcmp. Window numbers run through the shards in that order.
  *
- * The manifest is the list as text, one line a shard:
+ * The manifest is the list as text, one line a shard, PATH absolute, FORMAT unless llmc:
  *
- *     PATH TAB n_tokens TAB token_bytes TAB file_bytes LF       (PATH is absolute)
+ *     PATH TAB n_tokens TAB token_bytes TAB file_bytes [TAB FORMAT] LF
  */
 #ifndef CLLM_FORMATS_DATASET_H
 #define CLLM_FORMATS_DATASET_H
@@ -36,6 +36,11 @@ struct cllm_dataset {
  */
 int cllm_dataset_open(struct cllm_dataset *dataset, char *const *patterns,
                       uint32_t n_patterns, uint32_t window_tokens);
+
+/* The same with the format of all shards said, unless it is CLLM_SHARD_AUTO. */
+int cllm_dataset_open_as(struct cllm_dataset *dataset, char *const *patterns,
+                         uint32_t n_patterns, uint32_t window_tokens,
+                         enum cllm_shard_format format);
 void cllm_dataset_close(struct cllm_dataset *dataset);
 
 /* Where window @window (< n_windows) is: shard number and index of its first token. */
@@ -54,6 +59,7 @@ char *cllm_dataset_manifest(const struct cllm_dataset *dataset, size_t *bytes);
 struct cllm_dataset_line {
     char path[PATH_MAX]; /* absolute */
     uint64_t n_tokens, token_bytes, file_bytes;
+    enum cllm_shard_format format;
 };
 
 /* Read line @number (for messages, from 1) at *@text (not @end), and move *@text behind

@@ -12,7 +12,7 @@
 #define CLLM_FORMATS_SAFETENSORS_H
 
 #include "base/base.h"
-#include "formats/gpt2_names.h"
+#include "base/parameters.h"
 
 #define CLLM_SAFETENSORS_HEADER_MAX 100000000u /* N; the format's own limit */
 #define CLLM_SAFETENSORS_RANK_MAX   8
@@ -39,14 +39,13 @@ struct cllm_safetensors_plan {
  * twice is a bug.
  */
 int cllm_safetensors_plan_init(struct cllm_safetensors_plan *plan, const char *prefix,
-                               const struct cllm_tensor_desc *tensors, uint32_t n_tensors,
+                               const struct cllm_tensor *tensors, uint32_t n_tensors,
                                const struct cllm_safetensors_pair *meta, uint32_t n_meta);
 
 /* The same for an optimizer: "m." and each name for all tensors, then "v." and each name;
  * data_off has 2 * n_tensors entries, m first. */
 int cllm_safetensors_plan_moments(struct cllm_safetensors_plan *plan,
-                                  const struct cllm_tensor_desc *tensors,
-                                  uint32_t n_tensors);
+                                  const struct cllm_tensor *tensors, uint32_t n_tensors);
 void cllm_safetensors_plan_fini(struct cllm_safetensors_plan *plan);
 
 /* ---- reading ---- */

@@ -12,8 +12,8 @@
 #include "formats/json.h"
 
 /* Add tensor @desc under "@prefix@name" at [@begin, @end) of the data. */
-static bool add_tensor(json_t *header, const char *prefix,
-                       const struct cllm_tensor_desc *desc, uint64_t begin, uint64_t end)
+static bool add_tensor(json_t *header, const char *prefix, const struct cllm_tensor *desc,
+                       uint64_t begin, uint64_t end)
 {
     char name[2 * CLLM_TENSOR_NAME_BYTES];
     json_t *shape = json_array();
@@ -70,7 +70,7 @@ static int render(struct cllm_safetensors_plan *plan, const json_t *header,
 
 /* Lay out @tensors once for each of @n_prefixes prefixes. */
 static int lay_out(struct cllm_safetensors_plan *plan, const char *const *prefixes,
-                   uint32_t n_prefixes, const struct cllm_tensor_desc *tensors,
+                   uint32_t n_prefixes, const struct cllm_tensor *tensors,
                    uint32_t n_tensors, json_t *meta)
 {
     json_t *header = json_object();
@@ -82,8 +82,8 @@ static int lay_out(struct cllm_safetensors_plan *plan, const char *const *prefix
     plan->data_off = calloc((size_t)plan->n_tensors + 1, sizeof *plan->data_off);
     ok = plan->data_off != NULL && json_object_set_new(header, "__metadata__", meta) == 0;
     for (uint32_t i = 0; ok && i < plan->n_tensors; i++) {
-        const struct cllm_tensor_desc *desc = &tensors[i % n_tensors];
-        uint64_t bytes = desc->n_elements * sizeof(float);
+        const struct cllm_tensor *desc = &tensors[i % n_tensors];
+        uint64_t bytes = desc->count * sizeof(float);
         plan->data_off[i] = off;
         ok = add_tensor(header, prefixes[i / n_tensors], desc, off, off + bytes);
         off += bytes;
@@ -100,15 +100,14 @@ static int lay_out(struct cllm_safetensors_plan *plan, const char *const *prefix
 }
 
 int cllm_safetensors_plan_init(struct cllm_safetensors_plan *plan, const char *prefix,
-                               const struct cllm_tensor_desc *tensors, uint32_t n_tensors,
+                               const struct cllm_tensor *tensors, uint32_t n_tensors,
                                const struct cllm_safetensors_pair *meta, uint32_t n_meta)
 {
     return lay_out(plan, &prefix, 1, tensors, n_tensors, metadata(meta, n_meta));
 }
 
 int cllm_safetensors_plan_moments(struct cllm_safetensors_plan *plan,
-                                  const struct cllm_tensor_desc *tensors,
-                                  uint32_t n_tensors)
+                                  const struct cllm_tensor *tensors, uint32_t n_tensors)
 {
     static const char *const prefixes[] = {"m.", "v."};
 

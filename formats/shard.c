@@ -1,11 +1,13 @@
 /*
- * formats/shard.c - open and check a token shard, read ranges, scan for bad tokens.
+ * formats/shard.c - recognise, open and check a token shard, read ranges, scan for bad
+ * tokens.
  */
 #include "formats/shard.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,8 +15,18 @@
 
 #include "base/err.h"
 #include "formats/file.h"
+#include "formats/megatron.h"
 
 #define SCAN_BLOCK_BYTES (1u << 20)
+
+static const char *const format_names[] = {"auto", "llmc", "nanogpt", "megatron"};
+_Static_assert(CLLM_LEN(format_names) == CLLM_N_SHARD_FORMATS, "all of them");
+
+const char *cllm_shard_format_name(enum cllm_shard_format format)
+{
+    CLLM_ASSERT(format < CLLM_N_SHARD_FORMATS);
+    return format_names[format];
+}
 
 static uint32_t le32(const uint8_t *p)
 {
@@ -34,7 +46,7 @@ static const struct {
     {"PK\x03\x04", 0, 4, "a zip file", "unpack it, then make shards with cllm-prep"},
     {"GGUF", 0, 4, "a GGUF model", "give token shards, not a model"},
     {"{\"", 8, 2, "a safetensors model", "give token shards, not a model"},
-    {"MMIDIDX", 0, 7, "a Megatron index", "make shards from the text with cllm-prep"},
+    {"MMIDIDX", 0, 7, "a Megatron index", "give the .bin beside it"},
     {"PAR1", 0, 4, "a Parquet file", "write its text out, then run cllm-prep"},
 };
 
@@ -61,7 +73,8 @@ static bool looks_like_text(const uint8_t *bytes, size_t n)
 static int refuse_magic(const char *path, const uint8_t *bytes, size_t n)
 {
     const char *what = NULL;
-    const char *hint = "make shards with cllm-prep, or with llm.c's scripts";
+    const char *hint = "make shards with cllm-prep; for headerless 16-bit tokens, "
+                       "[data] format = nanogpt";
     uint32_t magic = n >= 4 ? le32(bytes) : 0;
     int rc;
 
@@ -114,7 +127,9 @@ static int check_header(struct cllm_shard *shard, const char *path, const uint8_
                         CLLM_SHARD_TOKENS_MAX, count);
         return rc;
     }
-    shard->token_bytes = magic == CLLM_SHARD_MAGIC_U16 ? 2 : 4;
+    shard->format = CLLM_SHARD_LLMC;
+    shard->kind = magic == CLLM_SHARD_MAGIC_U16 ? CLLM_TOKEN_U16 : CLLM_TOKEN_U32;
+    shard->token_bytes = cllm_token_bytes(shard->kind);
     shard->n_tokens = (uint64_t)count;
     shard->data_off = CLLM_SHARD_HEADER_BYTES;
     uint64_t size = shard->data_off + shard->n_tokens * shard->token_bytes;
@@ -153,11 +168,102 @@ int cllm_shard_parse(struct cllm_shard *shard, const void *header, uint64_t file
     return refuse_magic(name, header, n);
 }
 
+/* A file without a header: how many tokens, and whether it could be one. */
+static int check_headerless(struct cllm_shard *shard, const char *path,
+                            const uint8_t *bytes, size_t n)
+{
+    uint32_t magic = n >= 4 ? le32(bytes) : 0;
+    int rc;
+
+    if (magic == CLLM_SHARD_MAGIC_U16 || magic == CLLM_SHARD_MAGIC_U32) {
+        rc = cllm_err(CLLM_EDATA, "%s has a header, so it is not nanoGPT's", path);
+        cllm_err_detail("found llm.c's magic number %u at offset 0", magic);
+        cllm_err_hint("[data] format = auto, or llmc");
+        return rc;
+    }
+    if (shard->file_bytes == 0 || shard->file_bytes % 2 != 0) {
+        rc = cllm_err(CLLM_EDATA, "%s does not hold whole 16-bit tokens", path);
+        cllm_err_detail("expected an even number of bytes, at least 2, found %" PRIu64,
+                        shard->file_bytes);
+        return rc;
+    }
+    shard->format = CLLM_SHARD_NANOGPT;
+    shard->kind = CLLM_TOKEN_U16;
+    shard->token_bytes = 2;
+    shard->data_off = 0;
+    shard->n_tokens = shard->file_bytes / 2;
+    return 0;
+}
+
+static int check_megatron(struct cllm_shard *shard, const char *path)
+{
+    struct cllm_megatron index;
+    int rc = cllm_megatron_open(&index, path, shard->file_bytes);
+
+    if (rc != 0)
+        return rc;
+    shard->format = CLLM_SHARD_MEGATRON;
+    shard->kind = index.kind;
+    shard->token_bytes = cllm_token_bytes(index.kind);
+    shard->data_off = 0;
+    shard->n_tokens = index.n_tokens;
+    return 0;
+}
+
+/* No magic number, no index: are these bare tokens? A header with a flipped bit in its
+ * magic number is not, so a beginning that is mostly zeros is refused. */
+static bool looks_headerless(const char *path, const uint8_t *bytes, size_t n)
+{
+    size_t len = strlen(path), zeros = 0;
+
+    if (len < 4 || strcmp(path + len - 4, ".bin") != 0 || n < CLLM_SHARD_HEADER_BYTES ||
+        looks_like_text(bytes, n))
+        return false;
+    for (size_t i = 0; i < CLLM_LEN(lookalike); i++)
+        if (memcmp(bytes + lookalike[i].off, lookalike[i].bytes, lookalike[i].n) == 0)
+            return false;
+    for (size_t i = 0; i < CLLM_LEN(relative); i++)
+        if (le32(bytes) == relative[i].magic)
+            return false;
+    for (size_t i = 0; i + 1 < n; i += 2)
+        zeros += bytes[i] == 0 && bytes[i + 1] == 0;
+    return zeros < n / 4;
+}
+
+static int refuse_ambiguous(const char *path)
+{
+    int rc = cllm_err(CLLM_EDATA, "%s could be llm.c's or Megatron's", path);
+
+    cllm_err_detail("it begins with llm.c's magic number, and a Megatron index lies "
+                    "beside it");
+    cllm_err_hint("say which: [data] format = llmc or megatron");
+    return rc;
+}
+
+/* Fill @shard from a file of whatever format it is; @n bytes of it are at @bytes. */
+static int recognise(struct cllm_shard *shard, const char *path, const uint8_t *bytes,
+                     size_t n)
+{
+    uint32_t magic = n >= 4 ? le32(bytes) : 0;
+    bool llmc = magic == CLLM_SHARD_MAGIC_U16 || magic == CLLM_SHARD_MAGIC_U32;
+    bool indexed = cllm_megatron_is_beside(path);
+
+    if (llmc && indexed)
+        return refuse_ambiguous(path);
+    if (indexed)
+        return check_megatron(shard, path);
+    if (!llmc && looks_headerless(path, bytes, n))
+        return check_headerless(shard, path, bytes, n);
+    return cllm_shard_parse(shard, bytes, shard->file_bytes, path);
+}
+
 /* Everything after open(2). */
-static int check_file(struct cllm_shard *shard, const char *path)
+static int check_file(struct cllm_shard *shard, const char *path,
+                      enum cllm_shard_format format)
 {
     uint8_t header[CLLM_SHARD_HEADER_BYTES];
     struct stat st;
+    size_t n;
     int rc;
 
     if (fstat(shard->fd, &st) != 0)
@@ -168,20 +274,34 @@ static int check_file(struct cllm_shard *shard, const char *path)
             cllm_err_hint("to take all shards in it, write %s/*.bin", path);
         return rc;
     }
-    uint64_t file_bytes = (uint64_t)st.st_size;
-    rc = cllm_file_pread_all(shard->fd, header,
-                             (size_t)cllm_min_u64(file_bytes, sizeof header), 0, path);
-    return rc < 0 ? rc : cllm_shard_parse(shard, header, file_bytes, path);
+    shard->file_bytes = (uint64_t)st.st_size;
+    n = (size_t)cllm_min_u64(shard->file_bytes, sizeof header);
+    rc = cllm_file_pread_all(shard->fd, header, n, 0, path);
+    if (rc != 0)
+        return rc;
+    switch (format) {
+    case CLLM_SHARD_LLMC:
+        return cllm_shard_parse(shard, header, shard->file_bytes, path);
+    case CLLM_SHARD_NANOGPT:
+        return check_headerless(shard, path, header, n);
+    case CLLM_SHARD_MEGATRON:
+        return check_megatron(shard, path);
+    case CLLM_SHARD_AUTO:
+    case CLLM_N_SHARD_FORMATS:
+    default:
+        return recognise(shard, path, header, n);
+    }
 }
 
-int cllm_shard_open(struct cllm_shard *shard, const char *path)
+int cllm_shard_open_as(struct cllm_shard *shard, const char *path,
+                       enum cllm_shard_format format)
 {
     memset(shard, 0, sizeof *shard);
     /* O_NONBLOCK: a pipe in the place of a shard must be refused, not waited for. */
     shard->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (shard->fd < 0)
         return cllm_err(-errno, "cannot open the shard %s", path);
-    int rc = check_file(shard, path);
+    int rc = check_file(shard, path, format);
     if (rc == 0) {
         shard->path = strdup(path);
         if (shard->path == NULL)
@@ -192,6 +312,23 @@ int cllm_shard_open(struct cllm_shard *shard, const char *path)
     return rc;
 }
 
+int cllm_shard_open(struct cllm_shard *shard, const char *path)
+{
+    return cllm_shard_open_as(shard, path, CLLM_SHARD_AUTO);
+}
+
+const char *cllm_shard_describe(char out[CLLM_SHARD_TEXT], const struct cllm_shard *shard)
+{
+    static const char *const what[] = {"unknown", "llm.c's",
+                                       "nanoGPT's, without a header",
+                                       "Megatron's, with an index beside it"};
+
+    CLLM_ASSERT(shard->format < CLLM_LEN(what));
+    (void)snprintf(out, CLLM_SHARD_TEXT, "%s: %s tokens", what[shard->format],
+                   cllm_token_name(shard->kind));
+    return out;
+}
+
 void cllm_shard_close(struct cllm_shard *shard)
 {
     if (shard->fd >= 0)
@@ -199,16 +336,6 @@ void cllm_shard_close(struct cllm_shard *shard)
     shard->fd = -1;
     free(shard->path);
     shard->path = NULL;
-}
-
-/* @count tokens of @token_bytes at @raw, widened. */
-static void widen(uint32_t *tokens, const uint8_t *raw, uint32_t token_bytes,
-                  size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *p = raw + i * token_bytes;
-        tokens[i] = token_bytes == 2 ? (uint32_t)p[0] | (uint32_t)p[1] << 8 : le32(p);
-    }
 }
 
 int cllm_shard_read(const struct cllm_shard *shard, uint64_t first, uint64_t count,
@@ -225,7 +352,7 @@ int cllm_shard_read(const struct cllm_shard *shard, uint64_t first, uint64_t cou
             shard->data_off + (first + done) * shard->token_bytes, shard->path);
         if (rc < 0)
             return rc;
-        widen(tokens + done, raw, shard->token_bytes, n);
+        (void)cllm_token_widen(tokens + done, raw, shard->kind, n);
         done += n;
     }
     return 0;
@@ -238,6 +365,12 @@ static int refuse_token(const struct cllm_shard *shard, uint64_t index, uint32_t
     int rc = cllm_err(CLLM_EDATA, "%s: token %" PRIu64 " is outside the vocabulary",
                       shard->path, index);
 
+    if (token == UINT32_MAX) {
+        cllm_err_detail("token %" PRIu64 " at offset %" PRIu64
+                        ": expected 0 to %u, found a number below zero or beyond 32 bits",
+                        index, off, vocab - 1);
+        return rc;
+    }
     cllm_err_detail("token %" PRIu64 " at offset %" PRIu64 ": expected 0 to %u, found %u",
                     index, off, vocab - 1, token);
     cllm_err_hint(
@@ -256,7 +389,8 @@ int cllm_shard_check_tokens(const struct cllm_shard *shard, uint32_t vocab,
     int rc = 0;
 
     CLLM_ASSERT(vocab > 0);
-    if (shard->token_bytes == 2 && vocab > UINT16_MAX)
+    if ((shard->kind == CLLM_TOKEN_U16 && vocab > UINT16_MAX) ||
+        (shard->kind == CLLM_TOKEN_U8 && vocab > UINT8_MAX))
         return 0; /* whatever is in there fits */
     uint8_t *raw = malloc((size_t)(block * shard->token_bytes));
     if (raw == NULL)
@@ -268,7 +402,7 @@ int cllm_shard_check_tokens(const struct cllm_shard *shard, uint32_t vocab,
                                 shard->data_off + done * shard->token_bytes, shard->path);
         for (size_t i = 0; rc == 0 && i < n; i++) {
             uint32_t token;
-            widen(&token, raw + i * shard->token_bytes, shard->token_bytes, 1);
+            (void)cllm_token_widen(&token, raw + i * shard->token_bytes, shard->kind, 1);
             if (token >= vocab)
                 rc = refuse_token(shard, done + i, token, vocab);
         }

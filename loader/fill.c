@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/atomic.h"
 #include "base/clock.h"
@@ -16,26 +15,63 @@
 #include "base/fault.h"
 #include "loader/sampler.h"
 
-struct cllm_reader_file *cllm_fill_files(const struct cllm_dataset *train,
+/* Data set @i of all: the parts of @train, then @valid. NULL behind the last. */
+static const struct cllm_dataset *data_of(const struct cllm_mixture *train,
+                                          const struct cllm_dataset *valid, uint32_t i)
+{
+    if (i < train->mix.n)
+        return &train->part[i].data;
+    return i == train->mix.n ? valid : NULL;
+}
+
+struct cllm_reader_file *cllm_fill_files(const struct cllm_mixture *train,
                                          const struct cllm_dataset *valid,
                                          uint32_t *n_files)
 {
-    uint32_t n = train->n_shards + valid->n_shards;
-    struct cllm_reader_file *file = calloc(n, sizeof *file);
+    const struct cllm_dataset *data;
+    struct cllm_reader_file *file;
+    uint32_t n = 0;
 
+    for (uint32_t d = 0; (data = data_of(train, valid, d)) != NULL; d++)
+        n += data->n_shards;
+    file = calloc(n, sizeof *file);
     if (!file) {
         (void)cllm_err(-ENOMEM, "cannot list the shards");
         return NULL;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        const struct cllm_shard *shard =
-            i < train->n_shards ? &train->shard[i] : &valid->shard[i - train->n_shards];
+    *n_files = 0;
+    for (uint32_t d = 0; (data = data_of(train, valid, d)) != NULL; d++) {
+        for (uint32_t i = 0; i < data->n_shards; i++) {
+            const struct cllm_shard *shard = &data->shard[i];
 
-        file[i] = (struct cllm_reader_file){
-            .path = shard->path, .fd = shard->fd, .bytes = shard->file_bytes};
+            file[(*n_files)++] = (struct cllm_reader_file){
+                .path = shard->path, .fd = shard->fd, .bytes = shard->file_bytes};
+        }
     }
-    *n_files = n;
     return file;
+}
+
+/* The number that cllm_fill_files() gives to shard 0 of data set @d. */
+static uint32_t first_file(const struct cllm_fill *fill, uint32_t d)
+{
+    uint32_t first = 0;
+
+    for (uint32_t i = 0; i < d; i++)
+        first += data_of(fill->train, fill->valid, i)->n_shards;
+    return first;
+}
+
+static const struct cllm_shard *shard_of(const struct cllm_fill *fill, uint32_t file)
+{
+    const struct cllm_dataset *data;
+
+    for (uint32_t d = 0; (data = data_of(fill->train, fill->valid, d)) != NULL; d++) {
+        if (file < data->n_shards)
+            return &data->shard[file];
+        file -= data->n_shards;
+    }
+    CLLM_ASSERT(data != NULL);
+    return NULL;
 }
 
 static uint32_t row_bytes(const struct cllm_dataset *dataset, uint32_t shard)
@@ -43,15 +79,15 @@ static uint32_t row_bytes(const struct cllm_dataset *dataset, uint32_t shard)
     return (dataset->window_tokens + 1) * dataset->shard[shard].token_bytes;
 }
 
-uint32_t cllm_fill_row_bytes(const struct cllm_dataset *train,
+uint32_t cllm_fill_row_bytes(const struct cllm_mixture *train,
                              const struct cllm_dataset *valid)
 {
+    const struct cllm_dataset *data;
     uint32_t bytes = 0;
 
-    for (uint32_t i = 0; i < train->n_shards; i++)
-        bytes = (uint32_t)cllm_max_u64(bytes, row_bytes(train, i));
-    for (uint32_t i = 0; i < valid->n_shards; i++)
-        bytes = (uint32_t)cllm_max_u64(bytes, row_bytes(valid, i));
+    for (uint32_t d = 0; (data = data_of(train, valid, d)) != NULL; d++)
+        for (uint32_t i = 0; i < data->n_shards; i++)
+            bytes = (uint32_t)cllm_max_u64(bytes, row_bytes(data, i));
     return bytes;
 }
 
@@ -66,7 +102,7 @@ int cllm_fill_init(struct cllm_fill *fill, uint64_t committed)
     size_t slots = (size_t)geometry->ring_slots + geometry->ring_eval_slots;
 
     CLLM_ASSERT(geometry->ring_slots == geometry->ring_steps * batches_of_step(fill));
-    CLLM_ASSERT(fill->train->n_windows > 0);
+    CLLM_ASSERT(fill->train->mix.n > 0);
     if (geometry->ring_eval_slots > 0 && fill->valid->n_windows == 0)
         return cllm_err(CLLM_EDATA,
                         "there are no validation shards to fill %" PRIu32
@@ -101,29 +137,41 @@ static uint64_t train_limit(const struct cllm_fill *fill, uint64_t committed)
                         fill->filled + geometry->ring_slots);
 }
 
-static void submit_row(struct cllm_fill *fill, uint64_t batch, uint32_t row)
+/* The window of row @row of @batch; returns the number of the data set it is in. */
+static uint32_t window_of(const struct cllm_fill *fill, uint64_t batch, uint32_t row,
+                          uint64_t *window)
 {
     const struct cllm_geometry *geometry = fill->geometry;
-    const struct cllm_dataset *dataset = fill->train;
-    const struct cllm_shard *shard;
-    uint64_t sequence, window, token_off;
-    uint32_t index, file;
+    uint64_t sequence =
+        cllm_sampler_sequence(batch & ~CLLM_BATCH_EVAL, geometry->sequences, row);
+    const struct cllm_mixture_part *part;
+    uint64_t rank;
+    uint32_t d;
 
     if (batch & CLLM_BATCH_EVAL) {
-        dataset = fill->valid;
-        sequence =
-            cllm_sampler_sequence(batch & ~CLLM_BATCH_EVAL, geometry->sequences, row);
-        window = cllm_sampler_eval_window(
-            dataset->n_windows, (uint64_t)geometry->ring_eval_slots * geometry->sequences,
-            sequence);
-    } else {
-        sequence = cllm_sampler_sequence(batch, geometry->sequences, row);
-        window = cllm_sampler_window(geometry->seed, dataset->n_windows, sequence);
+        *window = cllm_sampler_eval_window(
+            fill->valid->n_windows,
+            (uint64_t)geometry->ring_eval_slots * geometry->sequences, sequence);
+        return fill->train->mix.n;
     }
+    cllm_mix_place(&fill->train->mix, sequence, &d, &rank);
+    part = &fill->train->part[d];
+    *window = cllm_sampler_window(cllm_sampler_seed(geometry->seed, part->key),
+                                  part->data.n_windows, rank);
+    return d;
+}
+
+static void submit_row(struct cllm_fill *fill, uint64_t batch, uint32_t row)
+{
+    const struct cllm_dataset *dataset;
+    const struct cllm_shard *shard;
+    uint64_t window, token_off;
+    uint32_t index, d = window_of(fill, batch, row, &window);
+
+    dataset = data_of(fill->train, fill->valid, d);
     cllm_dataset_locate(dataset, window, &index, &token_off);
     shard = &dataset->shard[index];
-    file = dataset == fill->train ? index : fill->train->n_shards + index;
-    cllm_reader_submit(fill->reader, file,
+    cllm_reader_submit(fill->reader, first_file(fill, d) + index,
                        shard->data_off + token_off * shard->token_bytes,
                        row_bytes(dataset, index), batch, row);
 }
@@ -175,41 +223,20 @@ static bool submit(struct cllm_fill *fill, uint64_t limit)
 
 /* ---- what has been read ---- */
 
-/* Widen @n tokens of @token_bytes each; returns the largest. */
-static uint32_t widen(uint32_t *out, const uint8_t *in, uint32_t token_bytes, uint64_t n)
-{
-    uint32_t largest = 0;
-
-    if (token_bytes == sizeof(uint32_t)) {
-        memcpy(out, in, n * sizeof *out);
-        for (uint64_t i = 0; i < n; i++)
-            largest = out[i] > largest ? out[i] : largest;
-        return largest;
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        uint16_t token;
-
-        memcpy(&token, in + i * sizeof token, sizeof token);
-        out[i] = token;
-        largest = token > largest ? token : largest;
-    }
-    return largest;
-}
-
 static int bad_token(const struct cllm_fill *fill, const struct cllm_read *read,
                      const struct cllm_shard *shard, const uint32_t *tokens)
 {
     uint64_t at = 0, index;
     int rc;
 
-    while (tokens[at] < fill->geometry->vocab)
+    while (tokens[at] < fill->geometry->model.vocab)
         at++;
     index = (read->offset - shard->data_off) / shard->token_bytes + at;
     rc = cllm_err(CLLM_EDATA,
                   "%s: token %" PRIu64 " (byte offset %" PRIu64 ") is %" PRIu32
                   ", expected less than %" PRIu32 " ([model] vocab)",
                   shard->path, index, read->offset + at * shard->token_bytes, tokens[at],
-                  fill->geometry->vocab);
+                  fill->geometry->model.vocab);
     cllm_err_hint("the shard was made for another vocabulary, or is damaged");
     return rc;
 }
@@ -217,17 +244,15 @@ static int bad_token(const struct cllm_fill *fill, const struct cllm_read *read,
 /* Put a row where it belongs; publish its batch when it was the last one. */
 static int accept_row(struct cllm_fill *fill, const struct cllm_read *read)
 {
-    const struct cllm_shard *shard =
-        read->file < fill->train->n_shards
-            ? &fill->train->shard[read->file]
-            : &fill->valid->shard[read->file - fill->train->n_shards];
+    const struct cllm_shard *shard = shard_of(fill, read->file);
     uint64_t row_tokens = cllm_ring_row_tokens(fill->geometry);
     uint32_t slot = cllm_ring_slot_of(fill->geometry, read->batch);
     uint32_t *row = fill->ring->tokens + slot * fill->ring->batch_tokens +
                     read->row * row_tokens; /* (sequences, context + 1) */
 
     CLLM_ASSERT(fill->rows_left[slot] > 0);
-    if (widen(row, read->data, shard->token_bytes, row_tokens) >= fill->geometry->vocab)
+    if (cllm_token_widen(row, read->data, shard->kind, row_tokens) >=
+        fill->geometry->model.vocab)
         return bad_token(fill, read, shard, row);
     cllm_fault(CLLM_FAULT_fill_row);
     if (--fill->rows_left[slot] == 0)

@@ -11,7 +11,7 @@
 #ifndef CLLM_LOADER_FILL_H
 #define CLLM_LOADER_FILL_H
 
-#include "formats/dataset.h"
+#include "formats/mixture.h"
 #include "loader/reader.h"
 #include "shm/ring.h"
 
@@ -19,7 +19,7 @@ struct cllm_fill {
     const struct cllm_geometry *geometry; /* borrowed, as all pointers down to status */
     struct cllm_ring *ring;
     struct cllm_reader *reader;
-    const struct cllm_dataset *train;
+    const struct cllm_mixture *train;
     const struct cllm_dataset *valid; /* no shards when there is no validation */
     struct cllm_status *status;
     uint32_t generation;
@@ -33,15 +33,15 @@ struct cllm_fill {
 };
 
 /*
- * The files of @train, then those of @valid, as the reader wants them: heap, the caller
- * frees; NULL when memory is out. File i is shard i of @train, then of @valid.
+ * The files of @train, part after part, then those of @valid, as the reader wants them:
+ * heap, the caller frees; NULL when memory is out.
  */
-struct cllm_reader_file *cllm_fill_files(const struct cllm_dataset *train,
+struct cllm_reader_file *cllm_fill_files(const struct cllm_mixture *train,
                                          const struct cllm_dataset *valid,
                                          uint32_t *n_files);
 
 /* Bytes of the largest read that @train and @valid need. */
-uint32_t cllm_fill_row_bytes(const struct cllm_dataset *train,
+uint32_t cllm_fill_row_bytes(const struct cllm_mixture *train,
                              const struct cllm_dataset *valid);
 
 /*

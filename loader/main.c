@@ -27,7 +27,8 @@
 
 struct loader {
     struct cllm_child child;
-    struct cllm_dataset train, valid;
+    struct cllm_mixture train;
+    struct cllm_dataset valid;
     struct cllm_reader_file *file;
     struct cllm_reader reader;
     struct cllm_ring ring;
@@ -35,33 +36,22 @@ struct loader {
     uint64_t seq; /* of the assignment that comes next */
 };
 
-/* The manifest in control is two manifests: "[train]" LF lines, "[valid]" LF lines. */
+/* The manifest in control: the training data's sections, "[valid]" LF lines. */
 static int open_data(struct loader *loader)
 {
-    static const char train_head[] = "[train]\n", valid_head[] = "[valid]\n";
+    static const char valid_head[] = "[valid]\n";
     const char *text = loader->child.control.manifest;
-    const char *train = text + strlen(train_head), *valid;
-    uint32_t context = loader->child.geometry->context;
-    int rc;
+    uint32_t context = loader->child.geometry->model.context;
+    int rc = cllm_mixture_from_manifest(&loader->train, &text, context);
 
-    if (strncmp(text, train_head, strlen(train_head)) != 0)
-        return cllm_err(CLLM_EDATA, "the data manifest does not begin with [train]");
-    /* Paths are absolute, so no line of a manifest begins with a bracket. */
-    valid = strncmp(train, valid_head, strlen(valid_head)) == 0
-                ? train
-                : strstr(train, "\n[valid]\n");
-    if (!valid)
-        return cllm_err(CLLM_EDATA, "the data manifest has no line [valid]");
-    if (valid != train)
-        valid++;
-    rc = cllm_dataset_from_manifest(&loader->train, train, (size_t)(valid - train),
-                                    context);
     if (rc != 0)
         return rc;
-    valid += strlen(valid_head);
-    if (valid[0] == '\0')
+    if (strncmp(text, valid_head, strlen(valid_head)) != 0)
+        return cllm_err(CLLM_EDATA, "the data manifest has no line [valid]");
+    text += strlen(valid_head);
+    if (text[0] == '\0')
         return 0;
-    return cllm_dataset_from_manifest(&loader->valid, valid, strlen(valid), context);
+    return cllm_dataset_from_manifest(&loader->valid, text, strlen(text), context);
 }
 
 static int open_reader(struct loader *loader)
@@ -138,7 +128,7 @@ static void end(struct loader *loader)
     cllm_ring_close(&loader->ring);
     cllm_reader_close(&loader->reader);
     free(loader->file);
-    cllm_dataset_close(&loader->train);
+    cllm_mixture_close(&loader->train);
     cllm_dataset_close(&loader->valid);
     cllm_child_fini(&loader->child);
 }

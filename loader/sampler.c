@@ -78,6 +78,11 @@ uint64_t cllm_sampler_window(uint64_t seed, uint64_t n_windows, uint64_t sequenc
                                 sequence % n_windows);
 }
 
+uint64_t cllm_sampler_seed(uint64_t seed, uint64_t key)
+{
+    return key == 0 ? seed : cllm_random_u64(seed, CLLM_RANDOM_MIX, key);
+}
+
 uint64_t cllm_sampler_sequence(uint64_t batch, uint32_t sequences, uint32_t row)
 {
     CLLM_ASSERT(row < sequences);

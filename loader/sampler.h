@@ -10,6 +10,9 @@
  * q % N of epoch q / N, N being the number of windows. Row r of batch n
  * (cllm_batch_number()) is number n * sequences + r. An epoch may end in the middle of a
  * batch.
+ *
+ * Of a mixture, base/mix.h says which data set the numbers of the run belong to; each
+ * data set has epochs and permutations of its own, over the numbers that are its.
  */
 #ifndef CLLM_LOADER_SAMPLER_H
 #define CLLM_LOADER_SAMPLER_H
@@ -25,6 +28,9 @@ uint64_t cllm_sampler_permute(uint64_t seed, uint64_t epoch, uint64_t n_windows,
 
 /* Window of number @sequence of the whole run. */
 uint64_t cllm_sampler_window(uint64_t seed, uint64_t n_windows, uint64_t sequence);
+
+/* The seed of a data set with that key; @seed itself for key 0, a plain list. */
+uint64_t cllm_sampler_seed(uint64_t seed, uint64_t key);
 
 /* Number, in the whole run, of row @row of training batch @batch. */
 uint64_t cllm_sampler_sequence(uint64_t batch, uint32_t sequences, uint32_t row);

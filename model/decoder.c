@@ -12,7 +12,7 @@
 
 static void lay_out(struct cllm_decoder *decoder, struct cllm_carve *carve)
 {
-    const struct cllm_gpt_config *config = &decoder->plan->config;
+    const struct cllm_model_config *config = &decoder->plan->config;
     size_t C = config->width, kept = (size_t)config->layers * config->context * C;
 
     decoder->keys = cllm_carve_f32(carve, kept);
@@ -27,7 +27,7 @@ static void lay_out(struct cllm_decoder *decoder, struct cllm_carve *carve)
     decoder->logits = cllm_carve_f32(carve, config->vocab);
 }
 
-size_t cllm_decoder_arena_bytes(const struct cllm_gpt_plan *plan)
+size_t cllm_decoder_arena_bytes(const struct cllm_parameters *plan)
 {
     struct cllm_decoder decoder = {.plan = plan};
     struct cllm_carve carve = {0};
@@ -36,7 +36,7 @@ size_t cllm_decoder_arena_bytes(const struct cllm_gpt_plan *plan)
     return carve.used;
 }
 
-void cllm_decoder_init(struct cllm_decoder *decoder, const struct cllm_gpt_plan *plan,
+void cllm_decoder_init(struct cllm_decoder *decoder, const struct cllm_parameters *plan,
                        const struct cllm_ops *ops, struct cllm_arena *arena)
 {
     struct cllm_carve carve = {
@@ -73,7 +73,7 @@ static void norm(const struct cllm_decoder *decoder, const float *weight,
 /* decoder->qkv to decoder->att; the new key and value are kept at the position. */
 static void attend(const struct cllm_decoder *decoder, uint32_t layer)
 {
-    const struct cllm_gpt_config *config = &decoder->plan->config;
+    const struct cllm_model_config *config = &decoder->plan->config;
     const struct cllm_ops *ops = decoder->ops;
     size_t C = config->width, D = C / config->heads, n = decoder->position + (size_t)1;
     float *keys = decoder->keys + (size_t)layer * config->context * C;
@@ -95,40 +95,45 @@ static void attend(const struct cllm_decoder *decoder, uint32_t layer)
 static void block(const struct cllm_decoder *decoder, const float *w, uint32_t layer)
 {
     const struct cllm_ops *ops = decoder->ops;
-    const float *p[CLLM_GPT_BLOCK_TENSORS];
+    const float *p[CLLM_N_TENSOR_KINDS];
     size_t C = decoder->plan->config.width;
     float *x = decoder->x;
 
-    for (uint32_t i = 0; i < CLLM_GPT_BLOCK_TENSORS; i++)
-        p[i] =
-            w + cllm_gpt_block_off(decoder->plan, layer, (enum cllm_gpt_block_tensor)i);
-    norm(decoder, p[CLLM_GPT_LN1_W], p[CLLM_GPT_LN1_B]);
-    linear(ops, decoder->qkv, NULL, decoder->norm, p[CLLM_GPT_QKV_W], p[CLLM_GPT_QKV_B],
-           C, 3 * C);
+    for (uint32_t i = 0; i < CLLM_N_TENSOR_KINDS; i++)
+        if (cllm_parameters_have(decoder->plan, (enum cllm_tensor_kind)i))
+            p[i] =
+                w + cllm_parameters_off(decoder->plan, (enum cllm_tensor_kind)i, layer);
+    norm(decoder, p[CLLM_TENSOR_NORM1_W], p[CLLM_TENSOR_NORM1_B]);
+    linear(ops, decoder->qkv, NULL, decoder->norm, p[CLLM_TENSOR_QKV_W],
+           p[CLLM_TENSOR_QKV_B], C, 3 * C);
     attend(decoder, layer);
-    linear(ops, x, x, decoder->att, p[CLLM_GPT_ATTN_W], p[CLLM_GPT_ATTN_B], C, C);
-    norm(decoder, p[CLLM_GPT_LN2_W], p[CLLM_GPT_LN2_B]);
-    linear(ops, decoder->fc, NULL, decoder->norm, p[CLLM_GPT_FC_W], p[CLLM_GPT_FC_B], C,
-           4 * C);
+    linear(ops, x, x, decoder->att, p[CLLM_TENSOR_ATTN_W], p[CLLM_TENSOR_ATTN_B], C, C);
+    norm(decoder, p[CLLM_TENSOR_NORM2_W], p[CLLM_TENSOR_NORM2_B]);
+    linear(ops, decoder->fc, NULL, decoder->norm, p[CLLM_TENSOR_FC_W],
+           p[CLLM_TENSOR_FC_B], C, 4 * C);
     ops->gelu(decoder->act, decoder->fc, 4 * C);
-    linear(ops, x, x, decoder->act, p[CLLM_GPT_PROJ_W], p[CLLM_GPT_PROJ_B], 4 * C, C);
+    linear(ops, x, x, decoder->act, p[CLLM_TENSOR_PROJ_W], p[CLLM_TENSOR_PROJ_B], 4 * C,
+           C);
 }
 
 const float *cllm_decoder_step(struct cllm_decoder *decoder, const float *w,
                                uint32_t token)
 {
-    const struct cllm_gpt_plan *plan = decoder->plan;
-    const struct cllm_gpt_config *config = &plan->config;
-    const float *wte = w + cllm_gpt_wte_off(plan);
+    const struct cllm_parameters *plan = decoder->plan;
+    const struct cllm_model_config *config = &plan->config;
+    const float *wte = w + cllm_parameters_off(plan, CLLM_TENSOR_EMBEDDING, 0);
     size_t C = config->width;
 
     CLLM_ASSERT(decoder->position < config->context);
     CLLM_ASSERT(token < config->vocab);
     decoder->ops->embedding(decoder->x, &token, 1, wte,
-                            w + cllm_gpt_wpe_off(plan) + decoder->position * C, 1, 1, C);
+                            w + cllm_parameters_off(plan, CLLM_TENSOR_POSITIONS, 0) +
+                                decoder->position * C,
+                            1, 1, C);
     for (uint32_t layer = 0; layer < config->layers; layer++)
         block(decoder, w, layer);
-    norm(decoder, w + cllm_gpt_lnf_off(plan, false), w + cllm_gpt_lnf_off(plan, true));
+    norm(decoder, w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_W, 0),
+         w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_B, 0));
     decoder->ops->matmul(
         decoder->logits, decoder->norm, wte,
         &(struct cllm_matmul){.m = 1, .n = config->vocab, .k = C, .trans_b = true});

@@ -7,11 +7,11 @@
 #include "base/arena.h"
 #include "base/base.h"
 
-struct cllm_gpt_plan;
+struct cllm_parameters;
 struct cllm_ops;
 
 struct cllm_decoder {
-    const struct cllm_gpt_plan *plan; /* must outlive this */
+    const struct cllm_parameters *plan; /* must outlive this */
     const struct cllm_ops *ops;
     uint32_t position; /* tokens fed since the reset; at most context */
     float *keys;       // (L,context,C)
@@ -25,8 +25,8 @@ struct cllm_decoder {
 };
 
 /* Bytes that cllm_decoder_init() takes from an arena: exact. */
-size_t cllm_decoder_arena_bytes(const struct cllm_gpt_plan *plan);
-void cllm_decoder_init(struct cllm_decoder *decoder, const struct cllm_gpt_plan *plan,
+size_t cllm_decoder_arena_bytes(const struct cllm_parameters *plan);
+void cllm_decoder_init(struct cllm_decoder *decoder, const struct cllm_parameters *plan,
                        const struct cllm_ops *ops, struct cllm_arena *arena);
 
 /* Forget all tokens. */

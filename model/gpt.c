@@ -42,7 +42,7 @@ static const struct piece {
 static void carve_piece(struct cllm_gpt *gpt, struct cllm_carve *carve,
                         const struct piece *piece)
 {
-    const struct cllm_gpt_config *config = &gpt->plan->config;
+    const struct cllm_model_config *config = &gpt->plan->config;
     size_t floats =
         (size_t)piece->c * config->width + (size_t)piece->h * config->heads + piece->n;
     bool own = gpt->train && gpt->recompute <= piece->kept;
@@ -58,7 +58,7 @@ static void carve_piece(struct cllm_gpt *gpt, struct cllm_carve *carve,
 
 static void carve_blocks(struct cllm_gpt *gpt, struct cllm_carve *carve)
 {
-    const struct cllm_gpt_config *config = &gpt->plan->config;
+    const struct cllm_model_config *config = &gpt->plan->config;
     size_t N = (size_t)gpt->B * gpt->T;
 
     gpt->blocks = cllm_carve_take(carve, config->layers, sizeof *gpt->blocks);
@@ -93,7 +93,7 @@ static void lay_out(struct cllm_gpt *gpt, struct cllm_carve *carve)
 }
 
 /* Without operations and memory. */
-static struct cllm_gpt shaped(const struct cllm_gpt_plan *plan,
+static struct cllm_gpt shaped(const struct cllm_parameters *plan,
                               const struct cllm_gpt_shape *shape)
 {
     return (struct cllm_gpt){.plan = plan,
@@ -103,7 +103,7 @@ static struct cllm_gpt shaped(const struct cllm_gpt_plan *plan,
                              .recompute = shape->recompute};
 }
 
-size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan,
+size_t cllm_gpt_arena_bytes(const struct cllm_parameters *plan,
                             const struct cllm_gpt_shape *shape)
 {
     struct cllm_gpt gpt = shaped(plan, shape);
@@ -118,7 +118,7 @@ size_t cllm_gpt_thread_bytes(uint32_t T)
     return cllm_attention_scratch(T) * sizeof(float);
 }
 
-int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_gpt_plan *plan,
+int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_parameters *plan,
                   const struct cllm_ops *ops, const struct cllm_gpt_shape *shape,
                   struct cllm_arena *arena)
 {
@@ -192,19 +192,23 @@ static struct cllm_attention attention_sizes(const struct cllm_gpt *gpt)
                                    .H = gpt->plan->config.heads};
 }
 
-/* Starts of a block's tensors in the vector @w, in enum order. */
-static void block_weights(const float *out[CLLM_GPT_BLOCK_TENSORS],
+/* Starts of a block's tensors in the vector @w, by their kind. */
+static void block_weights(const float *out[CLLM_N_TENSOR_KINDS],
                           const struct cllm_gpt *gpt, const float *w, uint32_t layer)
 {
-    for (uint32_t i = 0; i < CLLM_GPT_BLOCK_TENSORS; i++)
-        out[i] = w + cllm_gpt_block_off(gpt->plan, layer, (enum cllm_gpt_block_tensor)i);
+    for (uint32_t kind = 0; kind < CLLM_N_TENSOR_KINDS; kind++)
+        if (cllm_parameters_have(gpt->plan, (enum cllm_tensor_kind)kind))
+            out[kind] =
+                w + cllm_parameters_off(gpt->plan, (enum cllm_tensor_kind)kind, layer);
 }
 
-static void block_gradients(float *out[CLLM_GPT_BLOCK_TENSORS],
-                            const struct cllm_gpt *gpt, float *dw, uint32_t layer)
+static void block_gradients(float *out[CLLM_N_TENSOR_KINDS], const struct cllm_gpt *gpt,
+                            float *dw, uint32_t layer)
 {
-    for (uint32_t i = 0; i < CLLM_GPT_BLOCK_TENSORS; i++)
-        out[i] = dw + cllm_gpt_block_off(gpt->plan, layer, (enum cllm_gpt_block_tensor)i);
+    for (uint32_t kind = 0; kind < CLLM_N_TENSOR_KINDS; kind++)
+        if (cllm_parameters_have(gpt->plan, (enum cllm_tensor_kind)kind))
+            out[kind] =
+                dw + cllm_parameters_off(gpt->plan, (enum cllm_tensor_kind)kind, layer);
 }
 
 /* ---- forward ---- */
@@ -216,9 +220,9 @@ static void forward_qkv(const struct cllm_gpt *gpt, const float *const *p,
     size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
 
     gpt->ops->layernorm(gpt->norm, block->mean1, block->rstd1, block->x,
-                        p[CLLM_GPT_LN1_W], p[CLLM_GPT_LN1_B], N, C);
-    linear(gpt, block->qkv, NULL, gpt->norm, p[CLLM_GPT_QKV_W], p[CLLM_GPT_QKV_B], C,
-           3 * C);
+                        p[CLLM_TENSOR_NORM1_W], p[CLLM_TENSOR_NORM1_B], N, C);
+    linear(gpt, block->qkv, NULL, gpt->norm, p[CLLM_TENSOR_QKV_W], p[CLLM_TENSOR_QKV_B],
+           C, 3 * C);
 }
 
 /* x2 = x + proj(attention(qkv)). */
@@ -230,8 +234,8 @@ static void forward_attention(const struct cllm_gpt *gpt, const float *const *p,
 
     gpt->ops->attention(gpt->ops, block->att, block->lse, block->qkv, gpt->scratch,
                         &sizes);
-    linear(gpt, block->x2, block->x, block->att, p[CLLM_GPT_ATTN_W], p[CLLM_GPT_ATTN_B],
-           C, C);
+    linear(gpt, block->x2, block->x, block->att, p[CLLM_TENSOR_ATTN_W],
+           p[CLLM_TENSOR_ATTN_B], C, C);
 }
 
 /* fc = fc(ln_2(x2)). */
@@ -241,14 +245,15 @@ static void forward_fc(const struct cllm_gpt *gpt, const float *const *p,
     size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
 
     gpt->ops->layernorm(gpt->norm, block->mean2, block->rstd2, block->x2,
-                        p[CLLM_GPT_LN2_W], p[CLLM_GPT_LN2_B], N, C);
-    linear(gpt, block->fc, NULL, gpt->norm, p[CLLM_GPT_FC_W], p[CLLM_GPT_FC_B], C, 4 * C);
+                        p[CLLM_TENSOR_NORM2_W], p[CLLM_TENSOR_NORM2_B], N, C);
+    linear(gpt, block->fc, NULL, gpt->norm, p[CLLM_TENSOR_FC_W], p[CLLM_TENSOR_FC_B], C,
+           4 * C);
 }
 
 static void forward_block(const struct cllm_gpt *gpt, const float *w, uint32_t layer)
 {
     const struct cllm_gpt_block *block = &gpt->blocks[layer];
-    const float *p[CLLM_GPT_BLOCK_TENSORS];
+    const float *p[CLLM_N_TENSOR_KINDS];
     size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
     float *next =
         layer + 1 < gpt->plan->config.layers ? gpt->blocks[layer + 1].x : gpt->x;
@@ -258,29 +263,30 @@ static void forward_block(const struct cllm_gpt *gpt, const float *w, uint32_t l
     forward_attention(gpt, p, block);
     forward_fc(gpt, p, block);
     gpt->ops->gelu(gpt->act, block->fc, N * 4 * C);
-    linear(gpt, next, block->x2, gpt->act, p[CLLM_GPT_PROJ_W], p[CLLM_GPT_PROJ_B], 4 * C,
-           C);
+    linear(gpt, next, block->x2, gpt->act, p[CLLM_TENSOR_PROJ_W], p[CLLM_TENSOR_PROJ_B],
+           4 * C, C);
 }
 
 /* Everything up to the input of the output matrix: gpt->norm. */
 static void forward(struct cllm_gpt *gpt, const float *w, const uint32_t *tokens)
 {
-    const struct cllm_gpt_plan *plan = gpt->plan;
+    const struct cllm_parameters *plan = gpt->plan;
     size_t B = gpt->B, T = gpt->T, C = plan->config.width;
 
     for (size_t i = 0; i < B * (T + 1); i++)
         CLLM_ASSERT(tokens[i] < plan->config.vocab);
     for (size_t b = 0; b < B; b++)
         memcpy(gpt->targets + b * T, tokens + b * (T + 1) + 1, T * sizeof *tokens);
-    gpt->ops->embedding(gpt->blocks[0].x, tokens, T + 1, w + cllm_gpt_wte_off(plan),
-                        w + cllm_gpt_wpe_off(plan), B, T, C);
+    gpt->ops->embedding(gpt->blocks[0].x, tokens, T + 1,
+                        w + cllm_parameters_off(plan, CLLM_TENSOR_EMBEDDING, 0),
+                        w + cllm_parameters_off(plan, CLLM_TENSOR_POSITIONS, 0), B, T, C);
     for (uint32_t layer = 0; layer < plan->config.layers; layer++) {
         forward_block(gpt, w, layer);
         show_progress(gpt);
     }
     gpt->ops->layernorm(gpt->norm, gpt->meanf, gpt->rstdf, gpt->x,
-                        w + cllm_gpt_lnf_off(plan, false),
-                        w + cllm_gpt_lnf_off(plan, true), B * T, C);
+                        w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_W, 0),
+                        w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_B, 0), B * T, C);
 }
 
 /* ---- loss ---- */
@@ -294,7 +300,7 @@ static double loss_of_chunk(struct cllm_gpt *gpt, const float *w, float *dw, siz
 {
     const struct cllm_ops *ops = gpt->ops;
     size_t C = gpt->plan->config.width, V = gpt->plan->config.vocab;
-    uint64_t wte = cllm_gpt_wte_off(gpt->plan);
+    uint64_t wte = cllm_parameters_off(gpt->plan, CLLM_TENSOR_EMBEDDING, 0);
     const float *norm = gpt->norm + first * C;
     const struct cllm_matmul to_logits = {.m = rows, .n = V, .k = C, .trans_b = true};
     const struct cllm_matmul to_dnorm = {.m = rows, .n = C, .k = V};
@@ -357,18 +363,18 @@ static void backward_mlp(struct cllm_gpt *gpt, const float *const *p, float *con
     const struct cllm_ops *ops = gpt->ops;
     size_t N = (size_t)gpt->B * gpt->T, C = gpt->plan->config.width;
 
-    linear_input(gpt, gpt->dact, gpt->dx, p[CLLM_GPT_PROJ_W], 4 * C, C);
+    linear_input(gpt, gpt->dact, gpt->dx, p[CLLM_TENSOR_PROJ_W], 4 * C, C);
     ops->gelu_backward(gpt->dact, gpt->act, block->fc, N * 4 * C);
-    linear_gradient(gpt, d[CLLM_GPT_PROJ_W], d[CLLM_GPT_PROJ_B], gpt->dx, gpt->act, 4 * C,
-                    C);
-    ops->layernorm(gpt->norm, block->mean2, block->rstd2, block->x2, p[CLLM_GPT_LN2_W],
-                   p[CLLM_GPT_LN2_B], N, C);
-    linear_gradient(gpt, d[CLLM_GPT_FC_W], d[CLLM_GPT_FC_B], gpt->dact, gpt->norm, C,
-                    4 * C);
-    linear_input(gpt, gpt->dnorm, gpt->dact, p[CLLM_GPT_FC_W], C, 4 * C);
-    ops->layernorm_backward(gpt->dx, d[CLLM_GPT_LN2_W], d[CLLM_GPT_LN2_B], gpt->dnorm,
-                            block->x2, block->mean2, block->rstd2, p[CLLM_GPT_LN2_W], N,
-                            C);
+    linear_gradient(gpt, d[CLLM_TENSOR_PROJ_W], d[CLLM_TENSOR_PROJ_B], gpt->dx, gpt->act,
+                    4 * C, C);
+    ops->layernorm(gpt->norm, block->mean2, block->rstd2, block->x2,
+                   p[CLLM_TENSOR_NORM2_W], p[CLLM_TENSOR_NORM2_B], N, C);
+    linear_gradient(gpt, d[CLLM_TENSOR_FC_W], d[CLLM_TENSOR_FC_B], gpt->dact, gpt->norm,
+                    C, 4 * C);
+    linear_input(gpt, gpt->dnorm, gpt->dact, p[CLLM_TENSOR_FC_W], C, 4 * C);
+    ops->layernorm_backward(gpt->dx, d[CLLM_TENSOR_NORM2_W], d[CLLM_TENSOR_NORM2_B],
+                            gpt->dnorm, block->x2, block->mean2, block->rstd2,
+                            p[CLLM_TENSOR_NORM2_W], N, C);
 }
 
 /* x2 = x + proj(attention(ln_1(x))): gpt->dx from x2's to x's gradient. */
@@ -380,26 +386,28 @@ static void backward_attention(struct cllm_gpt *gpt, const float *const *p,
     size_t N = (size_t)gpt->B * gpt->T, C = sizes.C;
     float *datt = gpt->dnorm, *dqkv = gpt->act;
 
-    linear_input(gpt, datt, gpt->dx, p[CLLM_GPT_ATTN_W], C, C);
-    linear_gradient(gpt, d[CLLM_GPT_ATTN_W], d[CLLM_GPT_ATTN_B], gpt->dx, block->att, C,
-                    C);
+    linear_input(gpt, datt, gpt->dx, p[CLLM_TENSOR_ATTN_W], C, C);
+    linear_gradient(gpt, d[CLLM_TENSOR_ATTN_W], d[CLLM_TENSOR_ATTN_B], gpt->dx,
+                    block->att, C, C);
     ops->attention_backward(ops, dqkv, datt, block->qkv, block->att, block->lse,
                             gpt->scratch, &sizes);
-    ops->layernorm(gpt->norm, block->mean1, block->rstd1, block->x, p[CLLM_GPT_LN1_W],
-                   p[CLLM_GPT_LN1_B], N, C);
-    linear_gradient(gpt, d[CLLM_GPT_QKV_W], d[CLLM_GPT_QKV_B], dqkv, gpt->norm, C, 3 * C);
-    linear_input(gpt, gpt->dnorm, dqkv, p[CLLM_GPT_QKV_W], C, 3 * C);
-    ops->layernorm_backward(gpt->dx, d[CLLM_GPT_LN1_W], d[CLLM_GPT_LN1_B], gpt->dnorm,
-                            block->x, block->mean1, block->rstd1, p[CLLM_GPT_LN1_W], N,
-                            C);
+    ops->layernorm(gpt->norm, block->mean1, block->rstd1, block->x,
+                   p[CLLM_TENSOR_NORM1_W], p[CLLM_TENSOR_NORM1_B], N, C);
+    linear_gradient(gpt, d[CLLM_TENSOR_QKV_W], d[CLLM_TENSOR_QKV_B], dqkv, gpt->norm, C,
+                    3 * C);
+    linear_input(gpt, gpt->dnorm, dqkv, p[CLLM_TENSOR_QKV_W], C, 3 * C);
+    ops->layernorm_backward(gpt->dx, d[CLLM_TENSOR_NORM1_W], d[CLLM_TENSOR_NORM1_B],
+                            gpt->dnorm, block->x, block->mean1, block->rstd1,
+                            p[CLLM_TENSOR_NORM1_W], N, C);
 }
 
 double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw,
                                  const uint32_t *tokens)
 {
-    const struct cllm_gpt_plan *plan = gpt->plan;
+    const struct cllm_parameters *plan = gpt->plan;
     size_t B = gpt->B, T = gpt->T, C = plan->config.width;
-    uint64_t lnf_w = cllm_gpt_lnf_off(plan, false), lnf_b = cllm_gpt_lnf_off(plan, true);
+    uint64_t lnf_w = cllm_parameters_off(plan, CLLM_TENSOR_NORM_W, 0),
+             lnf_b = cllm_parameters_off(plan, CLLM_TENSOR_NORM_B, 0);
     double loss;
 
     CLLM_ASSERT(gpt->train);
@@ -409,8 +417,8 @@ double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw
     gpt->ops->layernorm_backward(gpt->dx, dw + lnf_w, dw + lnf_b, gpt->dnorm, gpt->x,
                                  gpt->meanf, gpt->rstdf, w + lnf_w, B * T, C);
     for (uint32_t layer = plan->config.layers; layer-- > 0;) {
-        const float *p[CLLM_GPT_BLOCK_TENSORS];
-        float *d[CLLM_GPT_BLOCK_TENSORS];
+        const float *p[CLLM_N_TENSOR_KINDS];
+        float *d[CLLM_N_TENSOR_KINDS];
 
         block_weights(p, gpt, w, layer);
         block_gradients(d, gpt, dw, layer);
@@ -419,7 +427,8 @@ double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw
         backward_attention(gpt, p, d, &gpt->blocks[layer]);
         show_progress(gpt);
     }
-    gpt->ops->embedding_backward(dw + cllm_gpt_wte_off(plan), dw + cllm_gpt_wpe_off(plan),
+    gpt->ops->embedding_backward(dw + cllm_parameters_off(plan, CLLM_TENSOR_EMBEDDING, 0),
+                                 dw + cllm_parameters_off(plan, CLLM_TENSOR_POSITIONS, 0),
                                  tokens, T + 1, gpt->dx, B, T, C);
     return loss;
 }

@@ -29,86 +29,22 @@
 
 #include "base/arena.h"
 #include "base/base.h"
+#include "base/parameters.h"
 
 struct cllm_ops;
 
-#define CLLM_GPT_NAME_BYTES   64
-#define CLLM_GPT_ALIGN        16   /* elements: tensors begin at cache lines */
-#define CLLM_GPT_VECTOR_ALIGN 1024 /* elements: length of the whole vector */
-
-struct cllm_gpt_config {
-    uint32_t vocab, context, layers, heads, width;
-};
-
-enum cllm_gpt_init_kind {
-    CLLM_GPT_INIT_ZERO = 0,
-    CLLM_GPT_INIT_ONE,
-    CLLM_GPT_INIT_NORMAL,  /* standard deviation 0.02 */
-    CLLM_GPT_INIT_RESIDUAL /* 0.02 / sqrt(2 L): what is added to the residual stream */
-};
-
-struct cllm_gpt_tensor {
-    char name[CLLM_GPT_NAME_BYTES]; /* "transformer.h.3.attn.c_attn.weight" */
-    uint32_t rank;                  /* 1 or 2 */
-    uint64_t shape[2];              /* shape[1] is 1 for rank 1 */
-    uint64_t off; /* first element in the vector; multiple of CLLM_GPT_ALIGN */
-    uint64_t count;
-    bool decay; /* weight decay: the 2-D tensors */
-    enum cllm_gpt_init_kind init;
-};
-
-/* Where the tensors of a block lie, in vector order. */
-enum cllm_gpt_block_tensor {
-    CLLM_GPT_LN1_W,
-    CLLM_GPT_LN1_B,
-    CLLM_GPT_QKV_W,
-    CLLM_GPT_QKV_B,
-    CLLM_GPT_ATTN_W,
-    CLLM_GPT_ATTN_B,
-    CLLM_GPT_LN2_W,
-    CLLM_GPT_LN2_B,
-    CLLM_GPT_FC_W,
-    CLLM_GPT_FC_B,
-    CLLM_GPT_PROJ_W,
-    CLLM_GPT_PROJ_B,
-    CLLM_GPT_BLOCK_TENSORS
-};
-
-struct cllm_gpt_plan {
-    struct cllm_gpt_config config;
-    uint32_t n_tensors;
-    struct cllm_gpt_tensor *tensors; /* ascending by off */
-    uint64_t n_elements; /* length of the vector; padding elements are always 0 */
-    uint64_t n_params;   /* without padding */
-};
-
-/* ---- model/tensors.c ---- */
-
-/* Check @config, lay out the vector. Returns 0; CLLM_ECONFIG or -ENOMEM with text. */
-int cllm_gpt_plan_init(struct cllm_gpt_plan *plan, const struct cllm_gpt_config *config);
-void cllm_gpt_plan_fini(struct cllm_gpt_plan *plan);
-
-/* Offset in the vector of tensor @which of block @layer. */
-uint64_t cllm_gpt_block_off(const struct cllm_gpt_plan *plan, uint32_t layer,
-                            enum cllm_gpt_block_tensor which);
-uint64_t cllm_gpt_wte_off(const struct cllm_gpt_plan *plan);
-uint64_t cllm_gpt_wpe_off(const struct cllm_gpt_plan *plan);
-uint64_t cllm_gpt_lnf_off(const struct cllm_gpt_plan *plan, bool bias);
-
-/* The tensor with that name, or NULL. */
-const struct cllm_gpt_tensor *cllm_gpt_plan_find(const struct cllm_gpt_plan *plan,
-                                                 const char *name);
+/* ---- model/flops.c ---- */
 
 /* Floating-point operations to train on one token at full context: 6 for each parameter
- * of a matrix product (the tied output matrix counts, the look-ups do not) + 12 L C T. */
-double cllm_gpt_flops_per_token(const struct cllm_gpt_plan *plan);
+ * of a matrix product (a tied output matrix counts, look-ups do not) + 12 L H D T. */
+double cllm_gpt_flops_per_token(const struct cllm_parameters *plan);
 
 /* ---- model/init.c ---- */
 
 /* Initial weights of elements [lo,hi) of the vector @w (which points at element 0): a
  * pure function of (plan, seed, element), so that any split into ranges gives the same
  * bits. Padding becomes 0. */
-void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo,
+void cllm_gpt_init_range(const struct cllm_parameters *plan, float *w, uint64_t lo,
                          uint64_t hi, uint64_t seed);
 
 /* ---- model/gpt.c ---- */
@@ -144,7 +80,7 @@ struct cllm_gpt_block {
 };
 
 struct cllm_gpt {
-    const struct cllm_gpt_plan *plan; /* must outlive this */
+    const struct cllm_parameters *plan; /* must outlive this */
     const struct cllm_ops *ops;
     cllm_gpt_progress_fn progress; /* may be NULL; set by the owner after init */
     void *progress_ctx;
@@ -166,7 +102,7 @@ struct cllm_gpt {
 };
 
 /* Bytes that cllm_gpt_init() takes from an arena: exact, with all scratch. */
-size_t cllm_gpt_arena_bytes(const struct cllm_gpt_plan *plan,
+size_t cllm_gpt_arena_bytes(const struct cllm_parameters *plan,
                             const struct cllm_gpt_shape *shape);
 
 /* Bytes of scratch that each thread but the first has for itself: f32. */
@@ -177,7 +113,7 @@ size_t cllm_gpt_thread_bytes(uint32_t T);
  * they hardly grow with the layers. Returns 0 or CLLM_ECONFIG with text. Nothing to
  * finish: the memory is the arena's.
  */
-int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_gpt_plan *plan,
+int cllm_gpt_init(struct cllm_gpt *gpt, const struct cllm_parameters *plan,
                   const struct cllm_ops *ops, const struct cllm_gpt_shape *shape,
                   struct cllm_arena *arena);
 

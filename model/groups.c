@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
-#include "model/gpt.h"
+#include "base/parameters.h"
 
 #define FACTOR_MOST 1000.0
 #define WHITE_SPACE " "
@@ -18,7 +18,7 @@
 /* ---- a line ---- */
 
 struct line {
-    char pattern[CLLM_GPT_NAME_BYTES + 1];
+    char pattern[CLLM_TENSOR_NAME_BYTES + 1];
     float rate, decay;
     bool has_rate, has_decay;
 };
@@ -107,7 +107,7 @@ static int read_line(struct line *line, const char *text)
  * do, the rest of a pattern's signs are characters like others. */
 static unsigned edits(const char *pattern, const char *name)
 {
-    unsigned row[CLLM_GPT_NAME_BYTES];
+    unsigned row[CLLM_TENSOR_NAME_BYTES];
     size_t n = strlen(name);
 
     CLLM_ASSERT(n < CLLM_LEN(row));
@@ -131,7 +131,8 @@ static unsigned edits(const char *pattern, const char *name)
     return row[n];
 }
 
-static int refuse_idle(const struct cllm_gpt_plan *plan, const char *pattern, bool taken)
+static int refuse_idle(const struct cllm_parameters *plan, const char *pattern,
+                       bool taken)
 {
     const char *nearest = plan->tensors[0].name;
     unsigned least = UINT32_MAX;
@@ -159,7 +160,7 @@ static int refuse_idle(const struct cllm_gpt_plan *plan, const char *pattern, bo
 
 /* ---- all ---- */
 
-static int apply(struct cllm_groups *groups, const struct cllm_gpt_plan *plan,
+static int apply(struct cllm_groups *groups, const struct cllm_parameters *plan,
                  const struct line *line, uint32_t number)
 {
     bool any = false, taken = false;
@@ -183,7 +184,7 @@ static int apply(struct cllm_groups *groups, const struct cllm_gpt_plan *plan,
     return any ? 0 : refuse_idle(plan, line->pattern, taken);
 }
 
-int cllm_groups_init(struct cllm_groups *groups, const struct cllm_gpt_plan *plan,
+int cllm_groups_init(struct cllm_groups *groups, const struct cllm_parameters *plan,
                      const struct cllm_config_list *lines)
 {
     uint32_t n_lines = lines == NULL ? 0 : lines->n;

@@ -16,7 +16,7 @@
 
 #include "base/config.h"
 
-struct cllm_gpt_plan;
+struct cllm_parameters;
 
 /* Of a tensor. */
 struct cllm_group {
@@ -35,7 +35,7 @@ struct cllm_groups {
  * the line: not of that form, a factor below 0 or above 1000, or a pattern that matches
  * no tensor that an earlier line has left. Pair with fini.
  */
-int cllm_groups_init(struct cllm_groups *groups, const struct cllm_gpt_plan *plan,
+int cllm_groups_init(struct cllm_groups *groups, const struct cllm_parameters *plan,
                      const struct cllm_config_list *lines);
 void cllm_groups_fini(struct cllm_groups *groups);
 

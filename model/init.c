@@ -48,7 +48,7 @@ static void fill(float *w, uint64_t lo, uint64_t hi, float value)
         w[i] = value;
 }
 
-void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo,
+void cllm_gpt_init_range(const struct cllm_parameters *plan, float *w, uint64_t lo,
                          uint64_t hi, uint64_t seed)
 {
     float residual = DEVIATION / cllm_sqrtf(2.0f * (float)plan->config.layers);
@@ -56,22 +56,22 @@ void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo
     CLLM_ASSERT(lo <= hi && hi <= plan->n_elements);
     fill(w, lo, hi, 0.0f);
     for (uint32_t t = 0; t < plan->n_tensors; t++) {
-        const struct cllm_gpt_tensor *tensor = &plan->tensors[t];
+        const struct cllm_tensor *tensor = &plan->tensors[t];
         uint64_t from = cllm_max_u64(lo, tensor->off);
         uint64_t to = cllm_min_u64(hi, tensor->off + tensor->count);
 
         if (from >= to)
             continue;
         switch (tensor->init) {
-        case CLLM_GPT_INIT_ZERO:
+        case CLLM_INIT_ZERO:
             break;
-        case CLLM_GPT_INIT_ONE:
+        case CLLM_INIT_ONE:
             fill(w, from, to, 1.0f);
             break;
-        case CLLM_GPT_INIT_NORMAL:
+        case CLLM_INIT_NORMAL:
             fill_normal(w, from, to, DEVIATION, seed);
             break;
-        case CLLM_GPT_INIT_RESIDUAL:
+        case CLLM_INIT_RESIDUAL:
             fill_normal(w, from, to, residual, seed);
             break;
         }

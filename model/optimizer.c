@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/parameters.h"
 #include "compute/elementary.h"
-#include "model/gpt.h"
 
 #define MUON_SIZE 0.2f /* of a step of AdamW: the root of its mean square */
 
@@ -96,7 +96,7 @@ static void update_sgd(const struct cllm_optimizer_walk *walk, const struct piec
 static void update_muon(const struct cllm_optimizer_walk *walk, const struct piece *p)
 {
     struct cllm_optimizer *optimizer = walk->optimizer;
-    const struct cllm_gpt_tensor *tensor = &optimizer->plan->tensors[p->tensor];
+    const struct cllm_tensor *tensor = &optimizer->plan->tensors[p->tensor];
     const struct cllm_update *u = &walk->update;
     const struct cllm_muon_source source = {.rows = tensor->shape[0],
                                             .cols = tensor->shape[1],
@@ -165,30 +165,16 @@ struct cllm_optimizer_settings cllm_optimizer_settings(const struct cllm_config 
 
 /* ---- tensors ---- */
 
-/* A part of the name, between dots, that is a number: the tensor belongs to a block. */
-static bool is_of_block(const char *name)
-{
-    for (; name != NULL; name = strchr(name, '.')) {
-        size_t digits;
-
-        name += *name == '.';
-        digits = strspn(name, "0123456789");
-        if (digits > 0 && name[digits] == '.')
-            return true;
-    }
-    return false;
-}
-
 enum cllm_optimizer_kind cllm_optimizer_of(const struct cllm_optimizer *optimizer,
                                            uint32_t tensor)
 {
-    const struct cllm_gpt_tensor *of = &optimizer->plan->tensors[tensor];
+    const struct cllm_tensor *of = &optimizer->plan->tensors[tensor];
 
     CLLM_ASSERT(tensor < optimizer->plan->n_tensors);
     if (optimizer->settings.kind != CLLM_OPTIMIZER_MUON)
         return optimizer->settings.kind;
-    return of->rank == 2 && is_of_block(of->name) ? CLLM_OPTIMIZER_MUON
-                                                  : CLLM_OPTIMIZER_ADAMW;
+    return of->rank == 2 && of->layer != CLLM_NO_LAYER ? CLLM_OPTIMIZER_MUON
+                                                       : CLLM_OPTIMIZER_ADAMW;
 }
 
 /* Is it the matrix as a whole that its update needs? */
@@ -199,7 +185,7 @@ static bool is_whole(const struct cllm_optimizer *optimizer, uint32_t tensor)
 }
 
 int cllm_optimizer_init(struct cllm_optimizer *optimizer,
-                        const struct cllm_gpt_plan *plan,
+                        const struct cllm_parameters *plan,
                         const struct cllm_optimizer_settings *settings,
                         const struct cllm_config_list *groups)
 {
@@ -270,7 +256,7 @@ static double power(double base, uint64_t exponent)
 bool cllm_optimizer_is_whole(const struct cllm_optimizer *optimizer, uint64_t lo,
                              uint64_t hi)
 {
-    const struct cllm_gpt_plan *plan = optimizer->plan;
+    const struct cllm_parameters *plan = optimizer->plan;
 
     if (optimizer->settings.kind != CLLM_OPTIMIZER_MUON)
         return false;
@@ -298,12 +284,12 @@ void cllm_optimizer_begin(struct cllm_optimizer_walk *walk,
 void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_t hi,
                           float *w, float *m, float *v)
 {
-    const struct cllm_gpt_plan *plan = walk->optimizer->plan;
+    const struct cllm_parameters *plan = walk->optimizer->plan;
     uint64_t done = lo;
 
     CLLM_ASSERT(lo <= hi && hi <= plan->n_elements);
     for (; walk->tensor < plan->n_tensors; walk->tensor++) {
-        const struct cllm_gpt_tensor *tensor = &plan->tensors[walk->tensor];
+        const struct cllm_tensor *tensor = &plan->tensors[walk->tensor];
         uint64_t from = cllm_max_u64(lo, tensor->off), end = tensor->off + tensor->count;
         uint64_t to = cllm_min_u64(hi, end);
 
@@ -337,12 +323,12 @@ double cllm_optimizer_sumsq(const struct cllm_optimizer *optimizer,
                             const struct cllm_ops *ops, const float *g, uint64_t lo,
                             uint64_t hi)
 {
-    const struct cllm_gpt_plan *plan = optimizer->plan;
+    const struct cllm_parameters *plan = optimizer->plan;
     uint64_t from = lo;
     double sum = 0;
 
     for (uint32_t t = 0; t < plan->n_tensors; t++) {
-        const struct cllm_gpt_tensor *tensor = &plan->tensors[t];
+        const struct cllm_tensor *tensor = &plan->tensors[t];
         uint64_t end = tensor->off + tensor->count;
 
         if (optimizer->groups.of[t].rate > 0 || end <= lo || tensor->off >= hi)

@@ -15,9 +15,8 @@
  *
  * Muon's step is 0.2 sqrt(max(rows, cols)) times its direction, which has the size of a
  * step of AdamW (Liu et al., "Muon is scalable for LLM training", 2025, section 2.2), so
- * that learning rate and weight decay are AdamW's. It moves the matrices of blocks: the
- * tensors of two dimensions with a number in their name (h.3.attn.c_attn.weight), not
- * embeddings, nor the output matrix.
+ * that learning rate and weight decay are AdamW's. It moves the matrices of blocks:
+ * tensors of two dimensions that belong to a layer, not embeddings or the output matrix.
  */
 #ifndef CLLM_MODEL_OPTIMIZER_H
 #define CLLM_MODEL_OPTIMIZER_H
@@ -47,7 +46,7 @@ struct cllm_optimizer_settings {
 
 struct cllm_optimizer {
     struct cllm_optimizer_settings settings;
-    const struct cllm_gpt_plan *plan;
+    const struct cllm_parameters *plan;
     struct cllm_groups groups;
     struct cllm_muon muon;
 };
@@ -82,7 +81,7 @@ bool cllm_optimizer_has_second(enum cllm_optimizer_kind kind);
  * 0 or a negative code with text, as cllm_groups_init().
  */
 int cllm_optimizer_init(struct cllm_optimizer *optimizer,
-                        const struct cllm_gpt_plan *plan,
+                        const struct cllm_parameters *plan,
                         const struct cllm_optimizer_settings *settings,
                         const struct cllm_config_list *groups);
 void cllm_optimizer_fini(struct cllm_optimizer *optimizer);

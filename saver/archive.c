@@ -21,7 +21,7 @@ static const struct cllm_safetensors *file_of(const struct cllm_archive *archive
 
 /* Find @want as part @part (0 w, 1 m, 2 v) and compare its shape. */
 static int find(const struct cllm_archive *archive, uint32_t part,
-                const struct cllm_tensor_desc *want,
+                const struct cllm_tensor *want,
                 const struct cllm_safetensors_tensor **out)
 {
     static const char *const prefix[3] = {"", "m.", "v."};
@@ -47,7 +47,7 @@ static int find(const struct cllm_archive *archive, uint32_t part,
 }
 
 int cllm_archive_open(struct cllm_archive *archive, const char *dir,
-                      const struct cllm_tensor_desc *tensors, uint32_t n_tensors)
+                      const struct cllm_tensor *tensors, uint32_t n_tensors)
 {
     static const char *const name[2] = {CLLM_CHECKPOINT_MODEL, CLLM_CHECKPOINT_OPTIMIZER};
     char path[CLLM_FILE_PATH_BYTES];

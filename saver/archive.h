@@ -7,13 +7,13 @@
 #ifndef CLLM_SAVER_ARCHIVE_H
 #define CLLM_SAVER_ARCHIVE_H
 
-#include "formats/gpt2_names.h"
+#include "base/parameters.h"
 #include "formats/safetensors.h"
 
 struct cllm_archive {
     bool is_open;
-    struct cllm_safetensors file[2];        /* model, optimizer */
-    const struct cllm_tensor_desc *tensors; /* borrowed */
+    struct cllm_safetensors file[2];   /* model, optimizer */
+    const struct cllm_tensor *tensors; /* borrowed */
     uint32_t n_tensors;
     const struct cllm_safetensors_tensor **place; /* [3][n_tensors]: w, m, v; heap */
 };
@@ -25,7 +25,7 @@ struct cllm_archive {
  * code with text. On failure nothing is left to close.
  */
 int cllm_archive_open(struct cllm_archive *archive, const char *dir,
-                      const struct cllm_tensor_desc *tensors, uint32_t n_tensors);
+                      const struct cllm_tensor *tensors, uint32_t n_tensors);
 void cllm_archive_close(struct cllm_archive *archive); /* safe on a zeroed struct */
 
 /*

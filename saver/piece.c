@@ -3,8 +3,8 @@
  */
 #include "saver/piece.h"
 
-struct cllm_piece cllm_piece_begin(const struct cllm_tensor_desc *tensors,
-                                   uint32_t n_tensors, uint64_t lo, uint64_t hi)
+struct cllm_piece cllm_piece_begin(const struct cllm_tensor *tensors, uint32_t n_tensors,
+                                   uint64_t lo, uint64_t hi)
 {
     uint32_t first = 0, end = n_tensors;
 
@@ -12,7 +12,7 @@ struct cllm_piece cllm_piece_begin(const struct cllm_tensor_desc *tensors,
     while (first < end) {
         uint32_t middle = first + (end - first) / 2;
 
-        if (tensors[middle].offset + tensors[middle].n_elements <= lo)
+        if (tensors[middle].off + tensors[middle].count <= lo)
             first = middle + 1;
         else
             end = middle;
@@ -23,18 +23,18 @@ struct cllm_piece cllm_piece_begin(const struct cllm_tensor_desc *tensors,
 
 bool cllm_piece_next(struct cllm_piece *piece)
 {
-    const struct cllm_tensor_desc *tensor;
+    const struct cllm_tensor *tensor;
     uint64_t from, to;
 
     if (piece->next == piece->n_tensors)
         return false;
     tensor = &piece->tensors[piece->next];
-    from = cllm_max_u64(tensor->offset, piece->lo);
-    to = cllm_min_u64(tensor->offset + tensor->n_elements, piece->hi);
+    from = cllm_max_u64(tensor->off, piece->lo);
+    to = cllm_min_u64(tensor->off + tensor->count, piece->hi);
     if (from >= to)
         return false;
     piece->tensor = piece->next++;
-    piece->tensor_off = from - tensor->offset;
+    piece->tensor_off = from - tensor->off;
     piece->range_off = from - piece->lo;
     piece->n = to - from;
     return true;

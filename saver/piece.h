@@ -9,20 +9,20 @@
 #ifndef CLLM_SAVER_PIECE_H
 #define CLLM_SAVER_PIECE_H
 
-#include "formats/gpt2_names.h"
+#include "base/parameters.h"
 
 struct cllm_piece {
     uint32_t tensor; /* index */
     uint64_t tensor_off, range_off, n;
 
-    const struct cllm_tensor_desc *tensors;
+    const struct cllm_tensor *tensors;
     uint32_t n_tensors, next;
     uint64_t lo, hi;
 };
 
 /* Elements [@lo, @hi) of the vector; @tensors in the order of the vector. */
-struct cllm_piece cllm_piece_begin(const struct cllm_tensor_desc *tensors,
-                                   uint32_t n_tensors, uint64_t lo, uint64_t hi);
+struct cllm_piece cllm_piece_begin(const struct cllm_tensor *tensors, uint32_t n_tensors,
+                                   uint64_t lo, uint64_t hi);
 
 /* Step to the next piece; false when there is none. Pieces come in the order of the
  * vector and are never empty. */

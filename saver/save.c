@@ -27,8 +27,7 @@
 #include "shm/chunk.h"
 
 /* What config.json says of constants that are no options. */
-#define NORM_EPSILON 1e-5
-#define INIT_RANGE   0.02
+#define INIT_RANGE 0.02
 
 static const char *const file_name[2] = {CLLM_CHECKPOINT_MODEL,
                                          CLLM_CHECKPOINT_OPTIMIZER};
@@ -50,11 +49,34 @@ static void tick(const struct save *save)
     cllm_child_check_parent(save->saver->child);
 }
 
-/* What the checkpoint says of itself: the step record and the geometry, nothing else. */
-static void fill_info(struct cllm_checkpoint_info *info, const struct cllm_header *header,
+/* How far each data set of a mixture has been gone through; nothing for a plain list. */
+static void fill_parts(struct cllm_checkpoint_info *info, const char *manifest)
+{
+    uint64_t counts[CLLM_MIX_MAX];
+    struct cllm_mixture mixture;
+
+    if (strncmp(manifest, "[train ", strlen("[train ")) != 0)
+        return;
+    if (cllm_mixture_parse(&mixture, &manifest, info->model.context) != 0) {
+        cllm_warn("%s; the checkpoint does not say the epochs", cllm_err_text());
+        return;
+    }
+    cllm_mix_count(&mixture.mix, info->cursor, counts);
+    info->n_parts = mixture.mix.n;
+    for (uint32_t i = 0; i < mixture.mix.n; i++) {
+        (void)snprintf(info->part[i].name, sizeof info->part[i].name, "%s",
+                       mixture.part[i].name);
+        info->part[i].windows = mixture.part[i].n_windows;
+        info->part[i].sequences = counts[i];
+    }
+}
+
+/* What the checkpoint says of itself: step record, geometry, data, nothing else. */
+static void fill_info(struct cllm_checkpoint_info *info,
+                      const struct cllm_control *control,
                       const struct cllm_step_record *record)
 {
-    const struct cllm_geometry *geometry = &header->geometry;
+    const struct cllm_header *header = control->header;
 
     *info = (struct cllm_checkpoint_info){
         .step = record->step,
@@ -65,18 +87,14 @@ static void fill_info(struct cllm_checkpoint_info *info, const struct cllm_heade
         .best_loss = record->best_loss,
         .valid_step = isnan(record->valid_loss) ? 0 : record->valid_step,
         .best_step = isnan(record->best_loss) ? 0 : record->best_step,
-        .vocab = geometry->vocab,
-        .context = geometry->context,
-        .layers = geometry->layers,
-        .heads = geometry->heads,
-        .width = geometry->width,
-        .norm_epsilon = NORM_EPSILON,
+        .model = header->geometry.model,
         .init_range = INIT_RANGE,
     };
     (void)snprintf(info->fingerprint, sizeof info->fingerprint,
                    "%016" PRIx64 "%016" PRIx64, record->numerics, header->config_hash);
     (void)snprintf(info->root, sizeof info->root, "%016" PRIx64, record->root);
     (void)snprintf(info->data, sizeof info->data, "%016" PRIx64, header->manifest_hash);
+    fill_parts(info, control->manifest);
 }
 
 /*
@@ -114,11 +132,11 @@ static int create_files(struct save *save)
     struct cllm_saver *saver = save->saver;
     int rc;
 
-    rc = cllm_safetensors_plan_init(&save->plan[0], "", saver->tensors, saver->n_tensors,
-                                    NULL, 0);
+    rc = cllm_safetensors_plan_init(&save->plan[0], "", saver->plan.tensors,
+                                    saver->plan.n_tensors, NULL, 0);
     if (rc == 0)
-        rc = cllm_safetensors_plan_moments(&save->plan[1], saver->tensors,
-                                           saver->n_tensors);
+        rc = cllm_safetensors_plan_moments(&save->plan[1], saver->plan.tensors,
+                                           saver->plan.n_tensors);
     if (rc == 0)
         rc = cllm_checkpoint_begin(saver->checkpoints, save->info.step, save->temp);
     for (uint32_t i = 0; rc == 0 && i < 2; i++) {
@@ -135,9 +153,9 @@ static int write_part(const struct save *save, const struct cllm_chunk_view *vie
 {
     const struct cllm_saver *saver = save->saver;
     const struct cllm_safetensors_plan *plan = &save->plan[part == 0 ? 0 : 1];
-    uint32_t first = part == 2 ? saver->n_tensors : 0; /* m first, then v */
-    struct cllm_piece piece =
-        cllm_piece_begin(saver->tensors, saver->n_tensors, view->lo, view->lo + view->n);
+    uint32_t first = part == 2 ? saver->plan.n_tensors : 0; /* m first, then v */
+    struct cllm_piece piece = cllm_piece_begin(saver->plan.tensors, saver->plan.n_tensors,
+                                               view->lo, view->lo + view->n);
 
     while (cllm_piece_next(&piece)) {
         size_t bytes = piece.n * sizeof(float);
@@ -209,8 +227,8 @@ static int read_back(const struct save *save)
 
     if (stage == NULL)
         return cllm_err(-ENOMEM, "cannot get memory to read a chunk back");
-    rc = cllm_archive_open(&archive, save->temp, save->saver->tensors,
-                           save->saver->n_tensors);
+    rc = cllm_archive_open(&archive, save->temp, save->saver->plan.tensors,
+                           save->saver->plan.n_tensors);
     if (rc != 0) {
         free(stage);
         return rc;
@@ -291,7 +309,7 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
     rc = cllm_snapshot_begin(&save.snapshot, saver->control, saver->child->eventfd, step,
                              version);
     if (rc == 0) {
-        fill_info(&save.info, saver->control->header, &save.snapshot.record);
+        fill_info(&save.info, saver->control, &save.snapshot.record);
         if (is_saved(&save)) {
             cllm_fault(CLLM_FAULT_save_known);
             /* Its name may not be on the disk: whoever wrote it may have died just then.

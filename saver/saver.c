@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 
 #include "base/err.h"
 
@@ -14,23 +13,18 @@ static int plan_tensors(struct cllm_saver *saver)
 {
     const struct cllm_geometry *geometry = saver->geometry;
     uint64_t elements;
-    int rc;
+    int rc = cllm_parameters_init(&saver->plan, &geometry->model);
 
-    saver->tensors =
-        cllm_gpt2_tensors(geometry->vocab, geometry->context, geometry->layers,
-                          geometry->width, &saver->n_tensors);
-    if (saver->tensors == NULL)
-        return cllm_err(-ENOMEM, "cannot get memory for the table of tensors");
-    elements =
-        cllm_vector_elements(cllm_gpt2_vector_elements(saver->tensors, saver->n_tensors));
-    if (cllm_gpt2_params(saver->tensors, saver->n_tensors) == geometry->n_params &&
-        elements == geometry->n_elements)
+    if (rc != 0)
+        return rc;
+    elements = cllm_vector_elements(saver->plan.n_elements);
+    if (saver->plan.n_params == geometry->n_params && elements == geometry->n_elements)
         return 0;
     rc = cllm_err(-EPROTO, "the run's parameter vector is not the one that files hold");
     cllm_err_detail("%" PRIu64 " parameters in %" PRIu64 " elements expected, %" PRIu64
                     " in %" PRIu64 " found",
-                    cllm_gpt2_params(saver->tensors, saver->n_tensors), elements,
-                    geometry->n_params, geometry->n_elements);
+                    saver->plan.n_params, elements, geometry->n_params,
+                    geometry->n_elements);
     cllm_err_hint("use the programs that started the run");
     return rc;
 }
@@ -57,6 +51,5 @@ int cllm_saver_init(struct cllm_saver *saver, struct cllm_child *child)
 void cllm_saver_fini(struct cllm_saver *saver)
 {
     cllm_archive_close(&saver->archive);
-    free(saver->tensors);
-    saver->tensors = NULL;
+    cllm_parameters_fini(&saver->plan);
 }

@@ -12,8 +12,7 @@ struct cllm_saver {
     struct cllm_child *child;     /* borrowed */
     struct cllm_control *control; /* the child's */
     const struct cllm_geometry *geometry;
-    uint32_t n_tensors;
-    struct cllm_tensor_desc *tensors; /* heap */
+    struct cllm_parameters plan;
     char checkpoints[CLLM_FILE_PATH_BYTES];
     struct cllm_archive archive; /* the checkpoint being loaded, verified; or closed */
     uint64_t archive_step;       /* of it; meaningless while it is closed */

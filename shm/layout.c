@@ -172,7 +172,7 @@ uint64_t cllm_params_bytes(const struct cllm_geometry *geometry)
 
 uint64_t cllm_ring_row_tokens(const struct cllm_geometry *geometry)
 {
-    return (uint64_t)geometry->context + 1;
+    return (uint64_t)geometry->model.context + 1;
 }
 
 uint64_t cllm_ring_batch_tokens(const struct cllm_geometry *geometry)

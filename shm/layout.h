@@ -29,6 +29,7 @@
 
 #include "base/base.h"
 #include "base/fault.h"
+#include "base/model_config.h"
 
 #define CLLM_LAYOUT_MAGIC   UINT64_C(0x314d48534d4c4c43) /* "CLLMSHM1" */
 #define CLLM_LAYOUT_VERSION 1
@@ -166,10 +167,8 @@ const char *cllm_work_name(uint32_t work);
 /* Sizes of everything; a pure function of the configuration, the data and the worker
  * capacity. */
 struct cllm_geometry {
-    /* model */
-    uint32_t vocab, context, layers, heads, width;
-    uint32_t precision;  /* 0 = f32 */
-    uint64_t n_params;   /* trained numbers */
+    struct cllm_model_config model; /* completed */
+    uint64_t n_params;              /* trained numbers */
     uint64_t n_elements; /* length of the parameter vector, a multiple of 1024 */
 
     /* batch */
@@ -195,7 +194,7 @@ struct cllm_geometry {
     uint32_t ring_eval_slots; /* lanes * eval_microbatches, filled once */
     uint32_t pad0;
 };
-static_assert(sizeof(struct cllm_geometry) == 120, "no hidden padding in the geometry");
+static_assert(sizeof(struct cllm_geometry) == 184, "no hidden padding in the geometry");
 
 struct cllm_header {
     uint64_t magic; /* CLLM_LAYOUT_MAGIC */

@@ -125,7 +125,7 @@ static bool answers(const struct cllm_control *control, const struct cllm_report
     bool computed = (report->flags & (CLLM_REPORT_BAD_BATCH | CLLM_REPORT_FAILED)) == 0;
 
     if (lane && (asked->lane >= g->lanes ||
-                 (computed && report->tokens != rows * g->sequences * g->context)))
+                 (computed && report->tokens != rows * g->sequences * g->model.context)))
         return false;
     return report->kind == asked->kind && report->generation == asked->generation &&
            report->step == asked->step && report->lane == asked->lane &&

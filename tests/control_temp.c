@@ -20,29 +20,26 @@ const char *control_temp_id(void)
 
 struct cllm_geometry control_temp_geometry(void)
 {
-    return (struct cllm_geometry){.vocab = 256,
-                                  .context = 8,
-                                  .layers = 1,
-                                  .heads = 1,
-                                  .width = 4,
-                                  .n_params = 5000,
-                                  .n_elements = 5 * 1024,
-                                  .lanes = 24,
-                                  .microbatches = 2,
-                                  .sequences = 3,
-                                  .eval_microbatches = 1,
-                                  .steps = 10,
-                                  .seed = 1,
-                                  .chunk_elements = 1024,
-                                  .n_chunks = 5,
-                                  .n_groups = 2,
-                                  .n_buffers = 4,
-                                  .n_folds = 4,
-                                  .n_slots = 5,
-                                  .n_worker_slots = 3,
-                                  .ring_steps = 2,
-                                  .ring_slots = 2 * 24 * 2,
-                                  .ring_eval_slots = 24};
+    return (struct cllm_geometry){
+        .model = {.vocab = 256, .context = 8, .layers = 1, .heads = 1, .width = 4},
+        .n_params = 5000,
+        .n_elements = 5 * 1024,
+        .lanes = 24,
+        .microbatches = 2,
+        .sequences = 3,
+        .eval_microbatches = 1,
+        .steps = 10,
+        .seed = 1,
+        .chunk_elements = 1024,
+        .n_chunks = 5,
+        .n_groups = 2,
+        .n_buffers = 4,
+        .n_folds = 4,
+        .n_slots = 5,
+        .n_worker_slots = 3,
+        .ring_steps = 2,
+        .ring_slots = 2 * 24 * 2,
+        .ring_eval_slots = 24};
 }
 
 void control_temp_make(struct cllm_control *control)

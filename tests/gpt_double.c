@@ -17,7 +17,7 @@ struct tape {
 };
 
 struct run {
-    const struct cllm_gpt_plan *plan;
+    const struct cllm_parameters *plan;
     const double *w;
     double *dw;
     size_t T, C, H, L, V;
@@ -34,14 +34,14 @@ static double *zeros(size_t n)
 
 static uint64_t offset(const struct run *run, size_t layer, const char *name)
 {
-    const struct cllm_gpt_tensor *tensor;
-    char full[CLLM_GPT_NAME_BYTES];
+    const struct cllm_tensor *tensor;
+    char full[CLLM_TENSOR_NAME_BYTES];
 
     if (layer < run->L)
         (void)snprintf(full, sizeof full, "transformer.h.%zu.%s", layer, name);
     else
         (void)snprintf(full, sizeof full, "transformer.%s", name);
-    tensor = cllm_gpt_plan_find(run->plan, full);
+    tensor = cllm_parameters_find(run->plan, full);
     CLLM_ASSERT(tensor != NULL);
     return tensor->off;
 }
@@ -354,10 +354,10 @@ static double one_sequence(struct run *run, const uint32_t *tokens, double *logi
     return loss;
 }
 
-double gpt_double_loss(const struct cllm_gpt_plan *plan, const double *w, double *dw,
+double gpt_double_loss(const struct cllm_parameters *plan, const double *w, double *dw,
                        uint32_t B, uint32_t T, const uint32_t *tokens, double *logits)
 {
-    const struct cllm_gpt_config *config = &plan->config;
+    const struct cllm_model_config *config = &plan->config;
     size_t V = config->vocab;
     struct run run = {.plan = plan,
                       .w = w,

@@ -14,7 +14,7 @@
  * The sum of token losses of @tokens (B,T+1); its gradient is added to @dw unless that is
  * NULL. With @logits not NULL the logits (B,T,V) go there. Vectors have plan->n_elements.
  */
-double gpt_double_loss(const struct cllm_gpt_plan *plan, const double *w, double *dw,
+double gpt_double_loss(const struct cllm_parameters *plan, const double *w, double *dw,
                        uint32_t B, uint32_t T, const uint32_t *tokens, double *logits);
 
 #endif /* CLLM_TESTS_GPT_DOUBLE_H */

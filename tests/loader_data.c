@@ -63,11 +63,11 @@ static char *path_in(const struct loader_data *data, const char *name)
 static void set_geometry(struct cllm_geometry *geometry)
 {
     *geometry = (struct cllm_geometry){
-        .vocab = LOADER_DATA_VOCAB,
-        .context = LOADER_DATA_CONTEXT,
-        .layers = 1,
-        .heads = 1,
-        .width = 8,
+        .model = {.vocab = LOADER_DATA_VOCAB,
+                  .context = LOADER_DATA_CONTEXT,
+                  .layers = 1,
+                  .heads = 1,
+                  .width = 8},
         .n_params = 1024,
         .n_elements = 1024,
         .lanes = 3,
@@ -112,6 +112,9 @@ void loader_data_make(struct loader_data *data)
     assert_int_equal(cllm_dataset_open(&data->train, data->train_path, LOADER_DATA_TRAIN,
                                        LOADER_DATA_CONTEXT),
                      0);
+    data->mixture = (struct cllm_mixture){
+        .mix = {.n = 1, .weight = {1}},
+        .part = {{.n_windows = data->train.n_windows, .data = data->train}}};
     assert_int_equal(
         cllm_dataset_open(&data->valid, data->valid_path, 1, LOADER_DATA_CONTEXT), 0);
     set_geometry(&data->geometry);

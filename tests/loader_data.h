@@ -21,6 +21,7 @@ struct loader_data {
     char *train_path[LOADER_DATA_TRAIN]; /* the last one has 4-byte tokens */
     char *valid_path[1];
     struct cllm_dataset train, valid;
+    struct cllm_mixture mixture; /* of train alone; borrows it */
     struct cllm_geometry
         geometry; /* 3 lanes, 2 micro-batches of 5, 2 ring steps, 9 steps */
 };

@@ -136,6 +136,27 @@ static double layernorm(const struct cllm_ops *ops, struct arrays *a, float **ou
     return 0;
 }
 
+static double rmsnorm(const struct cllm_ops *ops, struct arrays *a, float **out,
+                      const struct shape *s)
+{
+    ops->rmsnorm(out[0], out[2], a->in[3], a->in[4], 1e-5f, s->rows, s->cols);
+    ops->rmsnorm_backward(out[3], out[4], a->in[6], a->in[3], out[2], a->in[7], s->rows,
+                          s->cols);
+    ops->rmsnorm_backward(out[6], NULL, a->in[6], a->in[3], out[2], a->in[7], s->rows,
+                          s->cols);
+    ops->rmsnorm_weights(out[4], a->in[6], a->in[3], out[2], s->rows, s->cols,
+                         s->cols / 3, s->cols - s->cols / 3);
+    return 0;
+}
+
+static double swiglu(const struct cllm_ops *ops, struct arrays *a, float **out,
+                     const struct shape *s)
+{
+    ops->swiglu(out[0], a->in[1], a->in[2], s->rows * s->cols);
+    ops->swiglu_backward(out[2], out[3], out[4], a->in[1], a->in[2], s->rows * s->cols);
+    return 0;
+}
+
 static double gelu(const struct cllm_ops *ops, struct arrays *a, float **out,
                    const struct shape *s)
 {
@@ -150,6 +171,15 @@ static double embedding(const struct cllm_ops *ops, struct arrays *a, float **ou
     ops->embedding(out[0], a->tokens, s->rows + 1, a->in[1], a->in[2], 1, s->rows,
                    s->cols);
     ops->embedding_backward(out[3], out[4], a->tokens, s->rows + 1, a->in[5], 1, s->rows,
+                            s->cols);
+    return 0;
+}
+
+static double embedding_alone(const struct cllm_ops *ops, struct arrays *a, float **out,
+                              const struct shape *s)
+{
+    ops->embedding(out[0], a->tokens, s->rows + 1, a->in[1], NULL, 1, s->rows, s->cols);
+    ops->embedding_backward(out[3], NULL, a->tokens, s->rows + 1, a->in[5], 1, s->rows,
                             s->cols);
     return 0;
 }
@@ -217,6 +247,30 @@ static double attention_of_two(const struct cllm_ops *ops, struct arrays *a, flo
     return 0;
 }
 
+static double attention_of_groups(const struct cllm_ops *ops, struct arrays *a,
+                                  float **out, const struct shape *s)
+{
+    const struct cllm_attention sizes = {
+        .B = 2, .T = s->rows / 2 + 1, .C = s->cols / 8 * 4 + 4, .H = 4, .KV = 2};
+
+    ops->attention(ops, out[0], out[1], a->in[2], a->scratch, &sizes);
+    ops->attention_backward(ops, out[4], a->in[5], a->in[2], out[0], out[1], a->scratch,
+                            &sizes);
+    return 0;
+}
+
+static double rope(const struct cllm_ops *ops, struct arrays *a, float **out,
+                   const struct shape *s)
+{
+    const struct cllm_attention sizes = {
+        .B = 2, .T = s->rows / 2 + 1, .C = s->cols / 16 * 8 + 8, .H = 4, .KV = 2};
+    size_t rows = sizes.B * sizes.T;
+
+    ops->rope(out[0], a->in[1], &sizes, 0, rows, false);
+    ops->rope(out[2], a->in[1], &sizes, 0, rows, true);
+    return 0;
+}
+
 static double adamw(const struct cllm_ops *ops, struct arrays *a, float **out,
                     const struct shape *s)
 {
@@ -277,7 +331,12 @@ static const struct kernel {
 } kernels[] = {{"add_bias", add_bias, false, false},
                {"add_columns", add_columns, false, false},
                {"layernorm", layernorm, false, false},
+               {"rmsnorm", rmsnorm, false, false},
                {"gelu", gelu, false, false},
+               {"swiglu", swiglu, false, false},
+               {"embedding of tokens alone", embedding_alone, false, false},
+               {"rope", rope, false, false},
+               {"attention of groups", attention_of_groups, false, true},
                {"embedding", embedding, false, false},
                {"embedding of three", embedding_of_three, false, false},
                {"softmax", softmax, false, false},

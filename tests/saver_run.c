@@ -35,14 +35,9 @@ static struct cllm_geometry make_geometry(const struct saver_run_size *size,
                                           const struct saver_run *run)
 {
     struct cllm_geometry geometry = {
-        .vocab = size->vocab,
-        .context = size->context,
-        .layers = size->layers,
-        .heads = 2,
-        .width = size->width,
-        .n_params = cllm_gpt2_params(run->tensors, run->n_tensors),
-        .n_elements =
-            cllm_vector_elements(cllm_gpt2_vector_elements(run->tensors, run->n_tensors)),
+        .model = run->plan.config,
+        .n_params = run->plan.n_params,
+        .n_elements = cllm_vector_elements(run->plan.n_elements),
         .lanes = 1,
         .microbatches = 1,
         .sequences = 1,
@@ -68,6 +63,12 @@ void saver_run_open(struct saver_run *run, const struct saver_run_size *size, in
     static int number;
     const char *tmp = getenv("TMPDIR");
     char config[512], name[CLLM_REGION_NAME_BYTES];
+    const struct cllm_model_config model = {.arch = size->arch,
+                                            .vocab = size->vocab,
+                                            .context = size->context,
+                                            .layers = size->layers,
+                                            .heads = 2,
+                                            .width = size->width};
     struct cllm_control_plan plan = {.config_hash = 0x1122, .manifest_hash = 0x3344};
 
     *run = (struct saver_run){.slot = 2};
@@ -76,9 +77,7 @@ void saver_run_open(struct saver_run *run, const struct saver_run_size *size, in
     assert_non_null(mkdtemp(run->dir));
     (void)snprintf(run->run_id, sizeof run->run_id, "test-saver-%d-%d", (int)getpid(),
                    number++);
-    run->tensors = cllm_gpt2_tensors(size->vocab, size->context, size->layers,
-                                     size->width, &run->n_tensors);
-    assert_non_null(run->tensors);
+    assert_int_equal(cllm_parameters_init(&run->plan, &model), 0);
     (void)snprintf(config, sizeof config, "[run]\ndir = %s\n[checkpoint]\nkeep = %d\n",
                    run->dir, keep);
     plan.run_id = run->run_id;
@@ -110,7 +109,7 @@ void saver_run_close(struct saver_run *run)
     cllm_control_detach(&run->control);
     cllm_objects_unlink(run->run_id, &geometry);
     (void)close(run->eventfd);
-    free(run->tensors);
+    cllm_parameters_fini(&run->plan);
     assert_int_equal(cllm_file_remove_tree(run->dir), 0);
 }
 
@@ -136,10 +135,10 @@ void saver_run_commit(struct saver_run *run, uint64_t step, uint64_t best_step)
 
     memset(w, 0, 3 * n * sizeof *w);
     for (uint64_t part = 0; part < 3; part++) {
-        for (uint32_t t = 0; t < run->n_tensors; t++) {
-            uint64_t at = run->tensors[t].offset;
+        for (uint32_t t = 0; t < run->plan.n_tensors; t++) {
+            uint64_t at = run->plan.tensors[t].off;
 
-            for (uint64_t i = 0; i < run->tensors[t].n_elements; i++)
+            for (uint64_t i = 0; i < run->plan.tensors[t].count; i++)
                 w[part * n + at + i] = value_at(step, part, at + i);
         }
     }
@@ -153,7 +152,7 @@ void saver_run_commit(struct saver_run *run, uint64_t step, uint64_t best_step)
         .step = step,
         .root = cllm_chunk_root(run->control.chunk, geometry->n_chunks, version),
         .cursor = step * 7,
-        .tokens = step * 7 * geometry->context,
+        .tokens = step * 7 * geometry->model.context,
         .loss = 3.5 / (double)(step + 1),
         .grad_norm = 1.25,
         .valid_loss = best_step == 0 ? (double)NAN : 2.5,

@@ -7,13 +7,13 @@
 
 #include <sys/types.h>
 
+#include "base/parameters.h"
 #include "formats/checkpoint.h"
-#include "formats/gpt2_names.h"
 #include "formats/sha256.h"
 #include "shm/control.h"
 
 struct saver_run_size {
-    uint32_t vocab, context, layers, width;
+    uint32_t arch, vocab, context, layers, width;
     uint64_t chunk_elements;
 };
 
@@ -22,8 +22,7 @@ struct saver_run {
     char run_id[CLLM_RUN_ID_BYTES];
     struct cllm_control control;
     struct cllm_region params[2];
-    struct cllm_tensor_desc *tensors;
-    uint32_t n_tensors;
+    struct cllm_parameters plan;
     uint32_t slot;
     int eventfd;
     pid_t pid; /* of the saver; 0 = none */

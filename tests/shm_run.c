@@ -26,11 +26,7 @@ char shm_run_dir[64];
 struct cllm_geometry shm_run_geometry(void)
 {
     return (struct cllm_geometry){
-        .vocab = 256,
-        .context = 15,
-        .layers = 2,
-        .heads = 2,
-        .width = 16,
+        .model = {.vocab = 256, .context = 15, .layers = 2, .heads = 2, .width = 16},
         .n_params = 11264,
         .n_elements = 11264,
         .lanes = 12,

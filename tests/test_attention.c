@@ -15,17 +15,26 @@
 #include "tests/numbers.h"
 
 static const struct cllm_attention shapes[] = {
-    {1, 1, 1, 1, 0, 0},    {2, 3, 6, 2, 0, 0},   {1, 63, 5, 5, 0, 0},
-    {1, 64, 8, 1, 0, 0},   {3, 65, 34, 2, 0, 0}, {1, 129, 9, 3, 0, 0},
-    {2, 150, 16, 2, 0, 0},
+    {.B = 1, .T = 1, .C = 1, .H = 1},
+    {.B = 2, .T = 3, .C = 6, .H = 2},
+    {.B = 1, .T = 63, .C = 5, .H = 5},
+    {.B = 1, .T = 64, .C = 8, .H = 1},
+    {.B = 3, .T = 65, .C = 34, .H = 2},
+    {.B = 1, .T = 129, .C = 9, .H = 3},
+    {.B = 2, .T = 150, .C = 16, .H = 2},
+    /* keys shared by two, three and all queries */
+    {.B = 2, .T = 3, .C = 8, .H = 4, .KV = 2},
+    {.B = 1, .T = 65, .C = 30, .H = 6, .KV = 2},
+    {.B = 2, .T = 130, .C = 12, .H = 4, .KV = 1},
+    {.B = 2, .T = 67, .C = 12, .H = 4, .KV = 4},
 };
 
 struct exact {
-    double *out, *dqkv; // (B,T,C), (B,T,3C)
+    double *out, *dqkv; // (B,T,C), (B,T,row)
 };
 
 /* Probabilities (T) of query t. */
-static void exact_row(double *p, const float *q, const float *keys, size_t t, size_t C,
+static void exact_row(double *p, const float *q, const float *keys, size_t t, size_t row,
                       size_t D)
 {
     double sum = 0;
@@ -34,7 +43,7 @@ static void exact_row(double *p, const float *q, const float *keys, size_t t, si
         double score = 0;
 
         for (size_t d = 0; d < D; d++)
-            score += (double)q[d] * (double)keys[j * 3 * C + d];
+            score += (double)q[d] * (double)keys[j * row + d];
         sum += p[j] = exp(score / sqrt((double)D));
     }
     for (size_t j = 0; j <= t; j++)
@@ -44,9 +53,11 @@ static void exact_row(double *p, const float *q, const float *keys, size_t t, si
 static void exact_head(struct exact *e, const float *qkv, const float *dout,
                        const struct cllm_attention *s, size_t b, size_t h)
 {
-    size_t T = s->T, C = s->C, D = C / s->H, row = 3 * C;
-    const float *q = qkv + b * T * row + h * D, *k = q + C, *v = q + 2 * C;
-    double *dq = e->dqkv + b * T * row + h * D, *dk = dq + C, *dv = dq + 2 * C;
+    size_t T = s->T, C = s->C, D = C / s->H, KV = s->KV ? s->KV : s->H;
+    size_t row = C + 2 * KV * D, at = b * T * row;
+    size_t at_k = at + C + h * KV / s->H * D, at_v = at_k + KV * D;
+    const float *q = qkv + at + h * D, *k = qkv + at_k, *v = qkv + at_v;
+    double *dq = e->dqkv + at + h * D, *dk = e->dqkv + at_k, *dv = e->dqkv + at_v;
     double p[256], dp[256];
 
     assert_true(T <= CLLM_LEN(p));
@@ -54,7 +65,7 @@ static void exact_head(struct exact *e, const float *qkv, const float *dout,
         const float *dy = dout + (b * T + t) * C + h * D;
         double mean = 0;
 
-        exact_row(p, q + t * row, k, t, C, D);
+        exact_row(p, q + t * row, k, t, row, D);
         for (size_t j = 0; j <= t; j++) {
             dp[j] = 0;
             for (size_t d = 0; d < D; d++) {
@@ -77,19 +88,20 @@ static void exact_head(struct exact *e, const float *qkv, const float *dout,
 
 /* All arrays of one case. */
 struct arrays {
-    size_t n;
+    size_t n, n_qkv;
     float *qkv, *dout, *out, *dqkv, *lse, *scratch;
 };
 
 static struct arrays arrays_new(const struct cllm_attention *s)
 {
-    size_t n = s->B * s->T * s->C;
+    size_t n = s->B * s->T * s->C, n_qkv = s->B * s->T * cllm_attention_row(s);
 
     return (struct arrays){.n = n,
-                           .qkv = numbers_new(3 * n, 1, 2.0f),
+                           .n_qkv = n_qkv,
+                           .qkv = numbers_new(n_qkv, 1, 2.0f),
                            .dout = numbers_new(n, 2, 1.0f),
                            .out = numbers_new(n, 3, 1.0f),
-                           .dqkv = numbers_new(3 * n, 4, 1.0f), /* is overwritten */
+                           .dqkv = numbers_new(n_qkv, 4, 1.0f), /* is overwritten */
                            .lse = numbers_zero(s->B * s->H * s->T),
                            .scratch = numbers_zero(cllm_attention_scratch(s->T))};
 }
@@ -115,14 +127,14 @@ static void check(const struct cllm_ops *ops, const struct cllm_attention *s)
 {
     struct arrays a = arrays_new(s);
     struct exact e = {.out = calloc(a.n, sizeof *e.out),
-                      .dqkv = calloc(3 * a.n, sizeof *e.dqkv)};
+                      .dqkv = calloc(a.n_qkv, sizeof *e.dqkv)};
 
     assert_true(e.out != NULL && e.dqkv != NULL);
     for (size_t i = 0; i < s->B * s->H; i++)
         exact_head(&e, a.qkv, a.dout, s, i / s->H, i % s->H);
     run(ops, &a, s);
     assert_true(numbers_error(a.out, e.out, a.n) < 2e-6);
-    assert_true(numbers_error(a.dqkv, e.dqkv, 3 * a.n) < 4e-6);
+    assert_true(numbers_error(a.dqkv, e.dqkv, a.n_qkv) < 4e-6);
     free(e.out);
     free(e.dqkv);
     arrays_free(&a);
@@ -143,7 +155,7 @@ static void no_position_sees_a_later_one(void **state)
     struct arrays a = arrays_new(&s), b = arrays_new(&s);
 
     (void)state;
-    for (size_t i = 70 * 3 * s.C; i < 3 * a.n; i++)
+    for (size_t i = 70 * 3 * s.C; i < a.n_qkv; i++)
         b.qkv[i] = NAN;
     run(cllm_ops_reference(), &a, &s);
     run(cllm_ops_reference(), &b, &s);
@@ -162,7 +174,7 @@ static void later_values_of_the_same_block_change_nothing(void **state)
     struct arrays a = arrays_new(&s), b = arrays_new(&s);
 
     (void)state;
-    for (size_t i = 20 * 3 * s.C; i < 3 * a.n; i++)
+    for (size_t i = 20 * 3 * s.C; i < a.n_qkv; i++)
         b.qkv[i] = -b.qkv[i];
     run(cllm_ops_select(), &a, &s);
     run(cllm_ops_select(), &b, &s);
@@ -181,7 +193,7 @@ static void attention_done_again_has_the_same_bits(void **state)
     run(cllm_ops_select(), &a, &s);
     run(cllm_ops_select(), &b, &s);
     assert_memory_equal(a.out, b.out, a.n * sizeof *a.out);
-    assert_memory_equal(a.dqkv, b.dqkv, 3 * a.n * sizeof *a.dqkv);
+    assert_memory_equal(a.dqkv, b.dqkv, a.n_qkv * sizeof *a.dqkv);
     arrays_free(&a);
     arrays_free(&b);
 }

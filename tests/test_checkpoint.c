@@ -29,28 +29,24 @@ static struct cllm_checkpoint_info tiny(uint64_t step)
         .valid_loss = (double)NAN,
         .best_loss = 1.25,
         .best_step = 1,
-        .vocab = 5,
-        .context = 3,
-        .layers = 1,
-        .heads = 1,
-        .width = 2,
-        .norm_epsilon = 1e-5,
+        .model = {.vocab = 5, .context = 3, .layers = 1, .heads = 1, .width = 2},
         .init_range = 0.02,
     };
 
+    cllm_model_config_complete(&info.model);
     return info;
 }
 
 /* Fill one tensor file: element k of tensor i is i + k / 100. */
 static void write_tensors(const char *temp, const char *name,
                           struct cllm_safetensors_plan *plan,
-                          const struct cllm_tensor_desc *tensors, uint32_t n)
+                          const struct cllm_tensor *tensors, uint32_t n)
 {
     int fd = cllm_checkpoint_create(temp, name, plan);
 
     assert_true(fd >= 0);
     for (uint32_t i = 0; i < plan->n_tensors; i++) {
-        for (uint64_t k = 0; k < tensors[i % n].n_elements; k++) {
+        for (uint64_t k = 0; k < tensors[i % n].count; k++) {
             float value = (float)i + (float)k / 100;
             assert_int_equal(
                 cllm_file_pwrite_all(fd, &value, 4, plan->data_off[i] + 4 * k, name), 0);
@@ -65,18 +61,20 @@ static void write_temp(const char *dir, const struct cllm_checkpoint_info *info)
 {
     char temp[CLLM_FILE_PATH_BYTES];
     struct cllm_safetensors_plan plan;
-    uint32_t n = 0;
-    struct cllm_tensor_desc *tensors =
-        cllm_gpt2_tensors(info->vocab, info->context, info->layers, info->width, &n);
+    struct cllm_parameters parameters;
+    const struct cllm_tensor *tensors;
+    uint32_t n;
 
-    assert_non_null(tensors);
+    assert_int_equal(cllm_parameters_init(&parameters, &info->model), 0);
+    tensors = parameters.tensors;
+    n = parameters.n_tensors;
     assert_int_equal(cllm_checkpoint_begin(dir, info->step, temp), 0);
     assert_int_equal(cllm_safetensors_plan_init(&plan, "", tensors, n, NULL, 0), 0);
     write_tensors(temp, CLLM_CHECKPOINT_MODEL, &plan, tensors, n);
     assert_int_equal(cllm_safetensors_plan_moments(&plan, tensors, n), 0);
     write_tensors(temp, CLLM_CHECKPOINT_OPTIMIZER, &plan, tensors, n);
     assert_int_equal(cllm_checkpoint_describe(temp, info), 0);
-    free(tensors);
+    cllm_parameters_fini(&parameters);
 }
 
 static void write_step(const char *dir, uint64_t step)
@@ -117,10 +115,10 @@ static void what_is_written_verifies_and_reads_back(void **state)
     assert_string_equal(info.data, "fedcba9876543210");
     assert_true(memcmp(&info.train_loss, &(double){2.0 / 3.0}, sizeof(double)) == 0);
     assert_true(isnan(info.valid_loss));
-    assert_int_equal(info.vocab, 5);
-    assert_int_equal(info.context, 3);
-    assert_int_equal(info.width, 2);
-    assert_true(memcmp(&info.norm_epsilon, &(double){1e-5}, sizeof(double)) == 0);
+    assert_int_equal(info.model.vocab, 5);
+    assert_int_equal(info.model.context, 3);
+    assert_int_equal(info.model.width, 2);
+    assert_true(memcmp(&info.model.norm_epsilon, &(double){1e-5}, sizeof(double)) == 0);
 
     assert_int_equal(cllm_checkpoint_open(&checkpoint, in(*state, "step-0000001000")), 0);
     assert_int_equal(checkpoint.info.step, 1000);
@@ -244,18 +242,18 @@ static void tensors_must_fit_the_configuration(void **state)
     const char *dir = in(*state, "step-0000000007");
 
     write_step(*state, 7);
-    info.width = 4;
+    info.model.width = 4;
     assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
     assert_int_equal(cllm_checkpoint_write_manifest(dir), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
     assert_error_says("its shape is not that of config.json");
-    info.width = 2;
-    info.layers = 2;
+    info.model.width = 2;
+    info.model.layers = 2;
     assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
     assert_int_equal(cllm_checkpoint_write_manifest(dir), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
     assert_error_says("expected 28 tensors, found 16");
-    info.layers = 1000000;
+    info.model.layers = 1000000;
     assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
     assert_int_equal(cllm_checkpoint_write_manifest(dir), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
@@ -384,7 +382,7 @@ static void the_configuration_is_what_transformers_reads(void **state)
     assert_non_null(strstr(text, "\"layer_norm_epsilon\": 1e-5"));
     assert_non_null(strstr(text, "\"bos_token_id\": null"));
     free(text);
-    info.vocab = 50257;
+    info.model.vocab = 50257;
     assert_int_equal(cllm_checkpoint_write_config(*state, &info), 0);
     text = get_file(in(*state, "config.json"), NULL);
     assert_non_null(strstr(text, "\"eos_token_id\": 50256"));

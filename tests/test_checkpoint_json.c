@@ -40,6 +40,54 @@ static void a_sound_run_is_taken(void **state)
     assert_string_equal(info.data, "2f");
 }
 
+/* A sound run.json with @more before its last brace. */
+static int parse_run_with(const char *more, struct cllm_checkpoint_info *info)
+{
+    static const char sound[] = RUN("cllm-run", "1", "7");
+    char text[2048];
+
+    (void)snprintf(text, sizeof text, "%.*s, %s}", (int)sizeof sound - 2, sound, more);
+    return parse_run(text, info);
+}
+
+static void a_mixture_is_written_and_read(void **state)
+{
+    struct cllm_checkpoint_info info = {
+        .fingerprint = "0f",
+        .root = "1f",
+        .data = "2f",
+        .n_parts = 2,
+        .part = {{"web", 1000, 2500}, {"books-1.b", UINT64_C(1) << 40, 1}}};
+    struct cllm_checkpoint_info again = {0};
+
+    assert_int_equal(cllm_checkpoint_write_run(*state, &info), 0);
+    assert_int_equal(cllm_checkpoint_read_run(*state, &again), 0);
+    assert_int_equal(again.n_parts, 2);
+    assert_memory_equal(again.part, info.part, sizeof info.part);
+}
+
+#define LONG_NAME "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* one byte too many */
+
+static void a_mixture_that_cannot_be_ours_is_refused(void **state)
+{
+    static const char *const bad[] = {
+        "\"mixture\": {}",
+        "\"mixture\": []",
+        "\"mixture\": [1]",
+        "\"mixture\": [{\"name\": \"\", \"windows\": 1, \"sequences\": 1}]",
+        "\"mixture\": [{\"name\": \"a\", \"windows\": -1, \"sequences\": 1}]",
+        "\"mixture\": [{\"name\": \"a\", \"windows\": 1}]",
+        "\"mixture\": [{\"name\": \"" LONG_NAME "\", \"windows\": 1, \"sequences\": 1}]",
+    };
+    struct cllm_checkpoint_info info;
+
+    (void)state;
+    assert_int_equal(parse_run_with("\"other\": 1", &info), 0);
+    assert_int_equal(info.n_parts, 0);
+    for (size_t i = 0; i < CLLM_LEN(bad); i++)
+        assert_int_equal(parse_run_with(bad[i], &info), CLLM_EDATA);
+}
+
 static void a_run_that_cannot_be_ours_is_refused(void **state)
 {
     static const char *const bad[] = {
@@ -75,7 +123,7 @@ static void a_model_that_cannot_be_computed_is_refused(void **state)
 
     (void)state;
     assert_int_equal(parse_config(CONFIG("16", "2", "1e-5"), &info), 0);
-    assert_int_equal(info.width, 16);
+    assert_int_equal(info.model.width, 16);
     for (size_t i = 0; i < CLLM_LEN(bad); i++)
         if (parse_config(bad[i], &info) != CLLM_EDATA)
             fail_msg("accepted: %s", bad[i]);
@@ -87,12 +135,15 @@ static void a_manifest_names_whole_hashes(void **state)
     struct cllm_checkpoint_info info = {.fingerprint = "0f",
                                         .root = "1f",
                                         .data = "2f",
-                                        .vocab = 256,
-                                        .context = 8,
-                                        .layers = 1,
-                                        .heads = 1,
-                                        .width = 4,
-                                        .norm_epsilon = 1e-5,
+                                        .model = {.vocab = 256,
+                                                  .context = 8,
+                                                  .layers = 1,
+                                                  .heads = 1,
+                                                  .kv_heads = 1,
+                                                  .head_size = 4,
+                                                  .hidden = 16,
+                                                  .width = 4,
+                                                  .norm_epsilon = 1e-5},
                                         .init_range = 0.02};
     char *text, *hash;
     size_t bytes;
@@ -119,6 +170,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_sound_run_is_taken),
+        T(a_mixture_is_written_and_read),
+        T(a_mixture_that_cannot_be_ours_is_refused),
         T(a_run_that_cannot_be_ours_is_refused),
         T(a_model_that_cannot_be_computed_is_refused),
         T(a_manifest_names_whole_hashes),

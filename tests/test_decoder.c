@@ -16,11 +16,11 @@
 #include "tests/gpt_double.h"
 #include "tests/numbers.h"
 
-static const struct cllm_gpt_config config = {
+static const struct cllm_model_config config = {
     .vocab = 31, .context = 70, .layers = 2, .heads = 3, .width = 27};
 
 struct setup {
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_arena arena;
     struct cllm_decoder decoder;
     float *w;
@@ -32,7 +32,7 @@ static int setup(void **state)
     struct setup *s = calloc(1, sizeof *s);
 
     assert_non_null(s);
-    assert_int_equal(cllm_gpt_plan_init(&s->plan, &config), 0);
+    assert_int_equal(cllm_parameters_init(&s->plan, &config), 0);
     assert_int_equal(cllm_arena_init(&s->arena, cllm_decoder_arena_bytes(&s->plan)), 0);
     cllm_decoder_init(&s->decoder, &s->plan, cllm_ops_select(), &s->arena);
     assert_int_equal(s->arena.used, cllm_decoder_arena_bytes(&s->plan));
@@ -48,7 +48,7 @@ static int teardown(void **state)
     struct setup *s = *state;
 
     cllm_arena_fini(&s->arena);
-    cllm_gpt_plan_fini(&s->plan);
+    cllm_parameters_fini(&s->plan);
     free(s->w);
     free(s);
     return 0;

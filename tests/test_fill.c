@@ -54,14 +54,14 @@ static int try_start(struct loader *loader, struct cllm_ring *ring, const struct
 {
     struct cllm_reader_plan plan = {
         .method = {way->method, &cllm_reader_pread},
-        .max_bytes = cllm_fill_row_bytes(&data.train, &data.valid),
+        .max_bytes = cllm_fill_row_bytes(&data.mixture, &data.valid),
         .depth = way->depth,
         .direct = way->direct,
     };
     int rc;
 
     memset(loader, 0, sizeof *loader);
-    loader->file = cllm_fill_files(&data.train, &data.valid, &plan.n_files);
+    loader->file = cllm_fill_files(&data.mixture, &data.valid, &plan.n_files);
     assert_non_null(loader->file);
     assert_int_equal(plan.n_files, LOADER_DATA_TRAIN + 1);
     plan.file = loader->file;
@@ -72,7 +72,7 @@ static int try_start(struct loader *loader, struct cllm_ring *ring, const struct
         .geometry = &data.geometry,
         .ring = ring,
         .reader = &loader->reader,
-        .train = &data.train,
+        .train = &data.mixture,
         .valid = &data.valid,
         .status = &loader->status,
         .generation = generation,

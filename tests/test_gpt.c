@@ -17,12 +17,12 @@
 #include "tests/gpt_double.h"
 #include "tests/numbers.h"
 
-static const struct cllm_gpt_config two_layers = {
+static const struct cllm_model_config two_layers = {
     .vocab = 29, .context = 70, .layers = 2, .heads = 2, .width = 20};
 
 /* A model, a batch and memory for both directions. */
 struct setup {
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_gpt gpt;
     struct cllm_arena arena;
     float *w, *dw;
@@ -31,7 +31,7 @@ struct setup {
 
 /* Weights far from the start of training: every tensor random, norms around 1, so that no
  * gradient is zero or hidden. @shift moves everything in memory by multiples of 64. */
-static struct setup *setup_shaped(const struct cllm_gpt_config *config,
+static struct setup *setup_shaped(const struct cllm_model_config *config,
                                   const struct cllm_ops *ops,
                                   const struct cllm_gpt_shape *shape, size_t shift)
 {
@@ -40,7 +40,7 @@ static struct setup *setup_shaped(const struct cllm_gpt_config *config,
     size_t bytes;
 
     assert_non_null(s);
-    assert_int_equal(cllm_gpt_plan_init(&s->plan, config), 0);
+    assert_int_equal(cllm_parameters_init(&s->plan, config), 0);
     bytes = cllm_gpt_arena_bytes(&s->plan, shape);
     assert_int_equal(cllm_arena_init(&s->arena, bytes + 64 * shift), 0);
     (void)cllm_arena_take(&s->arena, 64 * shift);
@@ -48,9 +48,9 @@ static struct setup *setup_shaped(const struct cllm_gpt_config *config,
     assert_int_equal(s->arena.used, bytes + 64 * shift);
     s->w = numbers_new(s->plan.n_elements, 5, 0.3f);
     for (uint32_t i = 0; i < s->plan.n_tensors; i++) {
-        const struct cllm_gpt_tensor *tensor = &s->plan.tensors[i];
+        const struct cllm_tensor *tensor = &s->plan.tensors[i];
 
-        for (uint64_t j = 0; tensor->init == CLLM_GPT_INIT_ONE && j < tensor->count; j++)
+        for (uint64_t j = 0; tensor->init == CLLM_INIT_ONE && j < tensor->count; j++)
             s->w[tensor->off + j] += 1.0f;
     }
     s->dw = numbers_zero(s->plan.n_elements);
@@ -62,7 +62,7 @@ static struct setup *setup_shaped(const struct cllm_gpt_config *config,
     return s;
 }
 
-static struct setup *setup_new(const struct cllm_gpt_config *config,
+static struct setup *setup_new(const struct cllm_model_config *config,
                                const struct cllm_ops *ops, uint32_t B, uint32_t T,
                                bool train, size_t shift)
 {
@@ -74,7 +74,7 @@ static struct setup *setup_new(const struct cllm_gpt_config *config,
 static void setup_free(struct setup *s)
 {
     cllm_arena_fini(&s->arena);
-    cllm_gpt_plan_fini(&s->plan);
+    cllm_parameters_fini(&s->plan);
     free(s->w);
     free(s->dw);
     free(s->tokens);
@@ -91,7 +91,7 @@ static double *doubles(const float *x, size_t n)
     return d;
 }
 
-static void check_gradient(const struct cllm_gpt_config *config,
+static void check_gradient(const struct cllm_model_config *config,
                            const struct cllm_ops *ops, uint32_t B, uint32_t T)
 {
     struct setup *s = setup_new(config, ops, B, T, true, 0);
@@ -118,7 +118,7 @@ static void gradients_of_two_layers_agree_with_double_precision(void **state)
 static void gradients_of_odd_shapes_agree_with_double_precision(void **state)
 {
     static const struct {
-        struct cllm_gpt_config config;
+        struct cllm_model_config config;
         uint32_t B, T;
     } cases[] = {
         {{.vocab = 2, .context = 1, .layers = 1, .heads = 1, .width = 2}, 1, 1},
@@ -135,7 +135,7 @@ static void gradients_of_odd_shapes_agree_with_double_precision(void **state)
 /* A vocabulary so large that the rows do not fit into one chunk of logits. */
 static void the_loss_in_chunks_agrees_with_double_precision(void **state)
 {
-    const struct cllm_gpt_config config = {
+    const struct cllm_model_config config = {
         .vocab = 300007, .context = 10, .layers = 1, .heads = 2, .width = 4};
     struct setup *s = setup_new(&config, cllm_ops_select(), 5, 10, true, 0);
 
@@ -197,7 +197,7 @@ static void gradients_are_added_to_what_is_there(void **state)
 
 static void padding_gets_no_gradient(void **state)
 {
-    const struct cllm_gpt_config config = {
+    const struct cllm_model_config config = {
         .vocab = 7, .context = 9, .layers = 2, .heads = 1, .width = 5};
     struct setup *s = setup_new(&config, cllm_ops_select(), 2, 9, true, 0);
     uint64_t at = 0;
@@ -268,7 +268,7 @@ static void train_twice(struct setup *s, double loss[2])
     loss[1] = cllm_gpt_forward_backward(&s->gpt, s->w, s->dw, s->tokens);
 }
 
-static void check_recompute(const struct cllm_gpt_config *config,
+static void check_recompute(const struct cllm_model_config *config,
                             const struct cllm_ops *ops, uint32_t B, uint32_t T)
 {
     struct cllm_gpt_shape shape = {.B = B, .T = T, .train = true};
@@ -295,7 +295,7 @@ static void check_recompute(const struct cllm_gpt_config *config,
 static void what_is_computed_again_has_the_same_bits(void **state)
 {
     static const struct {
-        struct cllm_gpt_config config;
+        struct cllm_model_config config;
         uint32_t B, T;
     } cases[] = {
         {{.vocab = 31, .context = 70, .layers = 4, .heads = 2, .width = 20}, 1, 67},
@@ -318,14 +318,14 @@ static void what_is_computed_again_has_the_same_bits(void **state)
 /* Sizes at which every buffer ends at a cache line. */
 static void what_is_computed_again_takes_memory_once(void **state)
 {
-    const struct cllm_gpt_config config = {
+    const struct cllm_model_config config = {
         .vocab = 29, .context = 48, .layers = 7, .heads = 2, .width = 20};
     struct cllm_gpt_shape shape = {.B = 3, .T = 48, .train = true};
     size_t N = 3 * 48, C = 20, H = 2, others = 7 - 1, bytes, loss_only;
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
 
     (void)state;
-    assert_int_equal(cllm_gpt_plan_init(&plan, &config), 0);
+    assert_int_equal(cllm_parameters_init(&plan, &config), 0);
     bytes = cllm_gpt_arena_bytes(&plan, &shape);
     shape.recompute = CLLM_GPT_RECOMPUTE_ATTENTION;
     assert_int_equal(bytes - cllm_gpt_arena_bytes(&plan, &shape),
@@ -337,7 +337,7 @@ static void what_is_computed_again_takes_memory_once(void **state)
     loss_only = cllm_gpt_arena_bytes(&plan, &shape);
     shape.recompute = CLLM_GPT_RECOMPUTE_NONE;
     assert_int_equal(cllm_gpt_arena_bytes(&plan, &shape), loss_only);
-    cllm_gpt_plan_fini(&plan);
+    cllm_parameters_fini(&plan);
 }
 
 static uint32_t products;
@@ -351,7 +351,7 @@ static void count_product(float *c, const float *a, const float *b,
 
 static uint32_t products_of(uint32_t layers, enum cllm_gpt_recompute recompute)
 {
-    const struct cllm_gpt_config config = {
+    const struct cllm_model_config config = {
         .vocab = 5, .context = 7, .layers = layers, .heads = 1, .width = 4};
     const struct cllm_gpt_shape shape = {
         .B = 1, .T = 7, .train = true, .recompute = recompute};
@@ -383,7 +383,7 @@ static void a_nan_in_the_weights_reaches_the_loss(void **state)
     struct setup *s = setup_new(&two_layers, cllm_ops_select(), 2, 9, true, 0);
 
     (void)state;
-    s->w[cllm_gpt_block_off(&s->plan, 0, CLLM_GPT_FC_W)] = NAN;
+    s->w[cllm_parameters_off(&s->plan, CLLM_TENSOR_FC_W, 0)] = NAN;
     assert_true(isnan(cllm_gpt_forward_backward(&s->gpt, s->w, s->dw, s->tokens)));
     assert_false(cllm_ops_select()->is_finite(s->dw, s->plan.n_elements));
     setup_free(s);
@@ -415,11 +415,11 @@ static void sequences_that_do_not_fit_are_refused(void **state)
         {.B = 1, .T = 71, .train = true},
     };
     struct cllm_arena arena;
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_gpt gpt;
 
     (void)state;
-    assert_int_equal(cllm_gpt_plan_init(&plan, &two_layers), 0);
+    assert_int_equal(cllm_parameters_init(&plan, &two_layers), 0);
     assert_int_equal(cllm_arena_init(&arena, 1 << 20), 0);
     for (size_t i = 0; i < CLLM_LEN(cases); i++) {
         assert_int_equal(cllm_gpt_init(&gpt, &plan, cllm_ops_select(), &cases[i], &arena),
@@ -427,7 +427,7 @@ static void sequences_that_do_not_fit_are_refused(void **state)
         assert_true(cllm_err_text()[0] != '\0');
     }
     cllm_arena_fini(&arena);
-    cllm_gpt_plan_fini(&plan);
+    cllm_parameters_fini(&plan);
 }
 
 int main(void)

@@ -14,13 +14,13 @@
 #include <cmocka.h>
 
 #include "base/err.h"
-#include "model/gpt.h"
+#include "base/parameters.h"
 
-static const struct cllm_gpt_config config = {
+static const struct cllm_model_config config = {
     .vocab = 17, .context = 11, .layers = 12, .heads = 1, .width = 8};
 
 struct fixture {
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_config config;
     struct cllm_groups groups;
 };
@@ -31,7 +31,7 @@ static int setup(void **state)
 
     cllm_config_init(&fixture.config);
     *state = &fixture;
-    return cllm_gpt_plan_init(&fixture.plan, &config);
+    return cllm_parameters_init(&fixture.plan, &config);
 }
 
 static int teardown(void **state)
@@ -39,7 +39,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
 
     cllm_config_fini(&f->config);
-    cllm_gpt_plan_fini(&f->plan);
+    cllm_parameters_fini(&f->plan);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
- * tests/test_ops.c - bias, GELU, embedding, norm, softmax and loss against naive double
- * precision, on shapes that no vector width divides.
+ * tests/test_ops.c - bias, GELU, SwiGLU, embedding, norms, softmax and loss against naive
+ * double precision, on shapes that no vector width divides.
  */
 #include "compute/ops.h"
 
@@ -235,6 +235,99 @@ static void norms_and_their_gradients_agree_with_double_precision(void **state)
     check_norm(ops, rows, cols);
 }
 
+static void check_rmsnorm(const struct cllm_ops *ops, size_t rows, size_t cols)
+{
+    size_t n = rows * cols;
+    float *x = numbers_new(n, 1, 3.0f), *dout = numbers_new(n, 2, 1.0f);
+    float *w = numbers_new(cols, 3, 1.0f), *out = numbers_zero(n);
+    float *rstd = numbers_zero(rows), *dx = numbers_new(n, 4, 0.5f);
+    float *dw = numbers_zero(cols), *dw_alone = numbers_zero(cols);
+    double *exact = calloc(2 * n + cols, sizeof *exact);
+    double *exact_dx = exact + n, *exact_dw = exact_dx + n;
+
+    assert_non_null(exact);
+    for (size_t r = 0; r < rows; r++) {
+        double square = 0, gn = 0, s;
+
+        for (size_t i = r * cols; i < (r + 1) * cols; i++)
+            square += (double)x[i] * (double)x[i] / (double)cols;
+        s = 1 / sqrt(square + 1e-3);
+        for (size_t c = 0; c < cols; c++)
+            gn += (double)dout[r * cols + c] * (double)w[c] * (double)x[r * cols + c] *
+                  s / (double)cols;
+        for (size_t c = 0; c < cols; c++) {
+            size_t i = r * cols + c;
+            double normal = (double)x[i] * s;
+
+            exact[i] = normal * (double)w[c];
+            exact_dw[c] += (double)dout[i] * normal;
+            exact_dx[i] =
+                (double)dx[i] + s * ((double)dout[i] * (double)w[c] - normal * gn);
+        }
+    }
+    ops->rmsnorm(out, rstd, x, w, 1e-3f, rows, cols);
+    ops->rmsnorm_backward(dx, dw, dout, x, rstd, w, rows, cols);
+    ops->rmsnorm_weights(dw_alone, dout, x, rstd, rows, cols, 0, cols / 2);
+    ops->rmsnorm_weights(dw_alone, dout, x, rstd, rows, cols, cols / 2, cols - cols / 2);
+    assert_true(numbers_error(out, exact, n) < 2e-6);
+    assert_true(numbers_error(dx, exact_dx, n) < 1e-5);
+    assert_true(numbers_error(dw, exact_dw, cols) < 2e-6);
+    assert_memory_equal(dw, dw_alone, cols * sizeof *dw);
+    free(x);
+    free(dout);
+    free(w);
+    free(out);
+    free(rstd);
+    free(dx);
+    free(dw);
+    free(dw_alone);
+    free(exact);
+}
+
+static void root_mean_square_norms_agree_with_double_precision(void **state)
+{
+    (void)state;
+    FOR_EACH_SHAPE(ops, rows, cols)
+    check_rmsnorm(ops, rows, cols);
+}
+
+static double exact_silu(double x)
+{
+    return x / (1 + exp(-x));
+}
+
+static void swiglu_follows_the_formula_also_far_from_zero(void **state)
+{
+    enum { N = 4001 };
+    float *gate = numbers_zero(N), *up = numbers_new(N, 1, 3.0f), *out = numbers_zero(N);
+    float *d = numbers_new(N, 2, 1.0f), *dout = numbers_new(N, 2, 1.0f);
+    float *dup = numbers_zero(N), *again = numbers_zero(N);
+    const double h = 1e-5;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++)
+        gate[i] = ((float)i - N / 2) * 0.02f;
+    tables[0]->swiglu(out, gate, up, N);
+    tables[0]->swiglu_backward(d, dup, again, gate, up, N);
+    assert_memory_equal(out, again, N * sizeof *out);
+    for (size_t i = 0; i < N; i++) {
+        double at = (double)gate[i], silu = exact_silu(at), u = (double)up[i];
+        double slope = (exact_silu(at + h) - exact_silu(at - h)) / (2 * h);
+        double near = 3e-7 * (2 + fabs(at)) * fabs(silu);
+
+        assert_true(fabs((double)out[i] - silu * u) <= near * fabs(u) + 1e-36);
+        assert_true(fabs((double)dup[i] - silu * (double)dout[i]) <= near + 1e-36);
+        assert_true(fabs((double)d[i] - slope * u * (double)dout[i]) <= 2e-5);
+    }
+    free(gate);
+    free(up);
+    free(out);
+    free(d);
+    free(dout);
+    free(dup);
+    free(again);
+}
+
 /* Far from zero x^2 - mean^2 would have no digit left. */
 static void a_row_far_from_zero_is_still_normalised(void **state)
 {
@@ -339,6 +432,8 @@ int main(void)
         cmocka_unit_test(gelu_of_large_and_broken_numbers_is_what_it_should_be),
         cmocka_unit_test(embeddings_are_looked_up_and_their_gradients_collected),
         cmocka_unit_test(norms_and_their_gradients_agree_with_double_precision),
+        cmocka_unit_test(root_mean_square_norms_agree_with_double_precision),
+        cmocka_unit_test(swiglu_follows_the_formula_also_far_from_zero),
         cmocka_unit_test(a_row_far_from_zero_is_still_normalised),
         cmocka_unit_test(softmax_sums_to_one_and_returns_the_logarithm),
         cmocka_unit_test(softmax_of_huge_scores_does_not_overflow_and_a_nan_is_seen),

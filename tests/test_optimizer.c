@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
-#include "model/gpt.h"
+#include "base/parameters.h"
 #include "tests/numbers.h"
 
-static const struct cllm_gpt_config config = {
+static const struct cllm_model_config config = {
     .vocab = 17, .context = 11, .layers = 2, .heads = 1, .width = 9};
 
 static const struct cllm_optimizer_settings settings = {.weight_decay = 0.1f,
@@ -30,14 +30,14 @@ static const struct cllm_optimizer_settings settings = {.weight_decay = 0.1f,
 
 /* Weights, moments of two versions and a gradient; padding is zero, as in a run. */
 struct vectors {
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_optimizer optimizer;
     struct cllm_update update;
     struct cllm_arena arena;
     float *w0, *m0, *v0, *g, *w1, *m1, *v1;
 };
 
-static void clear_padding(const struct cllm_gpt_plan *plan, float *x)
+static void clear_padding(const struct cllm_parameters *plan, float *x)
 {
     uint64_t at = 0;
 
@@ -58,7 +58,7 @@ static void vectors_init(struct vectors *x, enum cllm_optimizer_kind kind,
     uint64_t n;
 
     all.kind = kind;
-    assert_int_equal(cllm_gpt_plan_init(&x->plan, &config), 0);
+    assert_int_equal(cllm_parameters_init(&x->plan, &config), 0);
     assert_int_equal(cllm_optimizer_init(&x->optimizer, &x->plan, &all, groups), 0);
     assert_int_equal(
         cllm_arena_init(&x->arena, cllm_optimizer_arena_bytes(&x->optimizer) + 1), 0);
@@ -98,7 +98,7 @@ static void vectors_fini(struct vectors *x)
     free(x->v1);
     cllm_arena_fini(&x->arena);
     cllm_optimizer_fini(&x->optimizer);
-    cllm_gpt_plan_fini(&x->plan);
+    cllm_parameters_fini(&x->plan);
 }
 
 static void update(struct vectors *x, uint64_t lo, uint64_t hi)
@@ -121,9 +121,9 @@ static void walk_over(struct vectors *x, uint64_t step)
                              x->m1 + lo, x->v1 + lo);
 }
 
-static const struct cllm_gpt_tensor *find(const struct vectors *x, const char *name)
+static const struct cllm_tensor *find(const struct vectors *x, const char *name)
 {
-    const struct cllm_gpt_tensor *tensor = cllm_gpt_plan_find(&x->plan, name);
+    const struct cllm_tensor *tensor = cllm_parameters_find(&x->plan, name);
 
     assert_non_null(tensor);
     return tensor;
@@ -255,7 +255,7 @@ static void weights_follow_the_formulas(void **state)
         vectors_init(&x, (enum cllm_optimizer_kind)kind, NULL);
         update(&x, 0, x.plan.n_elements);
         for (uint32_t t = 0; t < x.plan.n_tensors; t++) {
-            const struct cllm_gpt_tensor *tensor = &x.plan.tensors[t];
+            const struct cllm_tensor *tensor = &x.plan.tensors[t];
             double decay = tensor->rank == 2 ? 0.1 : 0;
 
             for (uint64_t i = tensor->off; i < tensor->off + tensor->count; i++) {
@@ -274,7 +274,7 @@ static void weights_follow_the_formulas(void **state)
 static void assert_as_by(struct vectors *x, enum cllm_optimizer_kind kind,
                          const char *name)
 {
-    const struct cllm_gpt_tensor *tensor = find(x, name);
+    const struct cllm_tensor *tensor = find(x, name);
     uint64_t bytes = tensor->count * sizeof(float);
     struct vectors other;
 
@@ -288,7 +288,7 @@ static void assert_as_by(struct vectors *x, enum cllm_optimizer_kind kind,
 
 static void muon_moves_the_matrices_of_blocks_and_adamw_the_rest(void **state)
 {
-    const struct cllm_gpt_tensor *fc;
+    const struct cllm_tensor *fc;
     struct cllm_muon_source source;
     const float *direction;
     struct vectors x;
@@ -324,7 +324,7 @@ static void muon_moves_the_matrices_of_blocks_and_adamw_the_rest(void **state)
 
 static void only_ranges_with_matrices_of_muon_are_whole(void **state)
 {
-    const struct cllm_gpt_tensor *qkv;
+    const struct cllm_tensor *qkv;
     struct vectors x;
 
     (void)state;
@@ -378,7 +378,7 @@ static void groups_scale_rate_and_decay(void **state)
 
     (void)state;
     for (int kind = 0; kind < CLLM_N_OPTIMIZERS; kind++) {
-        const struct cllm_gpt_tensor *tensor;
+        const struct cllm_tensor *tensor;
         struct vectors x, plain;
 
         vectors_init(&x, (enum cllm_optimizer_kind)kind, &groups);
@@ -412,7 +412,7 @@ static void a_frozen_tensor_stays(void **state)
 
     (void)state;
     for (int kind = 0; kind < CLLM_N_OPTIMIZERS; kind++) {
-        const struct cllm_gpt_tensor *first, *last;
+        const struct cllm_tensor *first, *last;
         struct vectors x;
         double squares = 0;
         uint64_t n;
@@ -464,19 +464,19 @@ static uint64_t hash_with(const char *const *assignments)
     struct cllm_optimizer_settings all;
     struct cllm_optimizer optimizer;
     struct cllm_config options;
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     uint64_t sum;
 
     cllm_config_init(&options);
     for (; *assignments; assignments++)
         assert_int_equal(cllm_config_set(&options, *assignments), 0);
     all = cllm_optimizer_settings(&options);
-    assert_int_equal(cllm_gpt_plan_init(&plan, &config), 0);
+    assert_int_equal(cllm_parameters_init(&plan, &config), 0);
     assert_int_equal(cllm_optimizer_init(&optimizer, &plan, &all, &options.train_group),
                      0);
     sum = cllm_optimizer_hash(&optimizer, 42);
     cllm_optimizer_fini(&optimizer);
-    cllm_gpt_plan_fini(&plan);
+    cllm_parameters_fini(&plan);
     cllm_config_fini(&options);
     return sum;
 }

@@ -140,7 +140,7 @@ static void a_geometry_that_does_not_fit_the_object_is_refused(void **state)
         g.ring_eval_slots =
             i == 2 ? UINT32_MAX : g.ring_eval_slots + (i == 3 ? 100u : 0u);
         g.sequences = i == 4 ? UINT32_MAX : i == 5 ? 0 : g.sequences;
-        g.context = i == 4 || i == 6 ? UINT32_MAX : g.context;
+        g.model.context = i == 4 || i == 6 ? UINT32_MAX : g.model.context;
         assert_int_equal(cllm_ring_open(&ring, control_temp_id(), &g, false), -EBADMSG);
         assert_null(ring.region.base);
     }

@@ -8,9 +8,9 @@
 
 #include "formats/safetensors.h"
 
-static const struct cllm_tensor_desc two[] = {
-    {.name = "wte.weight", .rank = 2, .shape = {3, 5}, .n_elements = 15, .offset = 0},
-    {.name = "ln.bias", .rank = 1, .shape = {7, 1}, .n_elements = 7, .offset = 16},
+static const struct cllm_tensor two[] = {
+    {.name = "wte.weight", .rank = 2, .shape = {3, 5}, .count = 15, .off = 0},
+    {.name = "ln.bias", .rank = 1, .shape = {7, 1}, .count = 7, .off = 16},
 };
 
 /* A file image: length of @json (or @length when it is not 0), @json, @data zeros. */
@@ -305,24 +305,27 @@ static void moments_come_m_first_then_v(void **state)
 
 static void a_long_header_grows_by_pages(void **state)
 {
-    uint32_t n = 0;
-    struct cllm_tensor_desc *tensors = cllm_gpt2_tensors(256, 64, 12, 48, &n);
+    const struct cllm_model_config model = {
+        .vocab = 256, .context = 64, .layers = 12, .heads = 1, .width = 48};
+    struct cllm_parameters parameters;
     struct cllm_safetensors_plan plan;
     struct cllm_safetensors st;
 
     (void)state;
-    assert_non_null(tensors);
-    assert_int_equal(cllm_safetensors_plan_init(&plan, "", tensors, n, NULL, 0), 0);
+    assert_int_equal(cllm_parameters_init(&parameters, &model), 0);
+    assert_int_equal(cllm_safetensors_plan_init(&plan, "", parameters.tensors,
+                                                parameters.n_tensors, NULL, 0),
+                     0);
     assert_true(plan.header_bytes > 8192);
     assert_int_equal(plan.header_bytes % 4096, 0);
     assert_int_equal(cllm_safetensors_parse(&st, plan.header, plan.header_bytes,
                                             plan.file_bytes, "model"),
                      0);
-    for (uint32_t i = 0; i < n; i++)
-        assert_string_equal(st.tensor[i].name, tensors[i].name);
+    for (uint32_t i = 0; i < parameters.n_tensors; i++)
+        assert_string_equal(st.tensor[i].name, parameters.tensors[i].name);
     cllm_safetensors_close(&st);
     cllm_safetensors_plan_fini(&plan);
-    free(tensors);
+    cllm_parameters_fini(&parameters);
 }
 
 static void another_dtype_is_not_read_as_floats(void **state)

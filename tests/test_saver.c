@@ -40,25 +40,25 @@ static void the_pieces_of_all_chunks_are_every_tensor_once(void **state)
     uint64_t end = run->control.header->geometry.n_elements;
 
     for (size_t i = 0; i < CLLM_LEN(chunk_elements); i++) {
-        uint64_t *seen = calloc(run->n_tensors, sizeof *seen);
+        uint64_t *seen = calloc(run->plan.n_tensors, sizeof *seen);
 
         assert_non_null(seen);
         for (uint64_t lo = 0; lo < end; lo += chunk_elements[i]) {
             uint64_t hi = cllm_min_u64(lo + chunk_elements[i], end);
             struct cllm_piece piece =
-                cllm_piece_begin(run->tensors, run->n_tensors, lo, hi);
+                cllm_piece_begin(run->plan.tensors, run->plan.n_tensors, lo, hi);
 
             while (cllm_piece_next(&piece)) {
                 assert_true(piece.n > 0);
                 assert_true(piece.range_off + piece.n <= hi - lo);
                 assert_int_equal(piece.tensor_off, seen[piece.tensor]);
-                assert_int_equal(run->tensors[piece.tensor].offset + piece.tensor_off,
+                assert_int_equal(run->plan.tensors[piece.tensor].off + piece.tensor_off,
                                  lo + piece.range_off);
                 seen[piece.tensor] += piece.n;
             }
         }
-        for (uint32_t t = 0; t < run->n_tensors; t++)
-            assert_int_equal(seen[t], run->tensors[t].n_elements);
+        for (uint32_t t = 0; t < run->plan.n_tensors; t++)
+            assert_int_equal(seen[t], run->plan.tensors[t].count);
         free(seen);
     }
 }
@@ -90,11 +90,11 @@ static void a_saved_step_verifies_and_holds_the_bits(void **state)
     assert_string_equal(checkpoint.info.data, "0000000000003344");
     assert_true(checkpoint.info.train_loss == 3.5 / 4);
     assert_int_equal(checkpoint.info.best_step, 3);
-    assert_int_equal(checkpoint.info.width, 36);
-    for (uint32_t t = 0; t < run->n_tensors; t++) {
+    assert_int_equal(checkpoint.info.model.width, 36);
+    for (uint32_t t = 0; t < run->plan.n_tensors; t++) {
         static const char *const prefix[3] = {"", "m.", "v."};
-        const struct cllm_tensor_desc *tensor = &run->tensors[t];
-        float *values = malloc(tensor->n_elements * sizeof *values);
+        const struct cllm_tensor *tensor = &run->plan.tensors[t];
+        float *values = malloc(tensor->count * sizeof *values);
 
         assert_non_null(values);
         for (uint32_t part = 0; part < 3; part++) {
@@ -102,10 +102,10 @@ static void a_saved_step_verifies_and_holds_the_bits(void **state)
 
             (void)snprintf(name, sizeof name, "%s%s", prefix[part], tensor->name);
             assert_int_equal(
-                cllm_checkpoint_read(&checkpoint, name, values, tensor->n_elements), 0);
+                cllm_checkpoint_read(&checkpoint, name, values, tensor->count), 0);
             assert_memory_equal(values,
-                                vector + part * geometry->n_elements + tensor->offset,
-                                tensor->n_elements * sizeof *values);
+                                vector + part * geometry->n_elements + tensor->off,
+                                tensor->count * sizeof *values);
         }
         free(values);
     }

@@ -230,6 +230,68 @@ static void a_shard_that_shrinks_while_open_is_an_error_not_a_crash(void **state
     cllm_shard_close(&shard);
 }
 
+/* Headerless tokens as nanoGPT's prepare.py writes them. */
+static void put_bare(const char *path, const uint16_t *tokens, size_t n)
+{
+    put_file(path, tokens, n * sizeof *tokens);
+}
+
+static void bare_tokens_are_read_as_they_are(void **state)
+{
+    const char *path = in(*state, "train.bin");
+    uint16_t bare[1000];
+    uint32_t tokens[1000];
+    struct cllm_shard shard;
+    char text[CLLM_SHARD_TEXT];
+
+    for (uint32_t i = 0; i < CLLM_LEN(bare); i++)
+        bare[i] = (uint16_t)(i % 65);
+    put_bare(path, bare, CLLM_LEN(bare));
+    assert_int_equal(cllm_shard_open(&shard, path), 0);
+    assert_int_equal(shard.format, CLLM_SHARD_NANOGPT);
+    assert_int_equal(shard.n_tokens, 1000);
+    assert_int_equal(shard.data_off, 0);
+    assert_string_equal(cllm_shard_describe(text, &shard),
+                        "nanoGPT's, without a header: u16 tokens");
+    assert_int_equal(cllm_shard_read(&shard, 0, 1000, tokens), 0);
+    for (uint32_t i = 0; i < CLLM_LEN(bare); i++)
+        assert_int_equal(tokens[i], i % 65);
+    assert_int_equal(cllm_shard_check_tokens(&shard, 65, 0), 0);
+    assert_int_equal(cllm_shard_check_tokens(&shard, 64, 0), CLLM_EDATA);
+    assert_error_says("token 64 is outside the vocabulary");
+    cllm_shard_close(&shard);
+}
+
+static void bare_tokens_are_never_guessed_from_what_may_be_damage(void **state)
+{
+    uint16_t bare[1000];
+    struct cllm_shard shard;
+
+    for (uint32_t i = 0; i < CLLM_LEN(bare); i++)
+        bare[i] = (uint16_t)(i % 65);
+    put_bare(in(*state, "train.tokens"), bare, CLLM_LEN(bare)); /* another name */
+    assert_int_equal(cllm_shard_open(&shard, in(*state, "train.tokens")), CLLM_EDATA);
+    assert_int_equal(
+        cllm_shard_open_as(&shard, in(*state, "train.tokens"), CLLM_SHARD_NANOGPT), 0);
+    cllm_shard_close(&shard);
+    put_bare(in(*state, "short.bin"), bare, 100); /* less than a header */
+    assert_int_equal(cllm_shard_open(&shard, in(*state, "short.bin")), CLLM_EDATA);
+    put_file(in(*state, "odd.bin"), bare, 1999);
+    assert_int_equal(cllm_shard_open(&shard, in(*state, "odd.bin")), CLLM_EDATA);
+    assert_error_says("whole 16-bit tokens");
+    /* a shard of ours with any bit of its magic number flipped */
+    for (uint32_t bit = 0; bit < 32; bit++) {
+        put_shard(in(*state, "bit.bin"), 20240520u ^ 1u << bit, 1, 5000, 10000);
+        assert_int_equal(cllm_shard_open(&shard, in(*state, "bit.bin")), CLLM_EDATA);
+    }
+    /* and a whole one is none of nanoGPT's */
+    write_tokens(in(*state, "ours.bin"), 2, 5000);
+    assert_int_equal(
+        cllm_shard_open_as(&shard, in(*state, "ours.bin"), CLLM_SHARD_NANOGPT),
+        CLLM_EDATA);
+    assert_error_says("has a header");
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, temp_setup, temp_teardown)
 
 int main(void)
@@ -242,6 +304,8 @@ int main(void)
         T(other_files_are_recognised),
         T(every_truncation_is_refused),
         T(a_token_beyond_the_vocabulary_is_found),
+        T(bare_tokens_are_read_as_they_are),
+        T(bare_tokens_are_never_guessed_from_what_may_be_damage),
         T(a_shard_that_shrinks_while_open_is_an_error_not_a_crash),
     };
 

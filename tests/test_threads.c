@@ -216,13 +216,13 @@ static void many_losses_are_added_in_order(void **state)
 
 /* ---- a model ---- */
 
-static const struct cllm_gpt_config config = {
+static const struct cllm_model_config config = {
     .vocab = 301, .context = 70, .layers = 2, .heads = 3, .width = 96};
 
 enum { SEQUENCES = 3 };
 
 /* The loss of a batch and its gradient into @dw. */
-static double train(const struct cllm_gpt_plan *plan, const struct cllm_ops *ops,
+static double train(const struct cllm_parameters *plan, const struct cllm_ops *ops,
                     const float *w, float *dw)
 {
     const struct cllm_gpt_shape shape = {.B = SEQUENCES, .T = 70, .train = true};
@@ -243,12 +243,12 @@ static double train(const struct cllm_gpt_plan *plan, const struct cllm_ops *ops
 static void a_model_has_the_bits_of_one_thread(void **state)
 {
     const struct cllm_ops *base = cllm_ops_select();
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     float *w, *want_dw;
     double want;
 
     (void)state;
-    assert_int_equal(cllm_gpt_plan_init(&plan, &config), 0);
+    assert_int_equal(cllm_parameters_init(&plan, &config), 0);
     w = numbers_zero(plan.n_elements);
     want_dw = numbers_zero(plan.n_elements);
     cllm_gpt_init_range(&plan, w, 0, plan.n_elements, 1);
@@ -268,7 +268,7 @@ static void a_model_has_the_bits_of_one_thread(void **state)
     }
     free(w);
     free(want_dw);
-    cllm_gpt_plan_fini(&plan);
+    cllm_parameters_fini(&plan);
 }
 
 static void the_table_says_how_many_threads_it_has(void **state)

@@ -390,19 +390,15 @@ static int print_json(const struct kernels *k)
 
 int cllm_bench_kernels(const struct cllm_config *config, bool json)
 {
-    const struct cllm_gpt_config sizes = {.vocab = (uint32_t)config->model_vocab,
-                                          .context = (uint32_t)config->model_context,
-                                          .layers = (uint32_t)config->model_layers,
-                                          .heads = (uint32_t)config->model_heads,
-                                          .width = (uint32_t)config->model_width};
+    const struct cllm_model_config sizes = cllm_model_config_from(config);
     struct kernels k = {.limits = {.processes = 1}};
-    struct cllm_gpt_plan plan;
-    int rc = cllm_gpt_plan_init(&plan, &sizes);
+    struct cllm_parameters plan;
+    int rc = cllm_parameters_init(&plan, &sizes);
 
     if (rc != 0)
         return rc;
     choose_sizes(&k.s, config, plan.n_elements);
-    cllm_gpt_plan_fini(&plan);
+    cllm_parameters_fini(&plan);
     rc = cllm_ops_pick(&k.ops, (enum cllm_isa)config->compute_isa,
                        (enum cllm_precision)config->compute_precision);
     if (rc == 0)

@@ -42,13 +42,8 @@ static uint64_t choose_steps(const struct cllm_bench_measure *measure,
 static int note_run(struct cllm_bench_result *result, const struct cllm_bench_run *run)
 {
     const struct cllm_geometry *g = &run->control.header->geometry;
-    const struct cllm_gpt_config config = {.vocab = g->vocab,
-                                           .context = g->context,
-                                           .layers = g->layers,
-                                           .heads = g->heads,
-                                           .width = g->width};
-    struct cllm_gpt_plan plan;
-    int rc = cllm_gpt_plan_init(&plan, &config);
+    struct cllm_parameters plan;
+    int rc = cllm_parameters_init(&plan, &g->model);
 
     if (rc != 0)
         return rc;
@@ -57,9 +52,9 @@ static int note_run(struct cllm_bench_result *result, const struct cllm_bench_ru
     memcpy(result->kernels, run->kernels, sizeof result->kernels);
     result->flop_full = cllm_gpt_flops_per_token(&plan);
     /* Half of the scores and of what follows from them is masked. */
-    result->flop_causal =
-        result->flop_full - 6.0 * g->layers * g->width * (double)g->context;
-    cllm_gpt_plan_fini(&plan);
+    result->flop_causal = result->flop_full - 6.0 * g->model.layers * g->model.width *
+                                                  (double)g->model.context;
+    cllm_parameters_fini(&plan);
     return 0;
 }
 

@@ -56,9 +56,9 @@ static void print_head(const struct cllm_bench_report *report)
     (void)printf("%s: %s parameters, %u layers, width %u, vocabulary %u\n"
                  "batch: %u lanes x %u x %u sequences of %u tokens\n"
                  "%s; kernels: %s\n",
-                 report->config, cllm_format_count(params, g->n_params), g->layers,
-                 g->width, g->vocab, g->lanes, g->microbatches, g->sequences, g->context,
-                 report->cpu, report->result->kernels);
+                 report->config, cllm_format_count(params, g->n_params), g->model.layers,
+                 g->model.width, g->model.vocab, g->lanes, g->microbatches, g->sequences,
+                 g->model.context, report->cpu, report->result->kernels);
 }
 
 static void print_speed(const struct cllm_bench_report *report)
@@ -158,7 +158,7 @@ void cllm_bench_report_markdown(const struct cllm_bench_report *report)
                  "Zero | memory |\n"
                  "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
                  report->config, cllm_format_count(text, g->n_params), g->lanes,
-                 g->microbatches, g->sequences, g->context, report->cpu,
+                 g->microbatches, g->sequences, g->model.context, report->cpu,
                  report->result->kernels);
     for (uint32_t i = 0; i < report->n; i++) {
         const struct cllm_bench_result *r = &report->result[i];
@@ -250,16 +250,16 @@ json_t *cllm_bench_report_json(const struct cllm_bench_report *report)
 
     for (uint32_t i = 0; i < report->n; i++)
         (void)json_array_append_new(results, json_of_result(&report->result[i]));
-    out =
-        json_pack("{s:s, s:s, s:s, s:{s:I, s:i, s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i}, "
-                  "s:{s:f, s:f}, s:o}",
-                  "version", CLLM_VERSION, "config", report->config, "cpu", report->cpu,
-                  "model", "parameters", (json_int_t)g->n_params, "vocab", (int)g->vocab,
-                  "context", (int)g->context, "layers", (int)g->layers, "heads",
-                  (int)g->heads, "width", (int)g->width, "batch", "lanes", (int)g->lanes,
-                  "microbatches", (int)g->microbatches, "sequences", (int)g->sequences,
-                  "flop_per_token", "full", report->result->flop_full, "causal",
-                  report->result->flop_causal, "results", results);
+    out = json_pack(
+        "{s:s, s:s, s:s, s:{s:I, s:i, s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i}, "
+        "s:{s:f, s:f}, s:o}",
+        "version", CLLM_VERSION, "config", report->config, "cpu", report->cpu, "model",
+        "parameters", (json_int_t)g->n_params, "vocab", (int)g->model.vocab, "context",
+        (int)g->model.context, "layers", (int)g->model.layers, "heads",
+        (int)g->model.heads, "width", (int)g->model.width, "batch", "lanes",
+        (int)g->lanes, "microbatches", (int)g->microbatches, "sequences",
+        (int)g->sequences, "flop_per_token", "full", report->result->flop_full, "causal",
+        report->result->flop_causal, "results", results);
     if (out && cllm_bench_report_cost(report, &cost))
         (void)json_object_set_new(out, "checkpoint_cost", json_real(cost));
     return out;

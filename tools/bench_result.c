@@ -11,7 +11,7 @@
 
 static double tokens_a_step(const struct cllm_geometry *g)
 {
-    return (double)g->lanes * g->microbatches * g->sequences * g->context;
+    return (double)g->lanes * g->microbatches * g->sequences * g->model.context;
 }
 
 void cllm_bench_result_add(struct cllm_bench_result *result,

@@ -37,7 +37,7 @@ struct request {
 };
 
 struct generator {
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_arena arena;
     struct cllm_decoder decoder;
     float *w;
@@ -130,17 +130,12 @@ static int check_model(const struct request *request,
 {
     int rc;
 
-    if (info->norm_epsilon < 0.99e-5 || info->norm_epsilon > 1.01e-5)
-        return cllm_err(CLLM_EDATA,
-                        "cannot run %s: its layer_norm_epsilon is %g, only 1e-05 is "
-                        "known here",
-                        request->checkpoint, info->norm_epsilon);
-    if (info->vocab <= BYTE_TOKENS || request->json)
+    if (info->model.vocab <= BYTE_TOKENS || request->json)
         return 0;
     rc = cllm_err(CLLM_EDATA,
                   "cannot write what %s says as text: it has %u tokens, more than there "
                   "are bytes",
-                  request->checkpoint, info->vocab);
+                  request->checkpoint, info->model.vocab);
     cllm_err_hint("--json prints the token numbers");
     return rc;
 }
@@ -150,30 +145,25 @@ static int load(struct generator *g, const struct cllm_checkpoint *checkpoint,
                 const struct request *request, const char *text, size_t bytes)
 {
     const struct cllm_checkpoint_info *info = &checkpoint->info;
-    const struct cllm_gpt_config config = {.vocab = info->vocab,
-                                           .context = info->context,
-                                           .layers = info->layers,
-                                           .heads = info->heads,
-                                           .width = info->width};
     size_t n_history = bytes + request->n_tokens, need;
-    int rc = cllm_gpt_plan_init(&g->plan, &config);
+    int rc = cllm_parameters_init(&g->plan, &info->model);
 
     if (rc != 0)
         return rc;
     need = cllm_decoder_arena_bytes(&g->plan) + g->plan.n_elements * sizeof *g->w +
-           info->vocab * sizeof *g->candidates + n_history * sizeof *g->history;
+           info->model.vocab * sizeof *g->candidates + n_history * sizeof *g->history;
     rc = cllm_arena_init(&g->arena, need + 3 * CLLM_CACHELINE);
     if (rc != 0)
         return rc;
     cllm_decoder_init(&g->decoder, &g->plan, cllm_ops_select(), &g->arena);
     g->w = cllm_arena_take(&g->arena, g->plan.n_elements * sizeof *g->w);
-    g->candidates = cllm_arena_take(&g->arena, info->vocab * sizeof *g->candidates);
+    g->candidates = cllm_arena_take(&g->arena, info->model.vocab * sizeof *g->candidates);
     g->history = cllm_arena_take(&g->arena, n_history * sizeof *g->history);
     for (size_t i = 0; i < bytes; i++)
         g->history[i] = (unsigned char)text[i];
     g->n_prompt = g->n_history = (uint32_t)bytes;
     for (uint32_t t = 0; rc == 0 && t < g->plan.n_tensors; t++) {
-        const struct cllm_gpt_tensor *tensor = &g->plan.tensors[t];
+        const struct cllm_tensor *tensor = &g->plan.tensors[t];
 
         rc = cllm_checkpoint_read(checkpoint, tensor->name, g->w + tensor->off,
                                   tensor->count);
@@ -194,7 +184,7 @@ static int open_and_load(struct generator *g, const struct request *request)
     if (rc == 0)
         rc = get_prompt(request, &text, &bytes);
     if (rc == 0)
-        rc = check_prompt(text, bytes, checkpoint.info.vocab);
+        rc = check_prompt(text, bytes, checkpoint.info.model.vocab);
     if (rc == 0)
         rc = load(g, &checkpoint, request, text, bytes);
     if (text != NULL)
@@ -300,7 +290,7 @@ static int run(const struct request *request)
                       request->n_tokens, seconds, request->n_tokens / seconds);
 out:
     cllm_arena_fini(&g.arena);
-    cllm_gpt_plan_fini(&g.plan);
+    cllm_parameters_fini(&g.plan);
     return rc;
 }
 

@@ -74,11 +74,11 @@ static json_t *geometry_json(const struct cllm_geometry *g)
 {
     json_t *out = json_object();
 
-    set_u64(out, "vocab", g->vocab);
-    set_u64(out, "context", g->context);
-    set_u64(out, "layers", g->layers);
-    set_u64(out, "heads", g->heads);
-    set_u64(out, "width", g->width);
+    set_u64(out, "vocab", g->model.vocab);
+    set_u64(out, "context", g->model.context);
+    set_u64(out, "layers", g->model.layers);
+    set_u64(out, "heads", g->model.heads);
+    set_u64(out, "width", g->model.width);
     set_u64(out, "n_params", g->n_params);
     set_u64(out, "n_elements", g->n_elements);
     set_u64(out, "lanes", g->lanes);

@@ -162,8 +162,8 @@ static void show_head(FILE *out, const struct cllm_shm_view *view)
     (void)fprintf(out,
                   "  model      %s parameters: %u layers, width %u, %u heads, context "
                   "%u, vocabulary %u\n",
-                  cllm_format_count(params, g->n_params), g->layers, g->width, g->heads,
-                  g->context, g->vocab);
+                  cllm_format_count(params, g->n_params), g->model.layers, g->model.width,
+                  g->model.heads, g->model.context, g->model.vocab);
     (void)fprintf(out,
                   "  batch      %u lanes x %u micro-batches x %u sequences; seed %" PRIu64
                   "\n",

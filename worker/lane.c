@@ -113,7 +113,7 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
         }
         report->loss += cllm_gpt_forward_backward(&worker->gpt, w, dw, worker->tokens);
         cllm_fault(CLLM_FAULT_lane_batch);
-        report->tokens += (uint64_t)g->sequences * g->context;
+        report->tokens += (uint64_t)g->sequences * g->model.context;
     }
     cllm_region_allow(region, 0, bytes, false);
     check_rounding();
@@ -137,7 +137,7 @@ void cllm_worker_eval(struct cllm_worker *worker, const struct cllm_assignment *
         }
         report->loss += cllm_gpt_loss(&worker->gpt, w, worker->tokens);
         cllm_fault(CLLM_FAULT_eval_batch);
-        report->tokens += (uint64_t)g->sequences * g->context;
+        report->tokens += (uint64_t)g->sequences * g->model.context;
     }
     check_rounding();
     if (__builtin_isfinite(report->loss))

@@ -173,8 +173,8 @@ static void note_thread(void *ctx, uint32_t part, uint32_t thread)
 static int choose_kernels(struct cllm_worker *worker)
 {
     const struct cllm_config *config = &worker->child.config;
-    uint32_t T =
-        (uint32_t)cllm_max_u64(worker->child.geometry->context, CLLM_SELF_TEST_CONTEXT);
+    uint32_t T = (uint32_t)cllm_max_u64(worker->child.geometry->model.context,
+                                        CLLM_SELF_TEST_CONTEXT);
     int rc = cllm_ops_pick(&worker->ops, (enum cllm_isa)config->compute_isa,
                            (enum cllm_precision)config->compute_precision);
 

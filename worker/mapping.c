@@ -59,7 +59,7 @@ static int plan_arena(struct cllm_worker *worker)
     size_t token_bytes = cllm_ring_batch_tokens(g) * sizeof *worker->tokens;
     const struct cllm_gpt_shape shape = {
         .B = g->sequences,
-        .T = g->context,
+        .T = g->model.context,
         .train = true,
         .recompute = (enum cllm_gpt_recompute)worker->child.config.compute_recompute};
     size_t gpt_bytes = cllm_gpt_arena_bytes(&worker->plan, &shape);
@@ -86,13 +86,8 @@ static int plan_arena(struct cllm_worker *worker)
 int cllm_worker_map(struct cllm_worker *worker)
 {
     const struct cllm_geometry *g = worker->child.geometry;
-    const struct cllm_gpt_config config = {.vocab = g->vocab,
-                                           .context = g->context,
-                                           .layers = g->layers,
-                                           .heads = g->heads,
-                                           .width = g->width};
     struct cllm_optimizer_settings settings;
-    int rc = cllm_gpt_plan_init(&worker->plan, &config);
+    int rc = cllm_parameters_init(&worker->plan, &g->model);
 
     if (rc != 0)
         return rc;
@@ -129,7 +124,7 @@ void cllm_worker_unmap(struct cllm_worker *worker)
     for (uint32_t v = 0; v < 2; v++)
         cllm_region_close(&worker->params[v]);
     cllm_optimizer_fini(&worker->optimizer);
-    cllm_gpt_plan_fini(&worker->plan);
+    cllm_parameters_fini(&worker->plan);
 }
 
 float *cllm_worker_params(const struct cllm_worker *worker, uint32_t version,

@@ -14,7 +14,7 @@ enum {
     CONTEXT = CLLM_SELF_TEST_CONTEXT
 }; /* odd shapes: tails of vector loops take part */
 
-static const struct cllm_gpt_config config = {
+static const struct cllm_model_config config = {
     .vocab = 197, .context = CONTEXT, .layers = 2, .heads = 3, .width = 72};
 
 static const struct cllm_gpt_shape shape = {.B = SEQUENCES, .T = CONTEXT, .train = true};
@@ -43,7 +43,7 @@ static void take_vectors(struct vectors *x, struct cllm_arena *arena, uint64_t n
             (uint32_t)(cllm_random_u64(1, CLLM_RANDOM_SELF_TEST, i) % config.vocab);
 }
 
-static uint64_t train_once(const struct cllm_gpt_plan *plan, const struct cllm_ops *ops,
+static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm_ops *ops,
                            struct cllm_gpt *gpt, struct cllm_optimizer *optimizer,
                            const struct vectors *x)
 {
@@ -74,12 +74,12 @@ static uint64_t train_once(const struct cllm_gpt_plan *plan, const struct cllm_o
 int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics)
 {
     struct cllm_optimizer optimizer;
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_arena arena;
     struct cllm_gpt gpt;
     struct vectors x;
     size_t bytes;
-    int rc = cllm_gpt_plan_init(&plan, &config);
+    int rc = cllm_parameters_init(&plan, &config);
 
     if (rc != 0)
         return rc;
@@ -101,6 +101,6 @@ int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics)
 fini_optimizer:
     cllm_optimizer_fini(&optimizer);
 fini_plan:
-    cllm_gpt_plan_fini(&plan);
+    cllm_parameters_fini(&plan);
     return rc;
 }

@@ -25,7 +25,7 @@
 struct cllm_worker {
     struct cllm_child child;
     const struct cllm_ops *ops;
-    struct cllm_gpt_plan plan;
+    struct cllm_parameters plan;
     struct cllm_gpt gpt;
     struct cllm_optimizer optimizer;
     struct cllm_arena arena;

@@ -251,7 +251,7 @@ static bool try_fault(const struct disk_fault *fault)
      */
     n_objects = self.log->n_objects;
     if (rc != 0) {
-        int rc2 = attempt(self.rig.saver.tensors == NULL);
+        int rc2 = attempt(self.rig.saver.plan.tensors == NULL);
 
         if (rc2 != 0)
             ok = tally_fail(&self.tally, "the next attempt fails: %s", cllm_err_text());

@@ -155,7 +155,7 @@ static void compute(const struct cllm_assignment *work, struct cllm_report *repo
 
         check(cllm_ring_read(&all.ring, batch, tokens) && batch_is_whole(batch, tokens),
               "a batch that is due is not there");
-        report->tokens += (uint64_t)g->sequences * g->context;
+        report->tokens += (uint64_t)g->sequences * g->model.context;
     }
     report->flags = CLLM_REPORT_FINITE;
     report->loss = (double)work->step;

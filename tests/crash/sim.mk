@@ -9,13 +9,13 @@ sim_NEIGHBOURS := \
 	placement.c plan.c progress.c
 sim_REAL := \
 	$(addprefix coordinator/,$(filter-out $(sim_NEIGHBOURS),$(coordinator_SRC))) \
-	loader/fill.c loader/main.c saver/main.c saver/snapshot.c \
+	formats/token.c loader/fill.c loader/main.c saver/main.c saver/snapshot.c \
 	shm/control.c shm/objects.c shm/ring.c shm/slot.c \
 	worker/lane.c worker/main.c worker/update.c
 
 # Pure functions, and what the checker calls too.
 sim_PLAIN := \
-	base/config.c base/err.c base/fault.c base/hash.c base/option.c base/pulse.c base/random.c \
+	base/config.c base/err.c base/fault.c base/hash.c base/mix.c base/option.c base/pulse.c base/random.c \
 	base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/layout.c shm/takeover.c
 
 # Calls of the real code that end in sim_*.c.

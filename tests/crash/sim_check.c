@@ -412,7 +412,7 @@ static void check_filled(uint32_t slot)
     uint64_t from = cllm_max_u64(before.filled, sim.view.state->committed * per_step);
     const struct cllm_ring_slot *head = (const struct cllm_ring_slot *)(const void *)base;
     uint64_t slots = (uint64_t)g->ring_slots + g->ring_eval_slots;
-    uint64_t row = (uint64_t)g->context + 1;
+    uint64_t row = (uint64_t)g->model.context + 1;
 
     if (!base || !before.writer->answer_good || sim.ring_damaged)
         return;

@@ -39,8 +39,8 @@ void sim_tokens(bool eval, uint64_t sequence, uint32_t *out)
                    windows, (uint64_t)g->ring_eval_slots * g->sequences, sequence)
              : cllm_sampler_window(g->seed, windows, sequence);
 
-    for (uint32_t i = 0; i <= g->context; i++)
-        out[i] = (uint32_t)(sim_mix(g->seed, window + i, eval) % g->vocab);
+    for (uint32_t i = 0; i <= g->model.context; i++)
+        out[i] = (uint32_t)(sim_mix(g->seed, window + i, eval) % g->model.vocab);
 }
 
 uint64_t sim_token_hash(const uint32_t *tokens)
@@ -48,7 +48,7 @@ uint64_t sim_token_hash(const uint32_t *tokens)
     const struct cllm_geometry *g = &sim.geometry;
     uint64_t hash = 7;
 
-    for (uint32_t i = 0; i < g->sequences * (g->context + 1); i++)
+    for (uint32_t i = 0; i < g->sequences * (g->model.context + 1); i++)
         hash = sim_mix(hash, tokens[i], i);
     return hash;
 }
@@ -119,7 +119,7 @@ static void batch_tokens(bool eval, uint64_t batch, uint32_t *out)
 
     for (uint32_t row = 0; row < g->sequences; row++)
         sim_tokens(eval, cllm_sampler_sequence(batch, g->sequences, row),
-                   out + row * (g->context + 1));
+                   out + row * (g->model.context + 1));
 }
 
 /* Gradient and loss of lane @lane of step @step. */
@@ -152,7 +152,7 @@ static void golden_eval(struct cllm_step_record *record, const uint64_t *w)
         for (uint32_t m = 0; m < g->eval_microbatches; m++) {
             batch_tokens(true, (uint64_t)l * g->eval_microbatches + m, tokens);
             lane += sim_loss(w, tokens);
-            n += (uint64_t)g->sequences * g->context;
+            n += (uint64_t)g->sequences * g->model.context;
         }
         loss += lane;
     }
@@ -220,7 +220,8 @@ static void golden_step(uint64_t step)
     const struct sim_golden *from = &sim.golden[step - 1];
     struct sim_golden *to = &sim.golden[step];
     struct cllm_step_record *record = &to->record;
-    uint64_t tokens = (uint64_t)g->lanes * g->microbatches * g->sequences * g->context;
+    uint64_t tokens =
+        (uint64_t)g->lanes * g->microbatches * g->sequences * g->model.context;
     uint64_t total[SIM_MAX_WORDS] = {0};
     uint32_t n = sim_words();
     double loss, scale;

@@ -281,7 +281,7 @@ double cllm_gpt_loss(struct cllm_gpt *gpt, const float *w, const uint32_t *token
     return sim_loss(words_of(w), tokens);
 }
 
-void cllm_gpt_init_range(const struct cllm_gpt_plan *plan, float *w, uint64_t lo,
+void cllm_gpt_init_range(const struct cllm_parameters *plan, float *w, uint64_t lo,
                          uint64_t hi, uint64_t seed)
 {
     (void)plan;
@@ -416,8 +416,26 @@ int cllm_dataset_from_manifest(struct cllm_dataset *dataset, const char *text,
                                      .n_windows = SIM_SHARD_TOKENS - 1};
     dataset->shard = calloc(1, sizeof *dataset->shard);
     dataset->shard[0] = (struct cllm_shard){
-        .path = path, .fd = 9000, .token_bytes = 4, .file_bytes = 4 * SIM_SHARD_TOKENS};
+
+        .path = path,
+        .fd = 9000,
+        .kind = CLLM_TOKEN_U32,
+        .token_bytes = 4,
+        .file_bytes = 4 * SIM_SHARD_TOKENS};
     return 0;
+}
+
+int cllm_mixture_from_manifest(struct cllm_mixture *mixture, const char **text,
+                               uint32_t window_tokens)
+{
+    *mixture = (struct cllm_mixture){.mix = {.n = 1, .weight = {1}}};
+    *text = strstr(*text, "[valid]");
+    return cllm_dataset_from_manifest(&mixture->part[0].data, NULL, 0, window_tokens);
+}
+
+void cllm_mixture_close(struct cllm_mixture *mixture)
+{
+    mixture->mix.n = 0;
 }
 
 void cllm_dataset_close(struct cllm_dataset *dataset)

@@ -152,25 +152,21 @@ static void make_geometry(void)
     const struct sim_plan *plan = &sim.plan;
     struct cllm_geometry *g = &sim.geometry;
 
-    *g = (struct cllm_geometry){.vocab = 50,
-                                .context = 2,
-                                .layers = 1,
-                                .heads = 1,
-                                .width = 4,
-                                .lanes = plan->lanes,
-                                .microbatches = plan->microbatches,
-                                .sequences = 1 + (uint32_t)(plan->seed & 1),
-                                .eval_microbatches = plan->eval_every > 0,
-                                .steps = plan->steps,
-                                .seed = sim_mix(plan->seed, 1, 2),
-                                .chunk_elements = 2 * SIM_CHUNK_WORDS,
-                                .n_chunks = plan->chunks,
-                                .n_groups =
-                                    (uint32_t)cllm_div_up(plan->lanes, CLLM_GROUP_LANES),
-                                .n_buffers = plan->buffers,
-                                .n_worker_slots = plan->worker_slots,
-                                .n_slots = plan->worker_slots + 2,
-                                .ring_steps = 2};
+    *g = (struct cllm_geometry){
+        .model = {.vocab = 50, .context = 2, .layers = 1, .heads = 1, .width = 4},
+        .lanes = plan->lanes,
+        .microbatches = plan->microbatches,
+        .sequences = 1 + (uint32_t)(plan->seed & 1),
+        .eval_microbatches = plan->eval_every > 0,
+        .steps = plan->steps,
+        .seed = sim_mix(plan->seed, 1, 2),
+        .chunk_elements = 2 * SIM_CHUNK_WORDS,
+        .n_chunks = plan->chunks,
+        .n_groups = (uint32_t)cllm_div_up(plan->lanes, CLLM_GROUP_LANES),
+        .n_buffers = plan->buffers,
+        .n_worker_slots = plan->worker_slots,
+        .n_slots = plan->worker_slots + 2,
+        .ring_steps = 2};
     g->n_elements = (plan->chunks - 1) * g->chunk_elements + 2 * plan->last_chunk_words;
     g->n_params = g->n_elements;
     g->n_folds = g->n_groups > 1 ? 4 : 2;

@@ -28,9 +28,8 @@ int fuzz_checkpoint(const uint8_t *data, size_t size)
 
     CLLM_ASSERT(config == 0 || cllm_err_text()[0] != '\0');
     if (config == 0) {
-        CLLM_ASSERT(info.heads > 0 && info.width % info.heads == 0);
-        CLLM_ASSERT(info.vocab > 0 && info.context > 0 && info.layers > 0);
-        CLLM_ASSERT(info.norm_epsilon > 0 && info.init_range > 0);
+        CLLM_ASSERT(cllm_model_config_check(&info.model) == 0);
+        CLLM_ASSERT(info.model.norm_epsilon > 0 && info.init_range > 0);
     }
     int run = cllm_checkpoint_parse_run(text, size, "run.json", &info);
     CLLM_ASSERT(run == 0 || cllm_err_text()[0] != '\0');

@@ -27,7 +27,7 @@ enum {
 static struct cllm_slot slot;
 static struct cllm_own page; /* as a child in good health leaves it */
 static struct cllm_header header = {
-    .geometry = {.lanes = 8, .microbatches = 2, .sequences = 3, .context = 7}};
+    .geometry = {.lanes = 8, .microbatches = 2, .sequences = 3, .model = {.context = 7}}};
 static struct cllm_control control = {.header = &header, .slots = &slot, .own = &page};
 
 static const struct cllm_assignment works[4] = {

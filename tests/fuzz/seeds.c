@@ -127,12 +127,15 @@ static void seed_checkpoint(void)
                                               .best_loss = 2.125,
                                               .valid_step = 100,
                                               .best_step = 80,
-                                              .vocab = 256,
-                                              .context = 16,
-                                              .layers = 1,
-                                              .heads = 2,
-                                              .width = 16,
-                                              .norm_epsilon = 1e-5,
+                                              .model = {.vocab = 256,
+                                                        .context = 16,
+                                                        .layers = 1,
+                                                        .heads = 2,
+                                                        .kv_heads = 2,
+                                                        .head_size = 8,
+                                                        .hidden = 64,
+                                                        .width = 16,
+                                                        .norm_epsilon = 1e-5},
                                               .init_range = 0.02};
     static const char *const names[] = {CLLM_CHECKPOINT_CONFIG, CLLM_CHECKPOINT_RUN,
                                         CLLM_CHECKPOINT_MODEL, CLLM_CHECKPOINT_OPTIMIZER,
@@ -164,6 +167,8 @@ static void seed_dataset(void)
     put_text("dataset", "large",
              "/data/train_000001.bin\t100000000\t2\t200001024\n"
              "/data/train_000002.bin\t18446744073709551615\t4\t0\n");
+    put_text("dataset", "formats",
+             "/data/a.bin\t100\t2\t200\tnanogpt\n/data/b.bin\t100\t4\t400\tmegatron\n");
 }
 
 /* Flags, vocabulary, then the file; see fuzz_shard.c. */
@@ -301,6 +306,63 @@ static void seed_segment(void)
     }
 }
 
+/* Flags, bytes of the .bin, then an index of two sequences; see fuzz_megatron.c. */
+static void seed_megatron(void)
+{
+    static const uint8_t index[] = "MMIDIDX\0\0\1\0\0\0\0\0\0\0\10" /* u16 */
+                                   "\2\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0"
+                                   "\3\0\0\0\5\0\0\0"
+                                   "\0\0\0\0\0\0\0\0\6\0\0\0\0\0\0\0"
+                                   "\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0"
+                                   "\1\1";
+
+    put2("megatron", "exact", "\0\20\0", 3, index, sizeof index - 3);
+    put2("megatron", "modes", "\0\20\0", 3, index, sizeof index - 1);
+    put2("megatron", "fixed", "\3\0\0", 3, index, sizeof index - 3);
+    put2("megatron", "believed", "\2\0\0", 3, index, sizeof index - 1);
+    put2("megatron", "short", "\0\17\0", 3, index, sizeof index - 3);
+}
+
+static void seed_choice(void)
+{
+    put_text("choice", "hellaswag",
+             "{\"ind\": 24, \"activity_label\": \"Roof\", \"ctx\": \"A man\", "
+             "\"split\": \"val\", \"endings\": [\"is\", \"rips\", \"holds\", "
+             "\"starts\"], \"label\": \"3\"}");
+    put_text("choice", "number", "{\"ctx\":\"a\",\"endings\":[\"b\",\"c\"],\"label\":1}");
+    put_text("choice", "unlabelled", "{\"ctx\":\"a\",\"endings\":[\"b\",\"c\"]}");
+    put_text("choice", "array", "[1, 2]");
+    put_text(
+        "choice", "escapes",
+        "{\"label\":0,\"ctx\":\"\\u00e9\\n\",\"endings\":[\"\\ud83d\\ude01\",\"\\t\"]}");
+}
+
+/* Flags and kind of file in the first byte; see fuzz_tokenizer.c. */
+static void seed_tokenizer(void)
+{
+    static const char model[] =
+        "{\"added_tokens\":[{\"id\":9,\"content\":\"<|endoftext|>\",\"special\":true}],"
+        "\"normalizer\":null,\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":"
+        "\"BPE\",\"dropout\":null,\"byte_fallback\":false,\"ignore_merges\":true,"
+        "\"vocab\":{\"h\":1,\"e\":2,\"he\":3,\"\u0120he\":4,\"\u0120\":5},";
+    static const char split[] =
+        "\"merges\":[\"h e\",[\"\u0120\",\"he\"]]},\"pre_tokenizer\":{\"type\":"
+        "\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+        "\"[^\\\\s]+|\\\\s+(?!\\\\S)|\\\\p{L}\"},\"behavior\":\"Isolated\"},{\"type\":"
+        "\"ByteLevel\",\"use_regex\":false}]}}";
+    static const char vocab[] = "\5{\"h\":1,\"e\":2,\"he\":3,\"<x>\":7}\0h e\n";
+    char text[2048];
+
+    (void)snprintf(text, sizeof text, "\3%s%s", model, "\"merges\":[\"h e\"]}}");
+    put_text("tokenizer", "json", text);
+    (void)snprintf(text, sizeof text, "\1%s%s", model, split);
+    put_text("tokenizer", "json-split", text);
+    put("tokenizer", "vocab", vocab, sizeof vocab - 1);
+    put_text("tokenizer", "merges", "\10#version: 0.2\nh e\n\u0120 he\na a\naa aa\n");
+    put_text("tokenizer", "ranks", "\15aGU= 256\nbGw= 257\nIGhl 258\n");
+    put_text("tokenizer", "ranks-alone", "\14IQ== 0\nIg== 1\n");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -310,13 +372,16 @@ int main(int argc, char **argv)
     directory = argv[1];
     seed_answer();
     seed_checkpoint();
+    seed_choice();
     seed_config();
     seed_control();
     seed_dataset();
     seed_lines();
+    seed_megatron();
     seed_pages();
     seed_safetensors();
     seed_segment();
     seed_shard();
+    seed_tokenizer();
     return 0;
 }

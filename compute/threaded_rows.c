@@ -1,0 +1,360 @@
+/*
+ * compute/threaded_rows.c - the threaded table's operations on rows and on single
+ * elements: each row, or element, is one thread's.
+ */
+#include "compute/threaded.h"
+
+enum {
+    VECTOR = 16,     /* elements: what begins at a multiple begins at a cache line */
+    LOSS_ROWS = 1024 /* whose losses are kept until they are added */
+};
+
+/* ---- rows ---- */
+
+struct rows {
+    struct cllm_cut cut;
+    size_t cols;
+    float *out, *mean, *rstd;
+    const float *x, *weight, *bias;
+    float epsilon;
+};
+
+static void add_bias_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct rows *r = ctx;
+    size_t count, row = cllm_cut_piece(&r->cut, part, &count);
+
+    (void)thread;
+    cllm_threaded_base()->add_bias(r->out + row * r->cols,
+                                   r->x ? r->x + row * r->cols : NULL, r->bias, count,
+                                   r->cols);
+}
+
+static void add_bias(float *out, const float *x, const float *bias, size_t rows,
+                     size_t cols)
+{
+    struct rows r = {.cut = cllm_cut_of(rows, VECTOR, rows * cols),
+                     .cols = cols,
+                     .out = out,
+                     .x = x,
+                     .bias = bias};
+
+    cllm_threads_run(add_bias_part, &r, r.cut.n_parts);
+}
+
+static void layernorm_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct rows *r = ctx;
+    size_t count, row = cllm_cut_piece(&r->cut, part, &count);
+
+    (void)thread;
+    cllm_threaded_base()->layernorm(r->out + row * r->cols, r->mean + row, r->rstd + row,
+                                    r->x + row * r->cols, r->weight, r->bias, count,
+                                    r->cols);
+}
+
+static void layernorm(float *out, float *mean, float *rstd, const float *x,
+                      const float *weight, const float *bias, size_t rows, size_t cols)
+{
+    struct rows r = {.cut = cllm_cut_of(rows, VECTOR, rows * cols),
+                     .cols = cols,
+                     .out = out,
+                     .mean = mean,
+                     .rstd = rstd,
+                     .x = x,
+                     .weight = weight,
+                     .bias = bias};
+
+    cllm_threads_run(layernorm_part, &r, r.cut.n_parts);
+}
+
+static void rmsnorm_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct rows *r = ctx;
+    size_t count, row = cllm_cut_piece(&r->cut, part, &count);
+
+    (void)thread;
+    cllm_threaded_base()->rmsnorm(r->out + row * r->cols, r->rstd + row,
+                                  r->x + row * r->cols, r->weight, r->epsilon, count,
+                                  r->cols);
+}
+
+static void rmsnorm(float *out, float *rstd, const float *x, const float *weight,
+                    float epsilon, size_t rows, size_t cols)
+{
+    struct rows r = {.cut = cllm_cut_of(rows, VECTOR, rows * cols),
+                     .cols = cols,
+                     .out = out,
+                     .rstd = rstd,
+                     .x = x,
+                     .weight = weight,
+                     .epsilon = epsilon};
+
+    cllm_threads_run(rmsnorm_part, &r, r.cut.n_parts);
+}
+
+struct norm_backward {
+    struct cllm_cut by_rows, by_cols; /* dx; dweight and dbias */
+    size_t rows, cols;
+    float *dx, *dweight, *dbias;
+    const float *dout, *x, *mean, *rstd, *weight;
+};
+
+static void layernorm_backward_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct norm_backward *b = ctx;
+    size_t count, at;
+
+    (void)thread;
+    if (part < b->by_rows.n_parts) {
+        at = cllm_cut_piece(&b->by_rows, part, &count);
+        cllm_threaded_base()->layernorm_backward(
+            b->dx + at * b->cols, NULL, NULL, b->dout + at * b->cols, b->x + at * b->cols,
+            b->mean + at, b->rstd + at, b->weight, count, b->cols);
+    } else {
+        at = cllm_cut_piece(&b->by_cols, part - b->by_rows.n_parts, &count);
+        cllm_threaded_base()->layernorm_weights(b->dweight, b->dbias, b->dout, b->x,
+                                                b->mean, b->rstd, b->rows, b->cols, at,
+                                                count);
+    }
+}
+
+static void layernorm_backward(float *dx, float *dweight, float *dbias, const float *dout,
+                               const float *x, const float *mean, const float *rstd,
+                               const float *weight, size_t rows, size_t cols)
+{
+    struct norm_backward b = {.by_rows = cllm_cut_of(rows, VECTOR, rows * cols),
+                              .by_cols = cllm_cut_of(cols, VECTOR, rows * cols),
+                              .rows = rows,
+                              .cols = cols,
+                              .dx = dx,
+                              .dweight = dweight,
+                              .dbias = dbias,
+                              .dout = dout,
+                              .x = x,
+                              .mean = mean,
+                              .rstd = rstd,
+                              .weight = weight};
+
+    if (b.by_rows.n_parts == 1 || dweight == NULL)
+        cllm_threaded_base()->layernorm_backward(dx, dweight, dbias, dout, x, mean, rstd,
+                                                 weight, rows, cols);
+    else
+        cllm_threads_run(layernorm_backward_part, &b,
+                         b.by_rows.n_parts + b.by_cols.n_parts);
+}
+
+static void rmsnorm_backward_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct norm_backward *b = ctx;
+    size_t count, at;
+
+    (void)thread;
+    if (part < b->by_rows.n_parts) {
+        at = cllm_cut_piece(&b->by_rows, part, &count);
+        cllm_threaded_base()->rmsnorm_backward(
+            b->dx + at * b->cols, NULL, b->dout + at * b->cols, b->x + at * b->cols,
+            b->rstd + at, b->weight, count, b->cols);
+    } else {
+        at = cllm_cut_piece(&b->by_cols, part - b->by_rows.n_parts, &count);
+        cllm_threaded_base()->rmsnorm_weights(b->dweight, b->dout, b->x, b->rstd, b->rows,
+                                              b->cols, at, count);
+    }
+}
+
+static void rmsnorm_backward(float *dx, float *dweight, const float *dout, const float *x,
+                             const float *rstd, const float *weight, size_t rows,
+                             size_t cols)
+{
+    struct norm_backward b = {.by_rows = cllm_cut_of(rows, VECTOR, rows * cols),
+                              .by_cols = cllm_cut_of(cols, VECTOR, rows * cols),
+                              .rows = rows,
+                              .cols = cols,
+                              .dx = dx,
+                              .dweight = dweight,
+                              .dout = dout,
+                              .x = x,
+                              .rstd = rstd,
+                              .weight = weight};
+
+    if (b.by_rows.n_parts == 1 || dweight == NULL)
+        cllm_threaded_base()->rmsnorm_backward(dx, dweight, dout, x, rstd, weight, rows,
+                                               cols);
+    else
+        cllm_threads_run(rmsnorm_backward_part, &b,
+                         b.by_rows.n_parts + b.by_cols.n_parts);
+}
+
+struct embedding {
+    struct cllm_cut cut; /* of all B T positions */
+    float *out;
+    const uint32_t *tokens;
+    size_t stride, T, C;
+    const float *wte, *wpe;
+};
+
+static void embedding_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct embedding *x = ctx;
+    size_t count, at = cllm_cut_piece(&x->cut, part, &count), end = at + count;
+
+    (void)thread;
+    while (at < end) {
+        size_t b = at / x->T, t = at % x->T, some = cllm_min_u64(end - at, x->T - t);
+
+        cllm_threaded_base()->embedding(
+            x->out + at * x->C, x->tokens + b * x->stride + t, x->stride, x->wte,
+            x->wpe == NULL ? NULL : x->wpe + t * x->C, 1, some, x->C);
+        at += some;
+    }
+}
+
+static void embedding(float *out, const uint32_t *tokens, size_t stride, const float *wte,
+                      const float *wpe, size_t B, size_t T, size_t C)
+{
+    struct embedding x = {.cut = cllm_cut_of(B * T, VECTOR, B * T * C),
+                          .out = out,
+                          .tokens = tokens,
+                          .stride = stride,
+                          .T = T,
+                          .C = C,
+                          .wte = wte,
+                          .wpe = wpe};
+
+    cllm_threads_run(embedding_part, &x, x.cut.n_parts);
+}
+
+struct losses {
+    struct cllm_cut cut;
+    float *logits;
+    const uint32_t *targets;
+    size_t V;
+    bool backward;
+    double of_row[LOSS_ROWS];
+};
+
+static void loss_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    struct losses *x = ctx;
+    size_t count, row = cllm_cut_piece(&x->cut, part, &count), end = row + count;
+
+    (void)thread;
+    for (; row < end; row++)
+        x->of_row[row] = cllm_threaded_base()->cross_entropy(
+            x->logits + row * x->V, x->targets + row, 1, x->V, x->backward);
+}
+
+/* Losses are added in the order of rows, as one thread adds them. */
+static double cross_entropy(float *logits, const uint32_t *targets, size_t rows, size_t V,
+                            bool backward)
+{
+    struct losses x = {.V = V, .backward = backward};
+    double loss = 0;
+
+    for (size_t first = 0; first < rows; first += LOSS_ROWS) {
+        size_t n = cllm_min_u64(LOSS_ROWS, rows - first);
+
+        x.cut = cllm_cut_of(n, 1, n * V);
+        x.logits = logits + first * V;
+        x.targets = targets + first;
+        cllm_threads_run(loss_part, &x, x.cut.n_parts);
+        for (size_t r = 0; r < n; r++)
+            loss += x.of_row[r];
+    }
+    return loss;
+}
+
+/* ---- elements ---- */
+
+struct elements {
+    struct cllm_cut cut;
+    float *out, *d, *dup;
+    const float *x, *up;
+};
+
+static void gelu_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct elements *e = ctx;
+    size_t count, at = cllm_cut_piece(&e->cut, part, &count);
+
+    (void)thread;
+    cllm_threaded_base()->gelu(e->out + at, e->x + at, count);
+}
+
+static void gelu(float *out, const float *x, size_t n)
+{
+    struct elements e = {.cut = cllm_cut_of(n, VECTOR, n), .out = out, .x = x};
+
+    cllm_threads_run(gelu_part, &e, e.cut.n_parts);
+}
+
+static void gelu_backward_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct elements *e = ctx;
+    size_t count, at = cllm_cut_piece(&e->cut, part, &count);
+
+    (void)thread;
+    cllm_threaded_base()->gelu_backward(e->d + at, e->out + at, e->x + at, count);
+}
+
+static void gelu_backward(float *d, float *out, const float *x, size_t n)
+{
+    struct elements e = {.cut = cllm_cut_of(n, VECTOR, n), .out = out, .d = d, .x = x};
+
+    cllm_threads_run(gelu_backward_part, &e, e.cut.n_parts);
+}
+
+static void swiglu_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct elements *e = ctx;
+    size_t count, at = cllm_cut_piece(&e->cut, part, &count);
+
+    (void)thread;
+    cllm_threaded_base()->swiglu(e->out + at, e->x + at, e->up + at, count);
+}
+
+static void swiglu(float *out, const float *gate, const float *up, size_t n)
+{
+    struct elements e = {
+        .cut = cllm_cut_of(n, VECTOR, n), .out = out, .x = gate, .up = up};
+
+    cllm_threads_run(swiglu_part, &e, e.cut.n_parts);
+}
+
+static void swiglu_backward_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct elements *e = ctx;
+    size_t count, at = cllm_cut_piece(&e->cut, part, &count);
+
+    (void)thread;
+    cllm_threaded_base()->swiglu_backward(e->d + at, e->dup + at, e->out + at, e->x + at,
+                                          e->up + at, count);
+}
+
+static void swiglu_backward(float *d, float *dup, float *out, const float *gate,
+                            const float *up, size_t n)
+{
+    struct elements e = {.cut = cllm_cut_of(n, VECTOR, n),
+                         .out = out,
+                         .d = d,
+                         .dup = dup,
+                         .x = gate,
+                         .up = up};
+
+    cllm_threads_run(swiglu_backward_part, &e, e.cut.n_parts);
+}
+
+void cllm_threaded_rows(struct cllm_ops *table)
+{
+    table->add_bias = add_bias;
+    table->layernorm = layernorm;
+    table->layernorm_backward = layernorm_backward;
+    table->rmsnorm = rmsnorm;
+    table->rmsnorm_backward = rmsnorm_backward;
+    table->gelu = gelu;
+    table->gelu_backward = gelu_backward;
+    table->swiglu = swiglu;
+    table->swiglu_backward = swiglu_backward;
+    table->embedding = embedding;
+    table->cross_entropy = cross_entropy;
+}

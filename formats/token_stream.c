@@ -1,0 +1,41 @@
+/*
+ * formats/token_stream.c - what is held, the new bytes behind it, and what is whole.
+ */
+#include "formats/token_stream.h"
+
+#include <string.h>
+
+#include "formats/utf8.h"
+
+void cllm_token_stream_init(struct cllm_token_stream *stream,
+                            const struct cllm_tokenizer *tokenizer)
+{
+    *stream = (struct cllm_token_stream){.tokenizer = tokenizer};
+}
+
+size_t cllm_token_stream_put(struct cllm_token_stream *stream, uint32_t id,
+                             char out[CLLM_TOKEN_STREAM_ROOM])
+{
+    size_t n_held = stream->n_held;
+    size_t bytes;
+    const uint8_t *token = cllm_tokenizer_token(stream->tokenizer, id, &bytes);
+
+    CLLM_ASSERT(n_held + bytes <= CLLM_TOKEN_STREAM_ROOM);
+    memcpy(out, stream->held, n_held);
+    memcpy(out + n_held, token, bytes);
+    bytes += n_held;
+    stream->n_held = cllm_utf8_open((const uint8_t *)out, bytes);
+    bytes -= stream->n_held;
+    memcpy(stream->held, out + bytes, stream->n_held);
+    return bytes;
+}
+
+size_t cllm_token_stream_end(struct cllm_token_stream *stream,
+                             char out[CLLM_TOKEN_STREAM_ROOM])
+{
+    size_t bytes = stream->n_held;
+
+    memcpy(out, stream->held, bytes);
+    stream->n_held = 0;
+    return bytes;
+}

@@ -22,14 +22,15 @@ endif
 FOLDERS := base shm compute model formats loader saver worker coordinator tools
 
 base_SRC        := \
-	arena.c base.c config.c config_help.c crystal.c err.c fault.c hash.c local_socket.c log.c mix.c \
-	model_config.c option.c parameters.c pulse.c random.c topology.c units.c
+	arena.c base.c config.c config_help.c crystal.c crystal_cost.c err.c fault.c hash.c \
+	local_socket.c log.c mix.c model_config.c option.c parameters.c pulse.c random.c topology.c \
+	units.c
 shm_SRC         := \
-	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c \
-	region.c ring.c sandbox.c slot.c takeover.c
+	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c region.c \
+	ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
-	attention.c blocked.c elementwise.c norm.c product.c rope.c rows.c select.c softmax.c \
-	table.c threaded.c threaded_rows.c threads.c vector.c
+	attention.c blocked.c dropout.c elementwise.c norm.c product.c rope.c rows.c select.c smoothing.c \
+	softmax.c table.c threaded.c threaded_rows.c threads.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
 compute_KERNELS := $(filter-out select.c threaded.c threaded_rows.c threads.c,$(compute_SRC))
 compute_ISAS    := avx2 avx512 avx512bf16
@@ -38,91 +39,112 @@ FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
 model_SRC       := \
-	decoder.c flops.c gpt.c groups.c init.c muon.c optimizer.c sample.c schedule.c
-formats_SRC     := \
+	decoder.c dropout.c flops.c gpt.c groups.c init.c layout.c llama.c loss.c model.c muon.c \
+	optimizer.c rope.c sample.c schedule.c
+formats_SRC := \
 	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
-	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c \
-	encoder.c file.c json.c megatron.c mixture.c pattern.c pieces.c safetensors.c safetensors_plan.c \
-	sha256.c shard.c shard_writer.c token.c token_stream.c tokenizer.c tokenizer_gpt2.c \
-	tokenizer_json.c tokenizer_load.c tokenizer_ranks.c tokenizer_save.c utf8.c vocab.c
-loader_SRC      := fill.c main.c pread.c reader.c sampler.c uring.c
-saver_SRC       := archive.c load.c main.c piece.c save.c saver.c snapshot.c
-worker_SRC      := lane.c main.c mapping.c selftest.c update.c
+	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c encoder.c \
+	file.c gguf.c gguf_model.c gguf_tokenizer.c gguf_value.c gguf_writer.c half.c hf.c hf_writer.c \
+	json.c llama2c.c llmc.c manifest.c megatron.c mixture.c output.c pattern.c pieces.c relayout.c \
+	safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c sink.c source.c spm.c token.c \
+	token_stream.c tokenizer.c tokenizer_files.c tokenizer_gpt2.c tokenizer_json.c tokenizer_load.c \
+	tokenizer_ranks.c tokenizer_save.c unpack.c unpack_gzip.c unpack_zstd.c utf8.c vocab.c
+loader_SRC      := \
+	fill.c main.c pread.c reader.c sampler.c uring.c
+saver_SRC       := \
+	archive.c load.c main.c piece.c save.c saver.c snapshot.c
+worker_SRC      := \
+	lane.c main.c mapping.c selftest.c update.c
 coordinator_SRC := \
-	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c \
-	heartbeat.c journal.c lanes.c logout.c main.c node_begin.c node_control.c \
-	node_deaths.c node_end.c node_events.c node_watch.c nodezero.c placement.c plan.c progress.c \
-	saving.c step.c step_reports.c step_takeover.c step_turns.c sweep.c team.c
+	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c heartbeat.c \
+	journal.c lanes.c logout.c main.c node_begin.c node_control.c node_deaths.c node_end.c \
+	node_events.c node_watch.c nodezero.c origin.c placement.c plan.c progress.c saving.c step.c \
+	step_reports.c step_takeover.c step_turns.c sweep.c team.c
 # Multiply-adds in registers, likewise: the limit that cllm-bench measures.
 peak_ISAS       := avx2 avx512 bf16
 PEAK_avx2       := -mavx2 -mfma
 PEAK_avx512     := -mavx512f -mprefer-vector-width=512
 PEAK_bf16       := $(PEAK_avx512) -mavx512bf16
-tools_SRC       := \
-	bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c \
-	bench_kernels.c bench_limits.c \
-	bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c \
-	ctl.c ctl_answer.c facts.c generate.c history.c info.c ini_edit.c \
-	prep.c prep_input.c prep_output.c setting.c shm.c \
-	shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c shm_runs.c shm_slot.c shm_tables.c \
-	shm_text.c shm_trouble.c shm_view.c stop.c tally.c trial.c watch.c
-tests_SRC       := \
+tools_SRC := \
+	bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c bench_kernels.c \
+	bench_limits.c bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c convert.c \
+	convert_tokenizer.c ctl.c ctl_answer.c eval.c eval_choices.c eval_split.c eval_work.c facts.c \
+	generate.c history.c info.c ini_edit.c lm.c prep.c prep_input.c prep_options.c prep_output.c \
+	prep_piece.c prep_pipe.c prep_reader.c prep_report.c prep_state.c prep_stream.c prep_text.c \
+	prep_vocab.c prompt.c setting.c shm.c shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c \
+	shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_trouble.c shm_view.c speaker.c stop.c tally.c \
+	trial.c watch.c
+tests_SRC := \
 	test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
 	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
 	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
-	test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
-	test_fuzz_corpus.c test_gpt.c test_groups.c test_heartbeat.c test_history.c test_ini_edit.c test_init.c \
-	test_isa.c test_json.c test_loader.c test_local_socket.c test_log.c test_logout.c test_matmul.c \
-	test_megatron.c test_mix.c test_mixture.c test_muon.c test_ops.c test_optimizer.c test_parameters.c test_pieces.c test_prep.c \
-	test_random.c test_reader.c test_region.c test_ring.c test_safetensors.c test_sample.c \
-	test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c test_saver_load.c test_schedule.c \
-	test_setting.c test_sha256.c test_shard.c test_shm_clean.c test_shm_view.c test_slot.c \
+	test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c \
+	test_fill.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c test_history.c \
+	test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c test_loader.c \
+	test_local_socket.c test_log.c test_logout.c test_manifest.c test_matmul.c test_megatron.c \
+	test_mix.c test_mixture.c test_model.c test_muon.c test_ops.c test_optimizer.c \
+	test_parameters.c test_pieces.c test_prep.c \
+	test_prep_reader.c test_prep_text.c test_random.c test_reader.c test_region.c test_ring.c \
+	test_rope.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
+	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
+	test_shm_clean.c test_shm_view.c test_slot.c test_smoothing.c test_source.c test_speaker.c \
 	test_step.c test_stop.c test_tally.c test_threads.c test_tokenizer.c test_topology.c test_units.c \
-	test_utf8.c test_vector.c
+	test_unpack.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
-tests_bench_SRC := bench_loader.c bench_tokenizer.c
+tests_bench_SRC := \
+	bench_loader.c bench_tokenizer.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
-tests_points_SRC := points.c points_cases.c
+tests_points_SRC := \
+	points.c points_cases.c
 # The chaos driver, from several files.
 tests_chaos_SRC := \
-	chaos.c chaos_battle.c chaos_check.c chaos_mttr.c chaos_options.c chaos_plan.c \
-	chaos_result.c chaos_run.c chaos_shot.c chaos_soak.c chaos_stops.c chaos_takeover.c \
-	chaos_view.c nano.c run_copy.c
+	chaos.c chaos_battle.c chaos_check.c chaos_mttr.c chaos_options.c chaos_plan.c chaos_result.c \
+	chaos_run.c chaos_shot.c chaos_soak.c chaos_stops.c chaos_takeover.c chaos_view.c nano.c \
+	run_copy.c
 # A step under ptrace, an instruction at a time.
 tests_stepping_SRC := \
-	nano.c run_copy.c step_boundary.c step_code.c step_recovery.c step_symbols.c \
-	step_trace.c step_walk.c step_watch.c stepping.c
+	nano.c run_copy.c step_boundary.c step_code.c step_recovery.c step_symbols.c step_trace.c \
+	step_walk.c step_watch.c stepping.c
 # The simulator of the protocol; tests/crash/sim.mk builds it.
 tests_sim_SRC := \
-	sim.c sim_check.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c sim_memory.c \
-	sim_roles.c sim_run.c sim_sched.c sim_trace.c
+	sim.c sim_check.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c sim_memory.c sim_roles.c \
+	sim_run.c sim_sched.c sim_trace.c
 # Shared records under ThreadSanitizer; likewise.
-tests_races_SRC := races.c
+tests_races_SRC := \
+	races.c
 # What a power cut, a failing disk and rotten bytes leave; tests/crash/disk.mk builds them.
-tests_disk_SRC := corrupt.c faults.c states.c
-tests_disk_common_SRC := disk_log.c disk_state.c saver_rig.c tally.c whole.c
-tests_corrupt_SRC := corrupt_checkpoint.c corrupt_control.c corrupt_shard.c
+tests_disk_SRC := \
+	corrupt.c faults.c states.c
+tests_disk_common_SRC := \
+	disk_log.c disk_state.c saver_rig.c tally.c whole.c
+tests_corrupt_SRC := \
+	corrupt_checkpoint.c corrupt_control.c corrupt_shard.c
 # The n-th system call and the n-th allocation fail; tests/crash/nth.mk builds it.
-tests_nth_SRC := nth.c nth_run.c nth_trace.c
+tests_nth_SRC := \
+	nth.c nth_run.c nth_trace.c
 # The proof of the elementary functions over all floats; tests/math/math.mk builds it.
-tests_math_SRC := loops.c math_all.c
+tests_math_SRC := \
+	loops.c math_all.c
 # Files that test programs share.
-tests_common_SRC := control_temp.c gpt_double.c loader_data.c ops_bits.c saver_run.c shm_run.c
+tests_common_SRC := \
+	control_temp.c gpt_double.c llama_double.c loader_data.c model_files.c ops_bits.c saver_run.c \
+	shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \
 	fuzz.c fuzz_answer.c fuzz_checkpoint.c fuzz_choice.c fuzz_config.c fuzz_control.c fuzz_crash.c \
-	fuzz_dataset.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_megatron.c fuzz_report.c \
-	fuzz_safetensors.c fuzz_segment.c fuzz_shard.c fuzz_tokenizer.c
+	fuzz_dataset.c fuzz_gguf.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_megatron.c \
+	fuzz_model.c fuzz_prep.c fuzz_report.c fuzz_safetensors.c fuzz_segment.c fuzz_shard.c \
+	fuzz_tokenizer.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
-	cllm-coord cllm-worker cllm-loader cllm-saver cllm-shm cllm-prep cllm-generate \
-	cllm-info cllm-ctl cllm-bench
+	cllm-bench cllm-convert cllm-coord cllm-ctl cllm-eval cllm-generate cllm-info cllm-loader \
+	cllm-prep cllm-saver cllm-shm cllm-worker
 
 cllm-coord_MAIN    := coordinator/main.c
 cllm-coord_FLOORS  := coordinator formats shm model base
-cllm-coord_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc
+cllm-coord_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 cllm-worker_MAIN   := worker/main.c
 cllm-worker_FLOORS := worker model compute shm base
 cllm-worker_LINK   := -linih -lxxhash -lseccomp
@@ -140,20 +162,26 @@ cllm-ctl_FLOORS    := tools formats shm base
 cllm-ctl_LINK      := -ljansson -lcrypto -linih -lxxhash
 cllm-prep_MAIN     := tools/prep.c
 cllm-prep_FLOORS   := tools formats base
-cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash
+cllm-prep_LINK     := -ljansson -lcrypto -linih -lxxhash -lz -lzstd -lpcre2-8
 cllm-generate_MAIN   := tools/generate.c
 cllm-generate_FLOORS := tools formats model compute base
-cllm-generate_LINK   := -ljansson -lcrypto -linih -lxxhash -lm
+cllm-generate_LINK   := -ljansson -lcrypto -linih -lxxhash -lpcre2-8 -lm
+cllm-eval_MAIN     := tools/eval.c
+cllm-eval_FLOORS   := tools formats model compute base
+cllm-eval_LINK     := -ljansson -lcrypto -linih -lxxhash -lpcre2-8 -lm
 cllm-bench_MAIN    := tools/bench.c
 cllm-bench_FLOORS  := tools formats model compute shm base
 cllm-bench_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
+cllm-convert_MAIN   := tools/convert.c
+cllm-convert_FLOORS := tools formats base
+cllm-convert_LINK   := -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lm
 cllm-info_MAIN     := tools/info.c
 cllm-info_FLOORS   := tools formats model compute shm base
 cllm-info_LINK     := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 
 # Tests may use everything.
 tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
-tests_LINK   := -lcmocka -luring -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
+tests_LINK   := -lcmocka -luring -lz -lzstd -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
 
 # ---- how it is built --------------------------------------------------------------------
 
@@ -191,7 +219,8 @@ ALL_LDFLAGS := $(filter -fsanitize=% --coverage,$(OPT)) -Wl,--as-needed $(LDFLAG
 
 # The arithmetic is where the time goes.
 ifeq ($(VARIANT),release)
-$(BUILD)/obj/compute/%.o $(BUILD)/obj/model/%.o: ALL_CFLAGS += -O3
+$(BUILD)/obj/compute/%.o $(BUILD)/obj/model/%.o $(BUILD)/obj/formats/half.o: \
+		ALL_CFLAGS += -O3
 endif
 
 ifeq ($(V),1)
@@ -294,7 +323,7 @@ $(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/entry_%.o \
 	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -fsanitize=fuzzer $(tests_LINK)
 $(BUILD)/bin/fuzz-seeds: $(BUILD)/obj/tests/fuzz/seeds.o $(call lib,formats base)
 	@mkdir -p $(@D)
-	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash -lm
 
 $(BUILD)/tests/crash/points: $(tests_points_SRC:%.c=$(BUILD)/obj/tests/crash/%.o) \
 		$(call lib,formats base)

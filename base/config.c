@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/model_config.h"
 #include "base/option.h"
 
 #define LINE_MAX_BYTES 190            /* inih cuts at 200, including the line end */
@@ -277,7 +278,23 @@ int cllm_config_set(struct cllm_config *config, const char *assignment)
     }
     if (rc != 0)
         cllm_err_add("--set %s", assignment);
+    else
+        config->given[opt - cllm_options] = 1;
     return rc;
+}
+
+bool cllm_config_given(const struct cllm_config *config, const char *name)
+{
+    for (size_t i = 0; i < CLLM_N_OPTIONS; i++) {
+        const struct cllm_option *opt = &cllm_options[i];
+        size_t len = strlen(opt->section);
+
+        if (strncmp(name, opt->section, len) == 0 && name[len] == '.' &&
+            strcmp(name + len + 1, opt->name) == 0)
+            return config->given[i] > 0;
+    }
+    CLLM_ASSERT(false);
+    return false;
 }
 
 /* ---- checks across options ---- */
@@ -298,6 +315,21 @@ static int check_divides(const char *what, uint64_t value, const char *by,
     else
         cllm_err_hint("nearest: %" PRIu64, divisor);
     return rc;
+}
+
+/* Is there such a model? The first that most people meet is said in options. */
+static int check_model(const struct cllm_config *config)
+{
+    struct cllm_model_config model = cllm_model_config_from(config);
+    int rc = config->model_head_size != CLLM_CONFIG_AUTO
+                 ? 0
+                 : check_divides("model.width", config->model_width, "model.heads",
+                                 config->model_heads);
+
+    if (rc != 0)
+        return rc;
+    cllm_model_config_complete(&model);
+    return cllm_model_config_check(&model);
 }
 
 int cllm_config_check(const struct cllm_config *config)
@@ -321,8 +353,7 @@ int cllm_config_check(const struct cllm_config *config)
             "[data] train = data/train_*.bin; cllm-prep makes shards from text");
         return rc;
     }
-    rc = check_divides("model.width", config->model_width, "model.heads",
-                       config->model_heads);
+    rc = check_model(config);
     if (rc == 0)
         rc = check_divides("train.batch", config->train_batch, "run.lanes",
                            config->run_lanes);

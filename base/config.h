@@ -61,6 +61,10 @@ int cllm_config_parse(struct cllm_config *config, const char *text, const char *
  * value, empties them. */
 int cllm_config_set(struct cllm_config *config, const char *assignment);
 
+/* Was "section.key" given, in the file or as an override? The key
+ * must exist. */
+bool cllm_config_given(const struct cllm_config *config, const char *name);
+
 /* What single rows cannot know: required keys, divisibility, combinations. Derives
  * nothing. */
 int cllm_config_check(const struct cllm_config *config);

@@ -1,9 +1,7 @@
 /*
- * base/crystal.c - see base/crystal.h.
+ * base/crystal.c - whole numbers alone: roots, divisors, the spiral.
  */
 #include "base/crystal.h"
-
-#include <math.h>
 
 uint64_t cllm_crystal_isqrt(uint64_t n)
 {
@@ -42,19 +40,4 @@ struct cllm_crystal_place cllm_crystal_place(uint64_t n)
     if (o < 6 * r)
         return (struct cllm_crystal_place){-r, r - (o - 4 * r)};
     return (struct cllm_crystal_place){o - 6 * r - r, -r};
-}
-
-double cllm_crystal_similarity(uint32_t x, uint32_t y)
-{
-    uint64_t a = (uint64_t)x + 1, b = (uint64_t)y + 1;
-    struct cllm_crystal_place p = cllm_crystal_place(a), q = cllm_crystal_place(b);
-    double dx = (double)(p.x - q.x), dy = (double)(p.y - q.y);
-
-    return 0.7 * ((double)cllm_crystal_gcd(a, b) / (double)cllm_max_u64(a, b)) +
-           0.3 / (1 + sqrt(dx * dx + dy * dy));
-}
-
-double cllm_crystal_cost(uint32_t x, uint32_t y)
-{
-    return x == y ? 0 : -log(fmax(cllm_crystal_similarity(x, y), 1e-10));
 }

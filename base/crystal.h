@@ -30,6 +30,8 @@ uint64_t cllm_crystal_gcd(uint64_t a, uint64_t b);
 /* Where @n < 2^62 lies; 0 is the origin. */
 struct cllm_crystal_place cllm_crystal_place(uint64_t n);
 
+/* ---- base/crystal_cost.c ---- */
+
 /* C of two ids, in (0, 1]. */
 double cllm_crystal_similarity(uint32_t x, uint32_t y);
 

@@ -1,5 +1,5 @@
 /*
- * base/err.c - the one error text of this process.
+ * base/err.c - the one error text of each thread.
  */
 #include "base/err.h"
 
@@ -7,11 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct {
-    char text[1024];
-    char detail[512];
-    char hint[512];
-} self;
+static _Thread_local struct cllm_err_text self;
 
 /* @tail after what @text holds, cut where the room ends. */
 static void append(char *text, size_t bytes, const char *tail)
@@ -88,6 +84,16 @@ void cllm_err_print(const char *program)
     if (self.hint[0] != '\0')
         (void)fprintf(stderr, "  hint: %s\n", self.hint);
     self.text[0] = '\0';
+}
+
+void cllm_err_save(struct cllm_err_text *out)
+{
+    *out = self;
+}
+
+void cllm_err_restore(const struct cllm_err_text *text)
+{
+    self = *text;
 }
 
 int cllm_exit_code(int rc)

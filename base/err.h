@@ -3,7 +3,8 @@
  *
  * The function that meets the failure calls cllm_err() where the facts are; callers that
  * know more put a line in front with cllm_err_add(); main() prints the whole once with
- * cllm_err_print(). One error text for each process (CLLM processes have one thread).
+ * cllm_err_print(). Each thread has an error text of its own; a thread that fails for
+ * another gives it away with cllm_err_save().
  *
  *     cllm-coord: cannot start the run: cannot create lane buffer 3: No space left on
  * device detail: posix_fallocate(/cllm-0-demo-lane3, 512 MiB) hint: df /dev/shm, or lower
@@ -32,8 +33,8 @@ enum {
     CLLM_EXIT_DATA = 3,
     CLLM_EXIT_BUDGET = 4,
     CLLM_EXIT_NONFINITE = 5,
-    CLLM_EXIT_STOPPED = 75,     /* stopped after a checkpoint: run again with --resume */
-    CLLM_EXIT_RELOAD = 76, /* Node Zero to its guardian: begin again from a checkpoint */
+    CLLM_EXIT_STOPPED = 75, /* stopped after a checkpoint: run again with --resume */
+    CLLM_EXIT_RELOAD = 76,  /* Node Zero to its guardian: begin again from a checkpoint */
     CLLM_EXIT_INTERRUPTED = 130 /* second interrupt */
 };
 
@@ -58,6 +59,13 @@ const char *cllm_err_text(void);
 
 /* All of it, to stderr; forgets it afterwards. */
 void cllm_err_print(const char *program);
+
+/* The text of this thread, and its return in another one. */
+struct cllm_err_text {
+    char text[1024], detail[512], hint[512];
+};
+void cllm_err_save(struct cllm_err_text *out);
+void cllm_err_restore(const struct cllm_err_text *text);
 
 /* 0 or a negative code -> exit code. */
 int cllm_exit_code(int rc);

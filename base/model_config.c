@@ -15,12 +15,28 @@ const char *const cllm_rope_scaling_names[CLLM_N_ROPE_SCALINGS] = {"none", "line
 
 struct cllm_model_config cllm_model_config_from(const struct cllm_config *options)
 {
-    return (struct cllm_model_config){.arch = CLLM_ARCH_GPT2,
-                                      .vocab = (uint32_t)options->model_vocab,
-                                      .context = (uint32_t)options->model_context,
-                                      .layers = (uint32_t)options->model_layers,
-                                      .heads = (uint32_t)options->model_heads,
-                                      .width = (uint32_t)options->model_width};
+    enum { TIED_AUTO = 0, TIED_YES, TIED_NO };
+    uint32_t arch = options->model_arch, tied = options->model_tied;
+    bool llama = arch == CLLM_ARCH_LLAMA;
+
+    return (struct cllm_model_config){
+        .arch = arch,
+        .vocab = (uint32_t)options->model_vocab,
+        .context = (uint32_t)options->model_context,
+        .layers = (uint32_t)options->model_layers,
+        .heads = (uint32_t)options->model_heads,
+        .width = (uint32_t)options->model_width,
+        .kv_heads = (uint32_t)options->model_kv_heads,
+        .head_size = (uint32_t)options->model_head_size,
+        .hidden = (uint32_t)options->model_hidden,
+        .untied = tied == TIED_NO || (tied == TIED_AUTO && llama),
+        .norm_epsilon = options->model_norm_epsilon,
+        .rope_scaling = options->model_rope_scaling,
+        .rope_original = (uint32_t)options->model_rope_original,
+        .rope_theta = llama ? options->model_rope_theta : 0,
+        .rope_factor = options->model_rope_factor,
+        .rope_low = options->model_rope_low,
+        .rope_high = options->model_rope_high};
 }
 
 static void set_default(double *value, double usual)

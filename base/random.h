@@ -17,6 +17,7 @@ enum cllm_random_stream {
     CLLM_RANDOM_SELF_TEST, /* the tiny lane a starting worker proves itself with */
     CLLM_RANDOM_AUDIT,     /* lanes computed twice: index = step * lanes + lane */
     CLLM_RANDOM_TEST,      /* tests */
+    CLLM_RANDOM_DROPOUT,   /* which activations are dropped: compute/ops.h */
     CLLM_RANDOM_MIX = 32   /* seed of each data set of a mixture: index = its key */
 };
 

@@ -50,6 +50,10 @@ void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *t
                                      size_t stride, const float *dout, size_t B, size_t T,
                                      size_t C);
 
+/* compute/dropout.c */
+void CLLM_KERNEL(dropout)(float *out, const float *add, const float *x, size_t n,
+                          const struct cllm_dropout *dropout);
+
 /* compute/norm.c */
 void CLLM_KERNEL(layernorm)(float *out, float *mean, float *rstd, const float *x,
                             const float *weight, const float *bias, size_t rows,
@@ -75,6 +79,14 @@ void CLLM_KERNEL(rmsnorm_weights)(float *dweight, const float *dout, const float
 float CLLM_KERNEL(softmax)(float *x, size_t n, float scale);
 double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
                                   size_t V, bool backward);
+
+/* compute/smoothing.c */
+void CLLM_KERNEL(similarities)(float *c, uint32_t target, size_t V,
+                               const struct cllm_smoothing *smoothing);
+double CLLM_KERNEL(smooth_cross_entropy)(float *logits, const uint32_t *targets,
+                                         size_t rows, size_t V, bool backward,
+                                         const struct cllm_smoothing *smoothing,
+                                         float *c);
 
 /* compute/attention.c */
 void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,

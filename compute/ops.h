@@ -85,6 +85,25 @@ struct cllm_sgd_terms {
     bool nesterov;
 };
 
+/* Targets smoothed towards ids that are similar as numbers (base/crystal.h). */
+struct cllm_smoothing {
+    float epsilon; /* share of a target's mass that goes to what is similar, (0,1] */
+    float *x, *y;  // (V) place of each id on the spiral
+};
+
+/*
+ * Which elements of an array are dropped: those whose 32 random bits are below the
+ * threshold; the others are multiplied by the scale. Of 128 elements, from 128 i on,
+ * element 32 k + j has word k of the block with index 32 i + j of stream
+ * CLLM_RANDOM_DROPOUT (base/random.h).
+ */
+struct cllm_dropout {
+    uint64_t key;
+    uint32_t threshold; /* 2^32 times the share that is dropped */
+    float scale;        /* 1 / (1 - share) */
+    uint64_t first;     /* of the whole array's elements; a multiple of 128 */
+};
+
 struct cllm_ops {
     const char *name;
 
@@ -98,6 +117,11 @@ struct cllm_ops {
     /* sum[c] += the column's sum over x (rows,cols), rows in order. The gradient of a
      * bias. */
     void (*add_columns)(float *sum, const float *x, size_t rows, size_t cols);
+
+    /* Srivastava and others: "Dropout": out = add + x times 0 or the scale; add NULL:
+     * none. NaN and infinities are never dropped. out may be x or add. */
+    void (*dropout)(float *out, const float *add, const float *x, size_t n,
+                    const struct cllm_dropout *dropout);
 
     /* Ba, Kiros, Hinton: "Layer normalization", eps 1e-5. mean and rstd (rows) are kept
      * for the backward pass. */
@@ -174,6 +198,16 @@ struct cllm_ops {
      * are scratch afterwards. */
     double (*cross_entropy)(float *logits, const uint32_t *targets, size_t rows, size_t V,
                             bool backward);
+
+    /* c (V): the similarities of id @target to all ids, divided by their sum
+     * (compute/smoothing.c). */
+    void (*similarities)(float *c, uint32_t target, size_t V,
+                         const struct cllm_smoothing *smoothing);
+    /* cross_entropy() against targets smoothed towards what is similar. c (V): scratch.
+     * The loss is not 0 at its least, but the entropy of the targets. */
+    double (*smooth_cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
+                                   size_t V, bool backward,
+                                   const struct cllm_smoothing *smoothing, float *c);
 
     /* Read version 0, write version 1; the versions do not overlap. Alignment of 4 bytes,
      * and an element's bits do not depend on its place in the range. */

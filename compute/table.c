@@ -9,22 +9,42 @@
 #define TEXT_OF_(name) #name
 #define TEXT_OF(name)  TEXT_OF_(name)
 
-#define KERNELS                                                                         \
-    .add_bias = CLLM_KERNEL(add_bias), .add_columns = CLLM_KERNEL(add_columns),         \
-    .layernorm = CLLM_KERNEL(layernorm),                                                \
-    .layernorm_backward = CLLM_KERNEL(layernorm_backward),                              \
-    .layernorm_weights = CLLM_KERNEL(layernorm_weights), .gelu = CLLM_KERNEL(gelu),     \
-    .rmsnorm = CLLM_KERNEL(rmsnorm), .rmsnorm_backward = CLLM_KERNEL(rmsnorm_backward), \
-    .rmsnorm_weights = CLLM_KERNEL(rmsnorm_weights), .swiglu = CLLM_KERNEL(swiglu),     \
-    .swiglu_backward = CLLM_KERNEL(swiglu_backward), .rope = CLLM_KERNEL(rope),         \
-    .gelu_backward = CLLM_KERNEL(gelu_backward), .embedding = CLLM_KERNEL(embedding),   \
-    .embedding_backward = CLLM_KERNEL(embedding_backward),                              \
-    .softmax = CLLM_KERNEL(softmax), .attention = CLLM_KERNEL(attention),               \
-    .attention_backward = CLLM_KERNEL(attention_backward),                              \
-    .cross_entropy = CLLM_KERNEL(cross_entropy), .adamw = CLLM_KERNEL(adamw),           \
-    .lion = CLLM_KERNEL(lion), .sgd = CLLM_KERNEL(sgd), .mix = CLLM_KERNEL(mix),        \
-    .fold = CLLM_KERNEL(fold), .stream = CLLM_KERNEL(stream),                           \
-    .sumsq = CLLM_KERNEL(sumsq), .is_finite = CLLM_KERNEL(is_finite)
+#define OP(name) .name = CLLM_KERNEL(name),
+
+/* All but the products, which know of precision. */
+/* clang-format off */
+#define KERNELS \
+    OP(adamw) \
+    OP(add_bias) \
+    OP(add_columns) \
+    OP(attention) \
+    OP(attention_backward) \
+    OP(cross_entropy) \
+    OP(dropout) \
+    OP(embedding) \
+    OP(embedding_backward) \
+    OP(fold) \
+    OP(gelu) \
+    OP(gelu_backward) \
+    OP(is_finite) \
+    OP(layernorm) \
+    OP(layernorm_backward) \
+    OP(layernorm_weights) \
+    OP(lion) \
+    OP(mix) \
+    OP(rmsnorm) \
+    OP(rmsnorm_backward) \
+    OP(rmsnorm_weights) \
+    OP(rope) \
+    OP(sgd) \
+    OP(similarities) \
+    OP(smooth_cross_entropy) \
+    OP(softmax) \
+    OP(stream) \
+    OP(sumsq) \
+    OP(swiglu) \
+    OP(swiglu_backward)
+/* clang-format on */
 
 const struct cllm_ops CLLM_KERNEL(f32) = {
     .name = TEXT_OF(CLLM_ISA) ", f32", .matmul = CLLM_KERNEL(matmul), KERNELS};

@@ -6,6 +6,7 @@
 
 enum {
     VECTOR = 16,     /* elements: what begins at a multiple begins at a cache line */
+    DROPPED = 128,   /* elements that share random blocks */
     LOSS_ROWS = 1024 /* whose losses are kept until they are added */
 };
 
@@ -344,9 +345,41 @@ static void swiglu_backward(float *d, float *dup, float *out, const float *gate,
     cllm_threads_run(swiglu_backward_part, &e, e.cut.n_parts);
 }
 
+struct dropping {
+    struct cllm_cut cut;
+    float *out;
+    const float *add, *x;
+    const struct cllm_dropout *dropout;
+};
+
+static void dropout_part(void *ctx, uint32_t part, uint32_t thread)
+{
+    const struct dropping *d = ctx;
+    size_t count, at = cllm_cut_piece(&d->cut, part, &count);
+    struct cllm_dropout here = *d->dropout;
+
+    (void)thread;
+    here.first += at;
+    cllm_threaded_base()->dropout(d->out + at, d->add == NULL ? NULL : d->add + at,
+                                  d->x + at, count, &here);
+}
+
+static void dropout(float *out, const float *add, const float *x, size_t n,
+                    const struct cllm_dropout *dropout)
+{
+    struct dropping d = {.cut = cllm_cut_of(n, DROPPED, n),
+                         .out = out,
+                         .add = add,
+                         .x = x,
+                         .dropout = dropout};
+
+    cllm_threads_run(dropout_part, &d, d.cut.n_parts);
+}
+
 void cllm_threaded_rows(struct cllm_ops *table)
 {
     table->add_bias = add_bias;
+    table->dropout = dropout;
     table->layernorm = layernorm;
     table->layernorm_backward = layernorm_backward;
     table->rmsnorm = rmsnorm;

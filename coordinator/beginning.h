@@ -18,6 +18,7 @@ enum cllm_beginning_kind {
 struct cllm_beginning {
     enum cllm_beginning_kind kind;
     struct cllm_step_record record; /* ADOPTED, CHECKPOINT */
+    bool imported; /* CHECKPOINT: it was just made of [train] from; the run begins */
 };
 
 /*
@@ -27,7 +28,7 @@ struct cllm_beginning {
  * with a hint. Every process of an earlier generation must be confirmed dead before.
  */
 int cllm_beginning_find(struct cllm_beginning *beginning, struct cllm_control *control,
-                        const struct cllm_plan *plan, bool resume,
-                        bool allow_numerics_change);
+                        const struct cllm_config *config, const struct cllm_plan *plan,
+                        bool resume, bool allow_numerics_change);
 
 #endif /* CLLM_COORDINATOR_BEGINNING_H */

@@ -205,6 +205,11 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
         "vocabulary %u\n",
         cllm_format_count(a, g->n_params), g->model.layers, g->model.heads,
         g->model.width, g->model.context, g->model.vocab);
+    if (g->model.arch == CLLM_ARCH_LLAMA)
+        (void)printf("                 llama: %u heads of keys, %u elements each, hidden "
+                     "%u, output %s\n",
+                     g->model.kv_heads, g->model.head_size, g->model.hidden,
+                     g->model.untied ? "of its own" : "tied");
     print_workers(plan, config);
     (void)printf("  batch          %" PRIu64 " sequences = %" PRIu64
                  " tokens = %u lanes x %u micro-batches x %u sequences\n",

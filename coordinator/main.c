@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "coordinator/guardian.h"
 #include "coordinator/nodezero.h"
+#include "coordinator/origin.h"
 #include "coordinator/plan.h"
 
 enum {
@@ -151,6 +152,8 @@ static int parse(struct cllm_config *config, struct cllm_options *options, int a
     optind = 1;
     while (rc == 0 && (opt = getopt_long(argc, argv, "n:", longopts, NULL)) != -1)
         rc = apply(config, options, opt, optarg);
+    if (rc == 0)
+        rc = cllm_origin_complete(config);
     return rc == 0 ? cllm_config_check(config) : rc;
 }
 

@@ -190,15 +190,16 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     /* The lock says that a coordinator lives; no child may hold it longer than we do. */
     (void)fcntl(options->run_lock, F_SETFD, FD_CLOEXEC);
     if (rc == 0)
-        rc = cllm_beginning_find(&beginning, &nz->control, &nz->plan, options->resume,
-                                 options->allow_numerics_change);
+        rc = cllm_beginning_find(&beginning, &nz->control, nz->config, &nz->plan,
+                                 options->resume, options->allow_numerics_change);
     cllm_fault(CLLM_FAULT_node_found);
     if (rc == 0)
         rc = open_log(nz);
     if (rc == 0)
-        rc = cllm_journal_open(&nz->journal, nz->plan.run_dir, beginning.record.step,
-                               beginning.kind != CLLM_BEGIN_FRESH &&
-                                   !options->allow_numerics_change);
+        rc =
+            cllm_journal_open(&nz->journal, nz->plan.run_dir, beginning.record.step,
+                              beginning.kind != CLLM_BEGIN_FRESH && !beginning.imported &&
+                                  !options->allow_numerics_change);
     cllm_fault(CLLM_FAULT_node_journal);
     if (rc == 0)
         rc = cllm_node_open_events(nz);

@@ -215,7 +215,7 @@ static void commit_beginning(struct cllm_node *nz)
 
     nz->step.numerics = nz->team.numerics;
     cllm_step_seal(&nz->step);
-    if (step > 0 && nz->step.record.root != expected) {
+    if (expected != 0 && nz->step.record.root != expected) {
         int rc =
             cllm_err(CLLM_EDATA,
                      "the checkpoint of step %" PRIu64 " was not loaded as saved", step);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "coordinator/origin.h"
 #include "formats/file.h"
 #include "model/schedule.h"
 
@@ -72,27 +73,53 @@ add_context:
     return rc;
 }
 
+/* What of a model the first five numbers do not say; nothing for a plain GPT-2. */
+static void describe_model(char *text, size_t bytes, const struct cllm_model_config *m)
+{
+    int n;
+
+    text[0] = '\0';
+    if (m->arch == CLLM_ARCH_GPT2 && m->hidden == 4 * (uint64_t)m->width && !m->untied)
+        return;
+    n = snprintf(text, bytes,
+                 " arch %u hidden %u untied %u kv_heads %u head_size %u epsilon %a theta "
+                 "%a scaling %u original %u factor %a low %a high %a",
+                 m->arch, m->hidden, m->untied, m->kv_heads, m->head_size,
+                 m->norm_epsilon, m->rope_theta, m->rope_scaling, m->rope_original,
+                 m->rope_factor, m->rope_low, m->rope_high);
+    CLLM_ASSERT(n > 0 && (size_t)n < bytes);
+}
+
 /* Everything in the configuration that changes the weights, in one canonical text; what
  * an option's first choice does not look at is left out, so that new options leave old
  * runs what they are. */
 static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geometry *g)
 {
     const struct cllm_schedule schedule = cllm_schedule_of(c);
-    char text[1024];
-    int n = snprintf(
+    char text[1536], model[512];
+    int n;
+
+    describe_model(model, sizeof model, &g->model);
+    n = snprintf(
         text, sizeof text,
         "vocab %u context %u layers %u heads %u width %u lanes %u microbatches %u "
         "sequences %u eval %u chunk %" PRIu64 " steps %" PRIu64 " seed %" PRIu64
         " lr %a min %a warmup %" PRIu64 " schedule %u beta %a %a eps %a decay %a "
-        "clip %a eval_every %" PRIu64 "%s",
+        "clip %a eval_every %" PRIu64 "%s%s",
         g->model.vocab, g->model.context, g->model.layers, g->model.heads, g->model.width,
         g->lanes, g->microbatches, g->sequences, g->eval_microbatches, g->chunk_elements,
         g->steps, g->seed, c->train_learning_rate, c->train_min_learning_rate,
         c->train_warmup, c->train_schedule, c->train_beta1, c->train_beta2,
         c->train_epsilon, c->train_weight_decay, c->train_clip, c->train_eval_every,
-        c->compute_precision == 0 ? "" : " bf16");
+        c->compute_precision == 0 ? "" : " bf16", model);
 
     CLLM_ASSERT(n > 0);
+    if (c->train_dropout > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " dropout %a", c->train_dropout);
+    CLLM_ASSERT((size_t)n < sizeof text);
+    if (c->loss_crystalline > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " crystalline %a",
+                      c->loss_crystalline);
     CLLM_ASSERT((size_t)n < sizeof text);
     return cllm_hash(text, (size_t)n,
                      schedule.kind == CLLM_SCHEDULE_WSD ? schedule.cooldown : 0);
@@ -353,11 +380,12 @@ static uint64_t hash_shares(const struct cllm_plan *plan)
 static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config)
 {
     const struct cllm_geometry *g = &plan->geometry;
-    const struct cllm_gpt_shape shape = {
+    const struct cllm_model_shape shape = {
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
-        .recompute = (enum cllm_gpt_recompute)config->compute_recompute};
+        .recompute = (enum cllm_model_recompute)config->compute_recompute,
+        .epsilon = (float)config->loss_crystalline};
     struct cllm_control_plan control = cllm_plan_control(plan);
     uint64_t chunk_bytes = g->chunk_elements * sizeof(float);
 
@@ -367,11 +395,11 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
     plan->ring_bytes = cllm_ring_bytes(g);
     plan->worker_bytes =
-        cllm_gpt_arena_bytes(&plan->parameters, &shape) +
+        cllm_model_arena_bytes(&plan->parameters, &shape) +
         cllm_optimizer_arena_bytes(&plan->optimizer) +
         cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES +
         (config->compute_threads - 1) *
-            (cllm_gpt_thread_bytes(g->model.context) + THREAD_BASE_BYTES);
+            (cllm_model_thread_bytes(g->model.context) + THREAD_BASE_BYTES);
     plan->loader_bytes = LOADER_BASE_BYTES;
     plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
@@ -399,8 +427,14 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     rc = plan_data(plan, config);
     if (rc != 0)
         goto fini;
+    rc = cllm_origin_hash(config, plan->run_dir, &plan->origin_hash);
+    if (rc != 0)
+        goto fini;
     plan->config_hash =
         cllm_optimizer_hash(&plan->optimizer, hash_config(config, &plan->geometry));
+    if (plan->origin_hash != 0)
+        plan->config_hash =
+            cllm_hash(&plan->origin_hash, sizeof plan->origin_hash, plan->config_hash);
     if (config->data_mix.n > 0)
         plan->config_hash = hash_shares(plan);
     plan->config_text = cllm_config_text(config);

@@ -12,7 +12,7 @@
 #include "base/config.h"
 #include "coordinator/placement.h"
 #include "formats/mixture.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "model/optimizer.h"
 #include "shm/control.h"
 
@@ -29,6 +29,7 @@ struct cllm_plan {
     char *manifest_text;           /* heap: formats/mixture.h, "[valid]\n" lines */
     uint64_t config_hash;          /* of what the bits depend on */
     uint64_t manifest_hash;        /* of the data */
+    uint64_t origin_hash; /* of the weights that [train] from names; 0 = from the seed */
 
     struct cllm_mixture train; /* names, shares and counts; no files are open */
     uint64_t train_tokens, train_windows, train_shards;

@@ -6,7 +6,8 @@
  *     config.json            Hugging Face configuration
  *     optimizer.safetensors  m.<name> of all tensors, then v.<name>
  *     run.json               step, cursor, fingerprint, root hash, losses
- *     manifest.json          bytes and SHA-256 of the other four; written last
+ *     tokenizer.json ...     the vocabulary, when the run has one
+ *     manifest.json          bytes and SHA-256 of the others; written last
  *
  * All five depend on the training alone: not on time, host, paths or worker count, so
  * two runs of the same bits give the same directory. A checkpoint is written as
@@ -75,7 +76,7 @@ int cllm_checkpoint_begin(const char *checkpoints, uint64_t step,
 int cllm_checkpoint_create(const char *temp, const char *name,
                            const struct cllm_safetensors_plan *plan);
 
-/* Write config.json, run.json and, after reading all four files back for their SHA-256,
+/* Write config.json, run.json and, after reading all files back for their SHA-256,
  * manifest.json. Each is fsynced, then the directory. */
 int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info);
 

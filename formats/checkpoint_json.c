@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "formats/checkpoint_parts.h"
@@ -26,7 +27,8 @@
 #define FILES_FORMAT   "cllm-checkpoint"
 #define VERSION        1
 
-/* What the manifest lists, all of it and nothing else. */
+/* What the manifest must list; behind these come the vocabulary's files that are there.
+ */
 static const struct {
     const char *name;
     bool small; /* its SHA-256 is always checked */
@@ -36,7 +38,13 @@ static const struct {
     {CLLM_CHECKPOINT_OPTIMIZER, false},
     {CLLM_CHECKPOINT_RUN, true},
 };
-_Static_assert(CLLM_LEN(files) == CLLM_CHECKPOINT_FILES, "all of them");
+_Static_assert(CLLM_LEN(files) == CLLM_CHECKPOINT_REQUIRED, "all of them");
+
+static const char *file_name(size_t i)
+{
+    return i < CLLM_LEN(files) ? files[i].name
+                               : cllm_tokenizer_files[i - CLLM_LEN(files)];
+}
 
 /* Write @json (taken over; NULL when memory was out) as @dir/@name. */
 static int put(const char *dir, const char *name, json_t *json)
@@ -268,13 +276,15 @@ int cllm_checkpoint_write_manifest(const char *dir)
     uint64_t bytes = 0;
     int rc = list == NULL ? cllm_err(-ENOMEM, "cannot write the manifest of %s", dir) : 0;
 
-    for (size_t i = 0; rc == 0 && i < CLLM_LEN(files); i++) {
-        rc = cllm_file_join(path, dir, files[i].name);
+    for (size_t i = 0; rc == 0 && i < CLLM_CHECKPOINT_FILES; i++) {
+        rc = cllm_file_join(path, dir, file_name(i));
+        if (rc == 0 && i >= CLLM_LEN(files) && access(path, F_OK) != 0)
+            continue;
         if (rc == 0)
             rc = cllm_sha256_file(path, hex, &bytes);
         if (rc == 0 &&
             json_object_set_new(
-                list, files[i].name,
+                list, file_name(i),
                 json_pack("{s:I, s:s}", "bytes", (json_int_t)bytes, "sha256", hex)) != 0)
             rc = cllm_err(-ENOMEM, "cannot write the manifest of %s", dir);
     }
@@ -293,9 +303,9 @@ static int check_file(const char *dir, const struct cllm_checkpoint_file *listed
 {
     char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
     struct stat st;
-    int rc = cllm_file_join(path, dir, files[i].name);
+    int rc = cllm_file_join(path, dir, file_name(i));
 
-    if (rc < 0)
+    if (rc < 0 || !listed->listed)
         return rc;
     if (lstat(path, &st) != 0)
         return cllm_err(errno == ENOENT ? CLLM_EDATA : -errno, "%s is missing", path);
@@ -304,7 +314,7 @@ static int check_file(const char *dir, const struct cllm_checkpoint_file *listed
     if ((uint64_t)st.st_size != listed->bytes)
         return cllm_err(CLLM_EDATA, "%s: expected %" PRIu64 " bytes, found %lld", path,
                         listed->bytes, (long long)st.st_size);
-    if (!deep && !files[i].small)
+    if (!deep && (i >= CLLM_LEN(files) || !files[i].small))
         return 0;
     rc = cllm_sha256_file(path, hex, NULL);
     if (rc == 0 && strcmp(hex, listed->sha256) != 0) {
@@ -334,15 +344,19 @@ static int parse_file(const json_t *list, const char *where, size_t i,
 {
     const char *sha256 = "";
     json_t *entry = NULL;
-    int rc = cllm_json_get_object(list, where, files[i].name, &entry);
+    int rc = 0;
 
+    out->listed = i < CLLM_LEN(files) || json_object_get(list, file_name(i)) != NULL;
+    if (!out->listed)
+        return 0;
+    rc = cllm_json_get_object(list, where, file_name(i), &entry);
     if (rc == 0)
         rc = cllm_json_get_u64(entry, where, "bytes", &out->bytes);
     if (rc == 0)
         rc = cllm_json_get_text(entry, where, "sha256", &sha256);
     if (rc == 0 && (strlen(sha256) != sizeof out->sha256 - 1 || !is_hex(sha256)))
         rc = cllm_err(CLLM_EDATA, "%s: %s: expected the 64 digits of a SHA-256", where,
-                      files[i].name);
+                      file_name(i));
     if (rc == 0)
         memcpy(out->sha256, sha256, sizeof out->sha256);
     return rc;
@@ -354,6 +368,7 @@ int cllm_checkpoint_parse_manifest(const char *text, size_t bytes, const char *n
     char where[CLLM_FILE_PATH_BYTES + 16];
     json_t *json = NULL;
     json_t *list = NULL;
+    size_t n = 0;
     int rc = cllm_json_parse(text, bytes, name, &json);
 
     if (rc == 0)
@@ -362,13 +377,14 @@ int cllm_checkpoint_parse_manifest(const char *text, size_t bytes, const char *n
         rc = expect_format(json, name, FILES_FORMAT);
     if (rc == 0)
         rc = cllm_json_get_object(json, name, "files", &list);
-    if (rc == 0 &&
-        (json_object_size(json) != 3 || json_object_size(list) != CLLM_LEN(files)))
+    (void)snprintf(where, sizeof where, "%s: files", name);
+    for (size_t i = 0; rc == 0 && i < CLLM_CHECKPOINT_FILES; i++) {
+        rc = parse_file(list, where, i, &out[i]);
+        n += out[i].listed;
+    }
+    if (rc == 0 && (json_object_size(json) != 3 || json_object_size(list) != n))
         rc = cllm_err(CLLM_EDATA, "%s: it lists more or less than a checkpoint's files",
                       name);
-    (void)snprintf(where, sizeof where, "%s: files", name);
-    for (size_t i = 0; rc == 0 && i < CLLM_LEN(files); i++)
-        rc = parse_file(list, where, i, &out[i]);
     json_decref(json);
     return rc;
 }
@@ -389,7 +405,7 @@ int cllm_checkpoint_check_manifest(const char *dir, bool deep)
     }
     if (rc == 0)
         rc = cllm_checkpoint_parse_manifest(text, bytes, path, listed);
-    for (size_t i = 0; rc == 0 && i < CLLM_LEN(files); i++)
+    for (size_t i = 0; rc == 0 && i < CLLM_CHECKPOINT_FILES; i++)
         rc = check_file(dir, &listed[i], i, deep);
     free(text);
     return rc;

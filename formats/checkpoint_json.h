@@ -8,11 +8,16 @@
 #include "base/base.h"
 #include "formats/checkpoint.h"
 #include "formats/sha256.h"
+#include "formats/tokenizer_files.h"
 
-#define CLLM_CHECKPOINT_FILES 4 /* that the manifest lists */
+/* What a manifest may list: four that it must, and the vocabulary's files that are there.
+ */
+#define CLLM_CHECKPOINT_REQUIRED 4
+#define CLLM_CHECKPOINT_FILES    (CLLM_CHECKPOINT_REQUIRED + CLLM_N_TOKENIZER_FILES)
 
 /* What the manifest says of a file. */
 struct cllm_checkpoint_file {
+    bool listed;
     uint64_t bytes;
     char sha256[CLLM_SHA256_HEX_BYTES];
 };
@@ -30,8 +35,9 @@ int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *nam
 int cllm_checkpoint_parse_run(const char *text, size_t bytes, const char *name,
                               struct cllm_checkpoint_info *info);
 
-/* The text of a manifest.json, into config, model, optimizer and run. Refused unless it
- * is the very text that these values make. Returns 0, CLLM_EDATA or -ENOMEM with text. */
+/* The text of a manifest.json, into config, model, optimizer, run, and then as
+ * cllm_tokenizer_files has them. Refused unless it is the very text that these values
+ * make. Returns 0, CLLM_EDATA or -ENOMEM with text. */
 int cllm_checkpoint_parse_manifest(
     const char *text, size_t bytes, const char *name,
     struct cllm_checkpoint_file out[CLLM_CHECKPOINT_FILES]);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "formats/file.h"
+#include "formats/manifest.h"
 
 #define HASH_EDGE_BYTES 4096 /* of each end of a shard's tokens */
 
@@ -136,6 +137,8 @@ int cllm_dataset_open_as(struct cllm_dataset *dataset, char *const *patterns,
     memset(dataset, 0, sizeof *dataset);
     for (uint32_t i = 0; rc == 0 && i < n_patterns; i++)
         rc = add_pattern(dataset, patterns[i], format);
+    if (rc == 0)
+        rc = cllm_manifest_check(dataset->shard, dataset->n_shards);
     if (rc == 0)
         rc = count_windows(dataset, window_tokens);
     if (rc < 0)

@@ -31,8 +31,8 @@ struct cllm_dataset {
 /*
  * Open and check all shards that @patterns (glob) name. A pattern without a match, a
  * shard given twice, a path with a tab or newline and a shard too short for one window
- * are errors (CLLM_ECONFIG or CLLM_EDATA with text), as is all that cllm_shard_open()
- * refuses. On failure there is nothing to close.
+ * are errors (CLLM_ECONFIG or CLLM_EDATA with text), as is all that cllm_shard_open() and
+ * cllm_manifest_check() refuse. On failure there is nothing to close.
  */
 int cllm_dataset_open(struct cllm_dataset *dataset, char *const *patterns,
                       uint32_t n_patterns, uint32_t window_tokens);

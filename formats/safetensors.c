@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "formats/file.h"
+#include "formats/half.h"
 #include "formats/json.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensor data is little-endian");
@@ -380,19 +381,44 @@ const char *cllm_safetensors_meta(const struct cllm_safetensors *st, const char 
     return NULL;
 }
 
+/* 16-bit numbers, a piece at a time. */
+static int read_halves(const struct cllm_safetensors *st,
+                       const struct cllm_safetensors_tensor *tensor, uint64_t first,
+                       uint64_t count, float *out)
+{
+    uint16_t stage[8192];
+    int rc = 0;
+
+    for (uint64_t done = 0, n; rc == 0 && done < count; done += n) {
+        n = cllm_min_u64(CLLM_LEN(stage), count - done);
+        rc = cllm_file_pread_all(st->fd, stage, (size_t)(n * sizeof *stage),
+                                 tensor->data_off + (first + done) * sizeof *stage,
+                                 st->path);
+        if (rc == 0 && tensor->dtype == CLLM_DTYPE_F16)
+            cllm_half_f16_decode(out + done, stage, (size_t)n);
+        else if (rc == 0)
+            cllm_half_bf16_decode(out + done, stage, (size_t)n);
+    }
+    return rc;
+}
+
 int cllm_safetensors_read(const struct cllm_safetensors *st,
                           const struct cllm_safetensors_tensor *tensor, uint64_t first,
                           uint64_t count, float *out)
 {
     CLLM_ASSERT(st->fd >= 0);
-    if (tensor->dtype != CLLM_DTYPE_F32)
-        return cllm_err(CLLM_EDATA, "%s: tensor \"%s\": expected dtype F32, found %s",
+    if (tensor->dtype != CLLM_DTYPE_F32 && tensor->dtype != CLLM_DTYPE_F16 &&
+        tensor->dtype != CLLM_DTYPE_BF16)
+        return cllm_err(CLLM_EDATA,
+                        "%s: tensor \"%s\": expected dtype F32, F16 or BF16, found %s",
                         st->path, tensor->name, dtypes[tensor->dtype].name);
     if (first > tensor->n_elements || count > tensor->n_elements - first)
         return cllm_err(CLLM_EDATA,
                         "%s: tensor \"%s\": it has %" PRIu64 " elements, not %" PRIu64
                         " + %" PRIu64,
                         st->path, tensor->name, tensor->n_elements, first, count);
+    if (tensor->dtype != CLLM_DTYPE_F32)
+        return read_halves(st, tensor, first, count, out);
     return cllm_file_pread_all(st->fd, out, (size_t)(count * sizeof *out),
                                tensor->data_off + first * sizeof *out, st->path);
 }

@@ -18,6 +18,26 @@
 #define CLLM_SAFETENSORS_RANK_MAX   8
 #define CLLM_SAFETENSORS_ALIGN      4096
 
+enum cllm_dtype {
+    CLLM_DTYPE_NONE = 0,
+    CLLM_DTYPE_BOOL,
+    CLLM_DTYPE_U8,
+    CLLM_DTYPE_I8,
+    CLLM_DTYPE_F8_E5M2,
+    CLLM_DTYPE_F8_E4M3,
+    CLLM_DTYPE_I16,
+    CLLM_DTYPE_U16,
+    CLLM_DTYPE_F16,
+    CLLM_DTYPE_BF16,
+    CLLM_DTYPE_I32,
+    CLLM_DTYPE_U32,
+    CLLM_DTYPE_F32,
+    CLLM_DTYPE_F64,
+    CLLM_DTYPE_I64,
+    CLLM_DTYPE_U64,
+    CLLM_N_DTYPES
+};
+
 /* ---- writing ---- */
 
 struct cllm_safetensors_pair {
@@ -46,29 +66,14 @@ int cllm_safetensors_plan_init(struct cllm_safetensors_plan *plan, const char *p
  * data_off has 2 * n_tensors entries, m first. */
 int cllm_safetensors_plan_moments(struct cllm_safetensors_plan *plan,
                                   const struct cllm_tensor *tensors, uint32_t n_tensors);
+
+/* One file of a model: F32, F16 or BF16, names as they are. */
+int cllm_safetensors_plan_typed(struct cllm_safetensors_plan *plan,
+                                const struct cllm_tensor *tensors, uint32_t n_tensors,
+                                enum cllm_dtype dtype);
 void cllm_safetensors_plan_fini(struct cllm_safetensors_plan *plan);
 
 /* ---- reading ---- */
-
-enum cllm_dtype {
-    CLLM_DTYPE_NONE = 0,
-    CLLM_DTYPE_BOOL,
-    CLLM_DTYPE_U8,
-    CLLM_DTYPE_I8,
-    CLLM_DTYPE_F8_E5M2,
-    CLLM_DTYPE_F8_E4M3,
-    CLLM_DTYPE_I16,
-    CLLM_DTYPE_U16,
-    CLLM_DTYPE_F16,
-    CLLM_DTYPE_BF16,
-    CLLM_DTYPE_I32,
-    CLLM_DTYPE_U32,
-    CLLM_DTYPE_F32,
-    CLLM_DTYPE_F64,
-    CLLM_DTYPE_I64,
-    CLLM_DTYPE_U64,
-    CLLM_N_DTYPES
-};
 
 struct cllm_safetensors_tensor {
     char *name; /* heap */
@@ -107,8 +112,8 @@ const struct cllm_safetensors_tensor *cllm_safetensors_find(
 /* Value of a __metadata__ key, or NULL. */
 const char *cllm_safetensors_meta(const struct cllm_safetensors *st, const char *key);
 
-/* Elements [@first, @first + @count) of an F32 tensor into @out. Another dtype or a range
- * outside the tensor is CLLM_EDATA with text. */
+/* Elements [@first, @first + @count) of an F32, F16 or BF16 tensor into @out as floats.
+ * Another dtype or a range outside the tensor is CLLM_EDATA with text. */
 int cllm_safetensors_read(const struct cllm_safetensors *st,
                           const struct cllm_safetensors_tensor *tensor, uint64_t first,
                           uint64_t count, float *out);

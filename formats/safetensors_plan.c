@@ -11,9 +11,9 @@
 #include "base/err.h"
 #include "formats/json.h"
 
-/* Add tensor @desc under "@prefix@name" at [@begin, @end) of the data. */
-static bool add_tensor(json_t *header, const char *prefix, const struct cllm_tensor *desc,
-                       uint64_t begin, uint64_t end)
+/* Add tensor @desc of @dtype under "@prefix@name" at [@begin, @end) of the data. */
+static bool add_tensor(json_t *header, const char *prefix, enum cllm_dtype dtype,
+                       const struct cllm_tensor *desc, uint64_t begin, uint64_t end)
 {
     char name[2 * CLLM_TENSOR_NAME_BYTES];
     json_t *shape = json_array();
@@ -25,8 +25,9 @@ static bool add_tensor(json_t *header, const char *prefix, const struct cllm_ten
     CLLM_ASSERT(json_object_get(header, name) == NULL);
     for (uint32_t i = 0; ok && i < desc->rank; i++)
         ok = json_array_append_new(shape, json_integer((json_int_t)desc->shape[i])) == 0;
-    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape,
-                              "data_offsets", (json_int_t)begin, (json_int_t)end);
+    json_t *entry =
+        json_pack("{s:s, s:o, s:[I,I]}", "dtype", cllm_dtype_name(dtype), "shape", shape,
+                  "data_offsets", (json_int_t)begin, (json_int_t)end);
     return ok && json_object_set_new(header, name, entry) == 0;
 }
 
@@ -71,7 +72,7 @@ static int render(struct cllm_safetensors_plan *plan, const json_t *header,
 /* Lay out @tensors once for each of @n_prefixes prefixes. */
 static int lay_out(struct cllm_safetensors_plan *plan, const char *const *prefixes,
                    uint32_t n_prefixes, const struct cllm_tensor *tensors,
-                   uint32_t n_tensors, json_t *meta)
+                   uint32_t n_tensors, enum cllm_dtype dtype, json_t *meta)
 {
     json_t *header = json_object();
     uint64_t off = 0;
@@ -83,9 +84,9 @@ static int lay_out(struct cllm_safetensors_plan *plan, const char *const *prefix
     ok = plan->data_off != NULL && json_object_set_new(header, "__metadata__", meta) == 0;
     for (uint32_t i = 0; ok && i < plan->n_tensors; i++) {
         const struct cllm_tensor *desc = &tensors[i % n_tensors];
-        uint64_t bytes = desc->count * sizeof(float);
+        uint64_t bytes = desc->count * (dtype == CLLM_DTYPE_F32 ? 4 : 2);
         plan->data_off[i] = off;
-        ok = add_tensor(header, prefixes[i / n_tensors], desc, off, off + bytes);
+        ok = add_tensor(header, prefixes[i / n_tensors], dtype, desc, off, off + bytes);
         off += bytes;
     }
     ok = ok && render(plan, header, off) == 0;
@@ -103,7 +104,8 @@ int cllm_safetensors_plan_init(struct cllm_safetensors_plan *plan, const char *p
                                const struct cllm_tensor *tensors, uint32_t n_tensors,
                                const struct cllm_safetensors_pair *meta, uint32_t n_meta)
 {
-    return lay_out(plan, &prefix, 1, tensors, n_tensors, metadata(meta, n_meta));
+    return lay_out(plan, &prefix, 1, tensors, n_tensors, CLLM_DTYPE_F32,
+                   metadata(meta, n_meta));
 }
 
 int cllm_safetensors_plan_moments(struct cllm_safetensors_plan *plan,
@@ -111,7 +113,19 @@ int cllm_safetensors_plan_moments(struct cllm_safetensors_plan *plan,
 {
     static const char *const prefixes[] = {"m.", "v."};
 
-    return lay_out(plan, prefixes, 2, tensors, n_tensors, metadata(NULL, 0));
+    return lay_out(plan, prefixes, 2, tensors, n_tensors, CLLM_DTYPE_F32,
+                   metadata(NULL, 0));
+}
+
+int cllm_safetensors_plan_typed(struct cllm_safetensors_plan *plan,
+                                const struct cllm_tensor *tensors, uint32_t n_tensors,
+                                enum cllm_dtype dtype)
+{
+    static const char *const none = "";
+
+    CLLM_ASSERT(dtype == CLLM_DTYPE_F32 || dtype == CLLM_DTYPE_F16 ||
+                dtype == CLLM_DTYPE_BF16);
+    return lay_out(plan, &none, 1, tensors, n_tensors, dtype, metadata(NULL, 0));
 }
 
 void cllm_safetensors_plan_fini(struct cllm_safetensors_plan *plan)

@@ -1,5 +1,5 @@
 /*
- * model/decoder.c - the forward pass of one row, over keys and values kept from before.
+ * model/decoder.c - the forward pass of some rows, over keys and values kept from before.
  */
 #include "model/decoder.h"
 
@@ -8,23 +8,50 @@
 #include "compute/elementary.h"
 #include "compute/ops.h"
 #include "model/carve.h"
-#include "model/gpt.h"
+#include "model/model.h"
+#include "model/rope.h"
+
+/* Where heads lie in @rows rows. */
+static struct cllm_attention sizes_of(const struct cllm_model_config *config, size_t rows)
+{
+    return (struct cllm_attention){.B = 1,
+                                   .T = rows,
+                                   .C = (size_t)config->heads * config->head_size,
+                                   .H = config->heads,
+                                   .KV = config->kv_heads};
+}
+
+/* Elements of all keys, or values, of a position. */
+static size_t keys_of(const struct cllm_model_config *config)
+{
+    return (size_t)config->kv_heads * config->head_size;
+}
 
 static void lay_out(struct cllm_decoder *decoder, struct cllm_carve *carve)
 {
     const struct cllm_model_config *config = &decoder->plan->config;
-    size_t C = config->width, kept = (size_t)config->layers * config->context * C;
+    const struct cllm_attention sizes = sizes_of(config, 1);
+    size_t C = config->width, F = config->hidden;
+    size_t n = cllm_min_u64(CLLM_DECODER_ROWS, config->context);
+    size_t kept = (size_t)config->layers * config->context * keys_of(config);
 
     decoder->keys = cllm_carve_f32(carve, kept);
     decoder->values = cllm_carve_f32(carve, kept);
-    decoder->x = cllm_carve_f32(carve, C);
-    decoder->norm = cllm_carve_f32(carve, C);
-    decoder->qkv = cllm_carve_f32(carve, 3 * C);
-    decoder->att = cllm_carve_f32(carve, C);
-    decoder->fc = cllm_carve_f32(carve, 4 * C);
-    decoder->act = cllm_carve_f32(carve, 4 * C);
-    decoder->scores = cllm_carve_f32(carve, config->context);
+    decoder->x = cllm_carve_f32(carve, n * C);
+    decoder->norm = cllm_carve_f32(carve, n * C);
+    decoder->mean = cllm_carve_f32(carve, n);
+    decoder->rstd = cllm_carve_f32(carve, n);
+    decoder->qkv = cllm_carve_f32(carve, n * cllm_attention_row(&sizes));
+    decoder->att = cllm_carve_f32(carve, n * sizes.C);
+    decoder->fc = cllm_carve_f32(carve, n * F);
+    decoder->act = cllm_carve_f32(carve, n * F);
+    decoder->scores = cllm_carve_f32(carve, n * config->context);
     decoder->logits = cllm_carve_f32(carve, config->vocab);
+    decoder->rows = cllm_carve_f32(carve, CLLM_DECODER_LOSS * (size_t)config->vocab);
+    if (config->arch != CLLM_ARCH_LLAMA)
+        return;
+    decoder->gate = cllm_carve_f32(carve, n * F);
+    decoder->rope = cllm_carve_f32(carve, (size_t)config->context * config->head_size);
 }
 
 size_t cllm_decoder_arena_bytes(const struct cllm_parameters *plan)
@@ -44,6 +71,8 @@ void cllm_decoder_init(struct cllm_decoder *decoder, const struct cllm_parameter
 
     *decoder = (struct cllm_decoder){.plan = plan, .ops = ops};
     lay_out(decoder, &carve);
+    if (decoder->rope != NULL)
+        cllm_rope_table(decoder->rope, &plan->config, plan->config.context);
 }
 
 void cllm_decoder_reset(struct cllm_decoder *decoder)
@@ -51,92 +80,255 @@ void cllm_decoder_reset(struct cllm_decoder *decoder)
     decoder->position = 0;
 }
 
-/* out (to) = x (from) w (from,to) + bias + add (to, or NULL). */
-static void linear(const struct cllm_ops *ops, float *out, const float *add,
-                   const float *x, const float *w, const float *bias, size_t from,
-                   size_t to)
+void cllm_decoder_rewind(struct cllm_decoder *decoder, uint32_t position)
 {
-    ops->add_bias(out, add, bias, 1, to);
-    ops->matmul(out, x, w,
-                &(struct cllm_matmul){.m = 1, .n = to, .k = from, .accumulate = true});
+    CLLM_ASSERT(position <= decoder->position);
+    decoder->position = position;
 }
 
-static void norm(const struct cllm_decoder *decoder, const float *weight,
-                 const float *bias)
-{
-    float mean, rstd;
+/* ---- parts ---- */
 
-    decoder->ops->layernorm(decoder->norm, &mean, &rstd, decoder->x, weight, bias, 1,
-                            decoder->plan->config.width);
+/* One decoder, the weights it reads (a tensor of block @layer, or of none), and how many
+ * rows. */
+struct pass {
+    const struct cllm_decoder *decoder;
+    const float *w;
+    uint32_t layer;
+    size_t n;
+};
+
+static const float *weight(const struct pass *pass, enum cllm_tensor_kind kind)
+{
+    return pass->w + cllm_parameters_off(pass->decoder->plan, kind, pass->layer);
 }
 
-/* decoder->qkv to decoder->att; the new key and value are kept at the position. */
-static void attend(const struct cllm_decoder *decoder, uint32_t layer)
+/* Keys and values of the rows to where they are kept. */
+static void keep(const struct pass *pass, float *keys, float *values)
 {
-    const struct cllm_model_config *config = &decoder->plan->config;
-    const struct cllm_ops *ops = decoder->ops;
-    size_t C = config->width, D = C / config->heads, n = decoder->position + (size_t)1;
-    float *keys = decoder->keys + (size_t)layer * config->context * C;
-    float *values = decoder->values + (size_t)layer * config->context * C;
-    const struct cllm_matmul to_scores = {
-        .m = 1, .n = n, .k = D, .ldb = C, .trans_b = true};
-    const struct cllm_matmul to_out = {.m = 1, .n = D, .k = n, .ldb = C};
-    float scale = 1.0f / cllm_sqrtf((float)D);
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_attention sizes = sizes_of(&decoder->plan->config, pass->n);
+    size_t row = keys_of(&decoder->plan->config);
 
-    memcpy(keys + decoder->position * C, decoder->qkv + C, C * sizeof *keys);
-    memcpy(values + decoder->position * C, decoder->qkv + 2 * C, C * sizeof *values);
-    for (size_t h = 0; h < config->heads; h++) {
-        ops->matmul(decoder->scores, decoder->qkv + h * D, keys + h * D, &to_scores);
-        (void)ops->softmax(decoder->scores, n, scale);
-        ops->matmul(decoder->att + h * D, decoder->scores, values + h * D, &to_out);
+    for (size_t i = 0; i < pass->n; i++) {
+        const float *from = decoder->qkv + i * cllm_attention_row(&sizes) + sizes.C;
+        size_t to = (decoder->position + i) * row;
+
+        memcpy(keys + to, from, row * sizeof *keys);
+        memcpy(values + to, from + row, row * sizeof *values);
     }
 }
 
-static void block(const struct cllm_decoder *decoder, const float *w, uint32_t layer)
+/* decoder->qkv to decoder->att: row i attends to all positions up to its own. */
+static void attend(const struct pass *pass)
 {
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_model_config *config = &decoder->plan->config;
+    const struct cllm_attention sizes = sizes_of(config, pass->n);
     const struct cllm_ops *ops = decoder->ops;
-    const float *p[CLLM_N_TENSOR_KINDS];
-    size_t C = decoder->plan->config.width;
+    size_t D = config->head_size, row = keys_of(config);
+    size_t total = decoder->position + pass->n, group = cllm_attention_group(&sizes);
+    float *keys = decoder->keys + (size_t)pass->layer * config->context * row;
+    float *values = decoder->values + (size_t)pass->layer * config->context * row;
+    const struct cllm_matmul to_scores = {.m = pass->n,
+                                          .n = total,
+                                          .k = D,
+                                          .lda = cllm_attention_row(&sizes),
+                                          .ldb = row,
+                                          .trans_b = true};
+    const struct cllm_matmul to_out = {
+        .m = pass->n, .n = D, .k = total, .ldb = row, .ldc = sizes.C};
+    float scale = 1.0f / cllm_sqrtf((float)D);
+
+    keep(pass, keys, values);
+    for (size_t h = 0; h < config->heads; h++) {
+        size_t shared = h / group * D;
+
+        ops->matmul(decoder->scores, decoder->qkv + h * D, keys + shared, &to_scores);
+        for (size_t i = 0; i < pass->n; i++) {
+            float *scores = decoder->scores + i * total; // (total)
+            size_t seen = decoder->position + i + 1;
+
+            (void)ops->softmax(scores, seen, scale);
+            memset(scores + seen, 0, (total - seen) * sizeof *scores);
+        }
+        ops->matmul(decoder->att + h * D, decoder->scores, values + shared, &to_out);
+    }
+}
+
+/* ---- gpt2 ---- */
+
+/* out (n,to) = x (n,from) w (from,to) + bias + add (n,to, or NULL). */
+static void affine(const struct pass *pass, float *out, const float *add, const float *x,
+                   enum cllm_tensor_kind w, enum cllm_tensor_kind bias)
+{
+    const struct cllm_ops *ops = pass->decoder->ops;
+    const struct cllm_tensor *tensor =
+        cllm_parameters_at(pass->decoder->plan, w, pass->layer);
+    const struct cllm_matmul product = {
+        .m = pass->n, .n = tensor->shape[1], .k = tensor->shape[0], .accumulate = true};
+
+    ops->add_bias(out, add, weight(pass, bias), pass->n, product.n);
+    ops->matmul(out, x, weight(pass, w), &product);
+}
+
+static void layernorm(const struct pass *pass, enum cllm_tensor_kind w,
+                      enum cllm_tensor_kind bias)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+
+    decoder->ops->layernorm(decoder->norm, decoder->mean, decoder->rstd, decoder->x,
+                            weight(pass, w), weight(pass, bias), pass->n,
+                            decoder->plan->config.width);
+}
+
+static void gpt_block(const struct pass *pass)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
     float *x = decoder->x;
 
-    for (uint32_t i = 0; i < CLLM_N_TENSOR_KINDS; i++)
-        if (cllm_parameters_have(decoder->plan, (enum cllm_tensor_kind)i))
-            p[i] =
-                w + cllm_parameters_off(decoder->plan, (enum cllm_tensor_kind)i, layer);
-    norm(decoder, p[CLLM_TENSOR_NORM1_W], p[CLLM_TENSOR_NORM1_B]);
-    linear(ops, decoder->qkv, NULL, decoder->norm, p[CLLM_TENSOR_QKV_W],
-           p[CLLM_TENSOR_QKV_B], C, 3 * C);
-    attend(decoder, layer);
-    linear(ops, x, x, decoder->att, p[CLLM_TENSOR_ATTN_W], p[CLLM_TENSOR_ATTN_B], C, C);
-    norm(decoder, p[CLLM_TENSOR_NORM2_W], p[CLLM_TENSOR_NORM2_B]);
-    linear(ops, decoder->fc, NULL, decoder->norm, p[CLLM_TENSOR_FC_W],
-           p[CLLM_TENSOR_FC_B], C, 4 * C);
-    ops->gelu(decoder->act, decoder->fc, 4 * C);
-    linear(ops, x, x, decoder->act, p[CLLM_TENSOR_PROJ_W], p[CLLM_TENSOR_PROJ_B], 4 * C,
-           C);
+    layernorm(pass, CLLM_TENSOR_NORM1_W, CLLM_TENSOR_NORM1_B);
+    affine(pass, decoder->qkv, NULL, decoder->norm, CLLM_TENSOR_QKV_W, CLLM_TENSOR_QKV_B);
+    attend(pass);
+    affine(pass, x, x, decoder->att, CLLM_TENSOR_ATTN_W, CLLM_TENSOR_ATTN_B);
+    layernorm(pass, CLLM_TENSOR_NORM2_W, CLLM_TENSOR_NORM2_B);
+    affine(pass, decoder->fc, NULL, decoder->norm, CLLM_TENSOR_FC_W, CLLM_TENSOR_FC_B);
+    decoder->ops->gelu(decoder->act, decoder->fc, pass->n * decoder->plan->config.hidden);
+    affine(pass, x, x, decoder->act, CLLM_TENSOR_PROJ_W, CLLM_TENSOR_PROJ_B);
+}
+
+/* ---- llama ---- */
+
+/* out (n,to) (+)= x (n,from) w (to,from)^T; rows of out are @ldc elements apart, 0: to.
+ */
+static void linear(const struct pass *pass, float *out, size_t ldc, const float *x,
+                   enum cllm_tensor_kind w, bool accumulate)
+{
+    const struct cllm_tensor *tensor =
+        cllm_parameters_at(pass->decoder->plan, w, pass->layer);
+
+    pass->decoder->ops->matmul(out, x, weight(pass, w),
+                               &(struct cllm_matmul){.m = pass->n,
+                                                     .n = tensor->shape[0],
+                                                     .k = tensor->shape[1],
+                                                     .ldc = ldc,
+                                                     .trans_b = true,
+                                                     .accumulate = accumulate});
+}
+
+static void rmsnorm(const struct pass *pass, enum cllm_tensor_kind w)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_model_config *config = &decoder->plan->config;
+
+    decoder->ops->rmsnorm(decoder->norm, decoder->rstd, decoder->x, weight(pass, w),
+                          (float)config->norm_epsilon, pass->n, config->width);
+}
+
+static void llama_block(const struct pass *pass)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_model_config *config = &decoder->plan->config;
+    const struct cllm_attention sizes = sizes_of(config, pass->n);
+    size_t row = cllm_attention_row(&sizes);
+    float *keys = decoder->qkv + sizes.C;
+
+    rmsnorm(pass, CLLM_TENSOR_NORM1_W);
+    linear(pass, decoder->qkv, row, decoder->norm, CLLM_TENSOR_Q_W, false);
+    linear(pass, keys, row, decoder->norm, CLLM_TENSOR_K_W, false);
+    linear(pass, keys + keys_of(config), row, decoder->norm, CLLM_TENSOR_V_W, false);
+    decoder->ops->rope(decoder->qkv,
+                       decoder->rope + (size_t)decoder->position * config->head_size,
+                       &sizes, 0, pass->n, false);
+    attend(pass);
+    linear(pass, decoder->x, 0, decoder->att, CLLM_TENSOR_ATTN_W, true);
+    rmsnorm(pass, CLLM_TENSOR_NORM2_W);
+    linear(pass, decoder->gate, 0, decoder->norm, CLLM_TENSOR_GATE_W, false);
+    linear(pass, decoder->fc, 0, decoder->norm, CLLM_TENSOR_FC_W, false);
+    decoder->ops->swiglu(decoder->act, decoder->gate, decoder->fc,
+                         pass->n * config->hidden);
+    linear(pass, decoder->x, 0, decoder->act, CLLM_TENSOR_PROJ_W, true);
+}
+
+/* ---- all of it ---- */
+
+/* decoder->norm of the rows, from @tokens (pass->n). */
+static void run(struct pass *pass, const uint32_t *tokens)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_model_config *config = &decoder->plan->config;
+    bool llama = config->arch == CLLM_ARCH_LLAMA;
+    size_t C = config->width;
+
+    for (size_t i = 0; i < pass->n; i++)
+        CLLM_ASSERT(tokens[i] < config->vocab);
+    pass->layer = 0;
+    decoder->ops->embedding(
+        decoder->x, tokens, pass->n, weight(pass, CLLM_TENSOR_EMBEDDING),
+        llama ? NULL : weight(pass, CLLM_TENSOR_POSITIONS) + decoder->position * C, 1,
+        pass->n, C);
+    for (; pass->layer < config->layers; pass->layer++) {
+        if (llama)
+            llama_block(pass);
+        else
+            gpt_block(pass);
+    }
+    if (llama)
+        rmsnorm(pass, CLLM_TENSOR_NORM_W);
+    else
+        layernorm(pass, CLLM_TENSOR_NORM_W, CLLM_TENSOR_NORM_B);
+}
+
+/* Logits of @n rows of decoder->norm from @first on, to @out (n,V). */
+static void predict(const struct pass *pass, float *out, size_t first, size_t n)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    const struct cllm_model_config *config = &decoder->plan->config;
+    enum cllm_tensor_kind head = cllm_parameters_have(decoder->plan, CLLM_TENSOR_HEAD_W)
+                                     ? CLLM_TENSOR_HEAD_W
+                                     : CLLM_TENSOR_EMBEDDING;
+
+    decoder->ops->matmul(
+        out, decoder->norm + first * config->width, weight(pass, head),
+        &(struct cllm_matmul){
+            .m = n, .n = config->vocab, .k = config->width, .trans_b = true});
+}
+
+/* The losses (n) of @targets, which are those of the first @n rows. */
+static void lose(const struct pass *pass, const uint32_t *targets, size_t n,
+                 double *losses)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    size_t V = decoder->plan->config.vocab;
+
+    for (size_t first = 0; first < n; first += CLLM_DECODER_LOSS) {
+        size_t rows = cllm_min_u64(CLLM_DECODER_LOSS, n - first);
+
+        predict(pass, decoder->rows, first, rows);
+        for (size_t i = 0; i < rows; i++)
+            losses[first + i] = decoder->ops->cross_entropy(
+                decoder->rows + i * V, &targets[first + i], 1, V, false);
+    }
+}
+
+const float *cllm_decoder_feed(struct cllm_decoder *decoder, const float *w,
+                               const uint32_t *tokens, uint32_t n, double *losses)
+{
+    struct pass pass = {.decoder = decoder, .w = w};
+
+    CLLM_ASSERT(n >= 1 && n <= decoder->plan->config.context - decoder->position);
+    for (uint32_t done = 0; done < n; done += (uint32_t)pass.n) {
+        pass.n = cllm_min_u64(CLLM_DECODER_ROWS, n - done);
+        run(&pass, tokens + done);
+        decoder->position += (uint32_t)pass.n;
+        if (losses != NULL)
+            lose(&pass, tokens + done + 1, pass.n - (done + pass.n == n), losses + done);
+    }
+    predict(&pass, decoder->logits, pass.n - 1, 1);
+    return decoder->logits;
 }
 
 const float *cllm_decoder_step(struct cllm_decoder *decoder, const float *w,
                                uint32_t token)
 {
-    const struct cllm_parameters *plan = decoder->plan;
-    const struct cllm_model_config *config = &plan->config;
-    const float *wte = w + cllm_parameters_off(plan, CLLM_TENSOR_EMBEDDING, 0);
-    size_t C = config->width;
-
-    CLLM_ASSERT(decoder->position < config->context);
-    CLLM_ASSERT(token < config->vocab);
-    decoder->ops->embedding(decoder->x, &token, 1, wte,
-                            w + cllm_parameters_off(plan, CLLM_TENSOR_POSITIONS, 0) +
-                                decoder->position * C,
-                            1, 1, C);
-    for (uint32_t layer = 0; layer < config->layers; layer++)
-        block(decoder, w, layer);
-    norm(decoder, w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_W, 0),
-         w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_B, 0));
-    decoder->ops->matmul(
-        decoder->logits, decoder->norm, wte,
-        &(struct cllm_matmul){.m = 1, .n = config->vocab, .k = C, .trans_b = true});
-    decoder->position++;
-    return decoder->logits;
+    return cllm_decoder_feed(decoder, w, &token, 1, NULL);
 }

@@ -6,7 +6,7 @@
  */
 #include "base/random.h"
 #include "compute/elementary.h"
-#include "model/gpt.h"
+#include "model/model.h"
 
 #define DEVIATION 0.02f
 
@@ -48,8 +48,8 @@ static void fill(float *w, uint64_t lo, uint64_t hi, float value)
         w[i] = value;
 }
 
-void cllm_gpt_init_range(const struct cllm_parameters *plan, float *w, uint64_t lo,
-                         uint64_t hi, uint64_t seed)
+void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, uint64_t lo,
+                                uint64_t hi, uint64_t seed)
 {
     float residual = DEVIATION / cllm_sqrtf(2.0f * (float)plan->config.layers);
 

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "formats/tokenizer_files.h"
 #include "saver/piece.h"
 #include "saver/snapshot.h"
 #include "shm/chunk.h"
@@ -252,6 +253,18 @@ static int read_back(const struct save *save)
     return rc;
 }
 
+/* The run's vocabulary, when it has one, becomes part of the checkpoint. */
+static int copy_tokenizer(const struct save *save)
+{
+    char dir[CLLM_FILE_PATH_BYTES];
+    int rc =
+        cllm_file_join(dir, save->saver->control->header->run_dir, CLLM_TOKENIZER_DIR);
+
+    if (rc == 0 && access(dir, F_OK) == 0)
+        rc = cllm_tokenizer_files_copy(dir, save->temp);
+    return rc < 0 ? rc : 0;
+}
+
 static int write_directory(struct save *save)
 {
     int rc = create_files(save), closed;
@@ -265,6 +278,8 @@ static int write_directory(struct save *save)
     closed = close_files(save);
     if (rc == 0)
         rc = closed;
+    if (rc == 0)
+        rc = copy_tokenizer(save);
     if (rc == 0)
         rc = cllm_checkpoint_describe(save->temp, &save->info);
     cllm_fault(CLLM_FAULT_save_described);

@@ -11,6 +11,7 @@ set -eu
 
 packages="gcc make pkg-config libc6-dev
     liburing-dev libinih-dev libjansson-dev libpcre2-dev libxxhash-dev libssl-dev
+    zlib1g-dev libzstd-dev
     libncurses-dev libseccomp-dev libhwloc-dev libcmocka-dev bible-kjv procps python3-minimal"
 check_tools="clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck"
 
@@ -29,7 +30,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         if ! command -v "$tool" >/dev/null; then
             echo "install-deps: this is not a Debian system; install by hand:" >&2
             echo "  a C11 compiler, make, liburing, inih, jansson, PCRE2," >&2
-            echo "  xxHash, OpenSSL's libcrypto, ncursesw, libseccomp, hwloc, cmocka;" >&2
+            echo "  xxHash, OpenSSL's libcrypto, zlib, libzstd, ncursesw, libseccomp, hwloc, cmocka;" >&2
             echo "  for the demo bible-kjv" >&2
             exit 1
         fi

@@ -46,7 +46,8 @@ static int write_ids(const char *path, const uint32_t *ids, size_t n)
     return rc;
 }
 
-static int run_encode(const char *name, const char *path, const char *ids_path)
+static int run_encode(const char *name, const char *path, const char *ids_path,
+                      unsigned flags)
 {
     struct cllm_tokenizer *tokenizer = NULL;
     struct cllm_encoder *encoder = NULL;
@@ -66,7 +67,7 @@ static int run_encode(const char *name, const char *path, const char *ids_path)
         rc = cllm_err(-ENOMEM, "cannot encode %s", path);
     for (int round = 0; rc == 0 && round < 3; round++) {
         begun_ns = cllm_now_ns();
-        rc = cllm_encoder_encode(encoder, text, bytes, CLLM_ENCODE_PLAIN, ids, &n);
+        rc = cllm_encoder_encode(encoder, text, bytes, flags, ids, &n);
         double seconds = seconds_since(begun_ns);
 
         if (rc < 0)
@@ -173,10 +174,27 @@ static int run_train(uint32_t vocab, const char *path, const char *dir,
     return rc < 0 ? fail() : 0;
 }
 
+static int run_save(const char *name, const char *dir)
+{
+    struct cllm_tokenizer *tokenizer = NULL;
+    int rc = cllm_tokenizer_load(&tokenizer, name);
+
+    if (rc == 0)
+        rc = cllm_file_mkdirs(dir);
+    if (rc == 0)
+        rc = cllm_tokenizer_save(tokenizer, dir);
+    cllm_tokenizer_free(&tokenizer);
+    return rc < 0 ? fail() : 0;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc >= 4 && argc <= 5 && strcmp(argv[1], "encode") == 0)
-        return run_encode(argv[2], argv[3], argc > 4 ? argv[4] : NULL);
+    if (argc == 4 && strcmp(argv[1], "save") == 0)
+        return run_save(argv[2], argv[3]);
+    bool special = argc > 1 && strcmp(argv[1], "encode-special") == 0;
+    if (argc >= 4 && argc <= 5 && (special || strcmp(argv[1], "encode") == 0))
+        return run_encode(argv[2], argv[3], argc > 4 ? argv[4] : NULL,
+                          special ? CLLM_ENCODE_SPECIAL : CLLM_ENCODE_PLAIN);
     if (argc >= 4 && argc <= 7 && strcmp(argv[1], "train") == 0) {
         unsigned long n_threads = argc > 5 ? strtoul(argv[5], NULL, 10) : 1;
 
@@ -185,8 +203,10 @@ int main(int argc, char **argv)
                              argc > 4 ? argv[4] : NULL, (unsigned)n_threads,
                              argc > 6 ? argv[6] : "gpt2");
     }
-    (void)fprintf(stderr, "usage: bench_tokenizer encode TOKENIZER FILE [IDS]\n"
+    (void)fprintf(stderr, "usage: bench_tokenizer encode|encode-special TOKENIZER FILE "
+                          "[IDS]\n"
                           "       bench_tokenizer train VOCAB FILE [DIR [THREADS "
-                          "[PATTERN]]]\n");
+                          "[PATTERN]]]\n"
+                          "       bench_tokenizer save TOKENIZER DIR\n");
     return 2;
 }

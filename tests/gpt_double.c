@@ -20,7 +20,7 @@ struct run {
     const struct cllm_parameters *plan;
     const double *w;
     double *dw;
-    size_t T, C, H, L, V;
+    size_t T, C, H, F, L, V;
     struct tape *tape; // (L)
 };
 
@@ -220,8 +220,8 @@ static double *forward_block(const struct run *run, struct tape *tape, size_t la
     for (size_t i = 0; i < CLLM_LEN(all); i++)
         *all[i] = zeros(T * C);
     tape->p = zeros(run->H * T * T);
-    tape->f = zeros(T * 4 * C);
-    tape->g = zeros(T * 4 * C);
+    tape->f = zeros(T * run->F);
+    tape->g = zeros(T * run->F);
     normalise(run, tape->n1, tape->x, layer, "ln_1.weight", "ln_1.bias");
     for (size_t part = 0; part < 3; part++)
         product(run,
@@ -235,12 +235,12 @@ static double *forward_block(const struct run *run, struct tape *tape, size_t la
     product(run, tape->x2, tape->a, layer, "attn.c_proj.weight", "attn.c_proj.bias", C, C,
             0, C);
     normalise(run, tape->n2, tape->x2, layer, "ln_2.weight", "ln_2.bias");
-    product(run, tape->f, tape->n2, layer, "mlp.c_fc.weight", "mlp.c_fc.bias", C, 4 * C,
-            0, 4 * C);
-    for (size_t i = 0; i < T * 4 * C; i++)
+    product(run, tape->f, tape->n2, layer, "mlp.c_fc.weight", "mlp.c_fc.bias", C, run->F,
+            0, run->F);
+    for (size_t i = 0; i < T * run->F; i++)
         tape->g[i] = gelu(tape->f[i]);
     memcpy(next, tape->x2, T * C * sizeof *next);
-    product(run, next, tape->g, layer, "mlp.c_proj.weight", "mlp.c_proj.bias", 4 * C, C,
+    product(run, next, tape->g, layer, "mlp.c_proj.weight", "mlp.c_proj.bias", run->F, C,
             0, C);
     return next;
 }
@@ -250,15 +250,15 @@ static void backward_block(const struct run *run, const struct tape *tape, doubl
                            size_t layer)
 {
     size_t T = run->T, C = run->C;
-    double *df = zeros(T * 4 * C), *dn = zeros(T * C), *da = zeros(T * C);
+    double *df = zeros(T * run->F), *dn = zeros(T * C), *da = zeros(T * C);
     double *d[3] = {zeros(T * C), zeros(T * C), zeros(T * C)};
 
-    unproduct(run, df, dx, tape->g, layer, "mlp.c_proj.weight", "mlp.c_proj.bias", 4 * C,
+    unproduct(run, df, dx, tape->g, layer, "mlp.c_proj.weight", "mlp.c_proj.bias", run->F,
               C, 0, C);
-    for (size_t i = 0; i < T * 4 * C; i++)
+    for (size_t i = 0; i < T * run->F; i++)
         df[i] *= gelu_slope(tape->f[i]);
-    unproduct(run, dn, df, tape->n2, layer, "mlp.c_fc.weight", "mlp.c_fc.bias", C, 4 * C,
-              0, 4 * C);
+    unproduct(run, dn, df, tape->n2, layer, "mlp.c_fc.weight", "mlp.c_fc.bias", C, run->F,
+              0, run->F);
     unnormalise(run, dx, dn, tape->x2, layer, "ln_2.weight", "ln_2.bias");
     unproduct(run, da, dx, tape->a, layer, "attn.c_proj.weight", "attn.c_proj.bias", C, C,
               0, C);
@@ -295,7 +295,9 @@ static void tape_free(struct tape *tape)
 static double loss_of(const struct run *run, const double *n, const uint32_t *targets,
                       double *logits, double *dn)
 {
-    uint64_t wte = offset(run, run->L, "wte.weight");
+    uint64_t head = cllm_parameters_have(run->plan, CLLM_TENSOR_HEAD_W)
+                        ? cllm_parameters_off(run->plan, CLLM_TENSOR_HEAD_W, 0)
+                        : offset(run, run->L, "wte.weight");
     double loss = 0;
 
     for (size_t t = 0; t < run->T; t++) {
@@ -304,7 +306,7 @@ static double loss_of(const struct run *run, const double *n, const uint32_t *ta
         for (size_t v = 0; v < run->V; v++) {
             row[v] = 0;
             for (size_t c = 0; c < run->C; c++)
-                row[v] += n[t * run->C + c] * run->w[wte + v * run->C + c];
+                row[v] += n[t * run->C + c] * run->w[head + v * run->C + c];
             sum += exp(row[v]);
         }
         loss += log(sum) - row[targets[t]];
@@ -312,8 +314,8 @@ static double loss_of(const struct run *run, const double *n, const uint32_t *ta
             double d = exp(row[v]) / sum - (v == targets[t]);
 
             for (size_t c = 0; c < run->C; c++) {
-                dn[t * run->C + c] += d * run->w[wte + v * run->C + c];
-                run->dw[wte + v * run->C + c] += d * n[t * run->C + c];
+                dn[t * run->C + c] += d * run->w[head + v * run->C + c];
+                run->dw[head + v * run->C + c] += d * n[t * run->C + c];
             }
         }
     }
@@ -365,6 +367,7 @@ double gpt_double_loss(const struct cllm_parameters *plan, const double *w, doub
                       .T = T,
                       .C = config->width,
                       .H = config->heads,
+                      .F = config->hidden,
                       .L = config->layers,
                       .V = V,
                       .tape = calloc(config->layers, sizeof *run.tape)};

@@ -8,7 +8,7 @@
 #ifndef CLLM_TESTS_GPT_DOUBLE_H
 #define CLLM_TESTS_GPT_DOUBLE_H
 
-#include "model/gpt.h"
+#include "model/model.h"
 
 /*
  * The sum of token losses of @tokens (B,T+1); its gradient is added to @dw unless that is

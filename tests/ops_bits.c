@@ -157,6 +157,20 @@ static double swiglu(const struct cllm_ops *ops, struct arrays *a, float **out,
     return 0;
 }
 
+static double dropout(const struct cllm_ops *ops, struct arrays *a, float **out,
+                      const struct shape *s)
+{
+    const struct cllm_dropout drop = {.key = 77,
+                                      .threshold = UINT32_MAX / 3,
+                                      .scale = 1.5f,
+                                      .first = (uint64_t)128 << 40};
+
+    ops->dropout(out[0], NULL, a->in[1], s->rows * s->cols, &drop);
+    ops->dropout(out[2], a->in[3], a->in[1], s->rows * s->cols, &drop);
+    ops->dropout(out[4], NULL, out[4], s->rows * s->cols, &drop);
+    return 0;
+}
+
 static double gelu(const struct cllm_ops *ops, struct arrays *a, float **out,
                    const struct shape *s)
 {
@@ -332,6 +346,7 @@ static const struct kernel {
                {"add_columns", add_columns, false, false},
                {"layernorm", layernorm, false, false},
                {"rmsnorm", rmsnorm, false, false},
+               {"dropout", dropout, false, false},
                {"gelu", gelu, false, false},
                {"swiglu", swiglu, false, false},
                {"embedding of tokens alone", embedding_alone, false, false},

@@ -236,6 +236,34 @@ static void torn_and_missing_files_are_refused(void **state)
 }
 
 /* A consistent manifest over wrong contents: the last check is the model itself. */
+static void the_vocabulary_is_part_of_it_when_there_is_one(void **state)
+{
+    const char *dir = in(*state, "step-0000000007");
+    char path[CLLM_FILE_PATH_BYTES];
+    struct cllm_checkpoint_info info = tiny(7);
+
+    write_temp(*state, &info);
+    put_file(in(*state, "step-0000000007.tmp/vocab.json"), "{}", 2);
+    put_file(in(*state, "step-0000000007.tmp/notes.txt"), "mine", 4);
+    assert_int_equal(cllm_checkpoint_describe(in(*state, "step-0000000007.tmp"), &info),
+                     0);
+    assert_int_equal(cllm_checkpoint_commit(*state, 7), 0);
+    assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), 0);
+    assert_int_equal(cllm_file_join(path, dir, "notes.txt"), 0);
+    assert_int_equal(unlink(path), 0); /* nobody has listed it */
+    assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), 0);
+    assert_int_equal(cllm_file_join(path, dir, "vocab.json"), 0);
+    put_file(path, "[]", 2);
+    assert_int_equal(cllm_checkpoint_verify(dir, false, NULL), 0);
+    assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
+    assert_error_says("vocab.json: its SHA-256");
+    put_file(path, "{} ", 3);
+    assert_int_equal(cllm_checkpoint_verify(dir, false, NULL), CLLM_EDATA);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(cllm_checkpoint_verify(dir, false, NULL), CLLM_EDATA);
+    assert_error_says("vocab.json is missing");
+}
+
 static void tensors_must_fit_the_configuration(void **state)
 {
     struct cllm_checkpoint_info info = tiny(7);
@@ -399,6 +427,7 @@ int main(void)
         T(every_changed_byte_of_the_texts_is_refused),
         T(changed_tensor_bytes_are_refused_by_a_deep_look),
         T(torn_and_missing_files_are_refused),
+        T(the_vocabulary_is_part_of_it_when_there_is_one),
         T(tensors_must_fit_the_configuration),
         T(the_newest_sound_one_is_taken),
         T(a_run_directory_leads_to_its_checkpoint),

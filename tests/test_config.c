@@ -530,6 +530,12 @@ static void what_single_options_cannot_know_is_checked(void **state)
         {"train.micro_batch=4", NULL},
         {"train.micro_batch=3", "train.batch / run.lanes = 8"},
         {"model.heads=5", "model.width = 128 is not a multiple of model.heads = 5"},
+        {"model.kv_heads=2", "kv_heads = 2 and heads = 4 of gpt2"},
+        {"model.head_size=16", "head_size = 16"},
+        {"model.hidden=100", NULL},
+        {"model.tied=no", NULL},
+        {"model.norm_epsilon=1e-6", "norm_epsilon = 1e-06 of gpt2"},
+        {"model.rope_scaling=yarn", "no rotated positions"},
         {"train.eval_batch=13", "train.eval_batch = 13"},
         {"run.chunk=4097", "run.chunk = 4097"},
         {"run.lanes=7", "run.lanes = 7"},
@@ -544,6 +550,45 @@ static void what_single_options_cannot_know_is_checked(void **state)
         assert_int_equal(parse(&config, "[run]\ndir=a\n[data]\ntrain=a\nvalid=b\n"), 0);
         assert_int_equal(cllm_config_set(&config, cases[i].set), 0);
         assert_int_equal(cllm_config_check(&config), cases[i].word ? CLLM_ECONFIG : 0);
+        if (cases[i].word) {
+            text = printed_error();
+            if (!strstr(text, cases[i].word))
+                fail_msg("'%s' is not in: %s", cases[i].word, text);
+            free(text);
+        }
+        cllm_config_fini(&config);
+    }
+}
+
+static void a_llama_that_cannot_be_is_refused(void **state)
+{
+    static const struct {
+        const char *set;
+        const char *word; /* NULL: fine */
+    } cases[] = {
+        {"model.kv_heads=2", NULL},
+        {"model.head_size=16", NULL},
+        {"model.tied=yes", NULL},
+        {"model.kv_heads=3", "set kv_heads to a divisor of 4"},
+        {"model.head_size=15", "a head of 15 elements"},
+        {"model.heads=5", "model.width = 128 is not a multiple of model.heads = 5"},
+        {"model.rope_factor=2", "set rope_scaling to linear, llama3 or yarn"},
+        {"model.rope_theta=500k", "rope_theta"},
+        {"model.arch=bert", "gpt2"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(cases); i++) {
+        struct cllm_config config;
+        char *text;
+        int rc;
+
+        assert_int_equal(
+            parse(&config, "[run]\ndir=a\n[data]\ntrain=a\n[model]\narch=llama\n"), 0);
+        rc = cllm_config_set(&config, cases[i].set);
+        if (rc == 0)
+            rc = cllm_config_check(&config);
+        assert_int_equal(rc, cases[i].word ? CLLM_ECONFIG : 0);
         if (cases[i].word) {
             text = printed_error();
             if (!strstr(text, cases[i].word))
@@ -586,6 +631,7 @@ int main(void)
         cmocka_unit_test(the_text_of_a_configuration_reads_back_as_the_same_text),
         cmocka_unit_test(the_longest_allowed_value_survives_the_round_trip),
         cmocka_unit_test(what_single_options_cannot_know_is_checked),
+        cmocka_unit_test(a_llama_that_cannot_be_is_refused),
         cmocka_unit_test(a_run_without_a_directory_is_refused),
     };
 

@@ -1,7 +1,7 @@
 /*
  * tests/test_init.c - the weights that training starts from.
  */
-#include "model/gpt.h"
+#include "model/model.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,17 +26,17 @@ static void initial_weights_do_not_depend_on_the_ranges(void **state)
     (void)state;
     assert_int_equal(cllm_parameters_init(&plan, &small), 0);
     whole = numbers_zero(plan.n_elements);
-    cllm_gpt_init_range(&plan, whole, 0, plan.n_elements, 42);
+    cllm_model_initial_weights(&plan, whole, 0, plan.n_elements, 42);
     for (size_t k = 0; k < CLLM_LEN(steps); k++) {
         parts = numbers_new(plan.n_elements, 1, 9.0f); /* all is overwritten */
         for (uint64_t lo = 0; lo < plan.n_elements; lo += steps[k])
-            cllm_gpt_init_range(&plan, parts, lo,
-                                cllm_min_u64(lo + steps[k], plan.n_elements), 42);
+            cllm_model_initial_weights(&plan, parts, lo,
+                                       cllm_min_u64(lo + steps[k], plan.n_elements), 42);
         assert_memory_equal(whole, parts, plan.n_elements * sizeof *whole);
         free(parts);
     }
     parts = numbers_zero(plan.n_elements);
-    cllm_gpt_init_range(&plan, parts, 0, plan.n_elements, 43);
+    cllm_model_initial_weights(&plan, parts, 0, plan.n_elements, 43);
     assert_memory_not_equal(whole, parts, plan.n_elements * sizeof *whole);
     free(parts);
     free(whole);
@@ -73,7 +73,7 @@ static void initial_weights_are_gpt2s(void **state)
     (void)state;
     assert_int_equal(cllm_parameters_init(&plan, &config), 0);
     w = numbers_zero(plan.n_elements);
-    cllm_gpt_init_range(&plan, w, 0, plan.n_elements, 1);
+    cllm_model_initial_weights(&plan, w, 0, plan.n_elements, 1);
     for (uint32_t t = 0; t < plan.n_tensors; t++) {
         const struct cllm_tensor *tensor = &plan.tensors[t];
         bool norm = strstr(tensor->name, "ln_") != NULL;
@@ -93,11 +93,42 @@ static void initial_weights_are_gpt2s(void **state)
     cllm_parameters_fini(&plan);
 }
 
+/* Deviation 0.02 throughout, norms at one. */
+static void initial_weights_are_llamas(void **state)
+{
+    const struct cllm_model_config config = {.arch = CLLM_ARCH_LLAMA,
+                                             .vocab = 256,
+                                             .context = 128,
+                                             .layers = 2,
+                                             .heads = 4,
+                                             .kv_heads = 2,
+                                             .width = 96,
+                                             .untied = 1};
+    struct cllm_parameters plan;
+    float *w;
+
+    (void)state;
+    assert_int_equal(cllm_parameters_init(&plan, &config), 0);
+    w = numbers_zero(plan.n_elements);
+    cllm_model_initial_weights(&plan, w, 0, plan.n_elements, 1);
+    for (uint32_t t = 0; t < plan.n_tensors; t++) {
+        const struct cllm_tensor *tensor = &plan.tensors[t];
+
+        if (tensor->rank == 2)
+            check_normal(w, tensor, 0.02);
+        for (uint64_t i = 0; tensor->rank == 1 && i < tensor->count; i++)
+            assert_true(w[tensor->off + i] == 1.0f);
+    }
+    free(w);
+    cllm_parameters_fini(&plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(initial_weights_do_not_depend_on_the_ranges),
         cmocka_unit_test(initial_weights_are_gpt2s),
+        cmocka_unit_test(initial_weights_are_llamas),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

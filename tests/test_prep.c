@@ -12,6 +12,8 @@
 #include "formats/dataset.h"
 #include "formats/json.h"
 #include "formats/sha256.h"
+#include "formats/tokenizer.h"
+#include "tests/packed.h"
 
 static char program[CLLM_FILE_PATH_BYTES];
 static char said[65536]; /* stdout and stderr of the last run */
@@ -96,9 +98,9 @@ static void the_stream_is_the_documents_in_order(void **state)
     char *val = tokens_of(in(*state, "out/val_*.bin"));
     size_t n = strlen(train);
     assert_int_equal(n + strlen(val), 1204);
-    assert_int_equal(strlen(val), 301); /* a quarter, the end of the stream */
+    assert_int_equal(strlen(val), 300); /* about a quarter, the last document */
     assert_memory_equal(train, expected, n);
-    assert_memory_equal(val, expected + n, 301);
+    assert_memory_equal(val, expected + n, 300);
     free(train);
     free(val);
 }
@@ -136,11 +138,13 @@ static void shards_are_even_and_described(void **state)
 
 static void hidden_binary_and_empty_files_are_passed_over_and_counted(void **state)
 {
+    uint8_t packed[5 + PACKED_ROOM];
+
     assert_int_equal(cllm_file_mkdirs(in(*state, "in/.git")), 0);
     put_text(in(*state, "in/.git/HEAD"), 'g', 500);
     put_text(in(*state, "in/.hidden"), 'h', 500);
     put_file(in(*state, "in/binary"), "ab\0cd", 5);
-    put_file(in(*state, "in/packed.gz"), "\x1f\x8b\x08\x01\x01\x01", 6);
+    put_file(in(*state, "in/packed.gz"), packed, packed_gzip(packed, "ab\0cd", 5));
     put_file(in(*state, "in/empty"), "", 0);
     put_text(in(*state, "in/text"), 't', 500);
     assert_int_equal(symlink("text", in(*state, "in/to-text")), 0);
@@ -200,7 +204,22 @@ static void nonsense_is_refused_with_file_and_offset(void **state)
     } bad[] = {
         {"-o out nul", 3, "nul is not text, it has a NUL byte at offset 300"},
         {"-o out good nul", 3, "nul is not text"},
-        {"-o out packed", 3, "it is a gzip file"},
+        {"-o out packed", 3, "packed: the gzip stream is cut short"},
+        {"-o out zip", 3, "it is a zip file"},
+        {"-o out lines.jsonl", 3, "lines.jsonl:2: column 2: "},
+        {"-o out --format jsonl good", 3, "good:1: column"},
+        {"-o out --text-key body --bad-lines skip lines.jsonl", 3, "the input is empty"},
+        {"-o out --format text --invalid-utf8 error latin", 3,
+         "byte 0xe9 at offset 3 belongs to no character"},
+        {"-o out --train-vocab 256 good", 2, "--train-vocab"},
+        {"-o out --train-vocab 300 --tokenizer bytes good", 2, "one of them is enough"},
+        {"-o out --pattern gpt2 good", 2, "--pattern"},
+        {"-o out --train-vocab 300 --pattern none good", 2, "none"},
+        {"-o out --tokenizer absent good", 1, "absent"},
+        {"-o out --format csv good", 2, "--format: expected one of auto text jsonl"},
+        {"-o out --invalid-utf8 what good", 2, "--invalid-utf8"},
+        {"-o out --bad-lines what good", 2, "--bad-lines"},
+        {"-o out --threads 0 good", 2, "--threads"},
         {"-o out control", 3, "control characters"},
         {"-o out empty", 3, "the input is empty"},
         {"-o out bare", 3, "there is no text in the directory bare"},
@@ -230,6 +249,9 @@ static void nonsense_is_refused_with_file_and_offset(void **state)
     put_file(in(*state, "control"), text, sizeof text);
     put_text(in(*state, "good"), 'g', 3000);
     put_file(in(*state, "packed"), "\x1f\x8b\x08\x01", 4);
+    put_file(in(*state, "zip"), "PK\x03\x04", 4);
+    put_file(in(*state, "latin"), "caf\xe9\n", 5);
+    put_file(in(*state, "lines.jsonl"), "{\"text\": \"one\"}\n{x}\n", 20);
     put_file(in(*state, "empty"), "", 0);
     put_text(in(*state, "small"), 's', 100);
     assert_int_equal(mkdir(in(*state, "bare"), 0777), 0);
@@ -279,6 +301,241 @@ static void the_same_text_gives_the_same_bytes(void **state)
     free(b);
 }
 
+/* The same documents as text, JSON lines, and packed. */
+static void every_kind_of_input_gives_the_same_tokens(void **state)
+{
+    static const char *const arguments[] = {
+        "one two",
+        "--doc-sep '<|end|>' joined",
+        "lines.jsonl",
+        "--format jsonl lines",
+        "one.gz two.zst",
+        "lines.jsonl.zst",
+        "--format jsonl - < lines.gz",
+        "--doc-sep '<|end|>' - < joined",
+        "dir",
+    };
+    static char one[2000], two[3000], joined[6000], lines[8000];
+    static uint8_t packed[8000 + PACKED_ROOM];
+    size_t n, m;
+
+    memset(one, '1', sizeof one - 1);
+    memset(two, '2', sizeof two - 1);
+    one[sizeof one - 2] = two[sizeof two - 2] = '\n';
+    (void)snprintf(joined, sizeof joined, "<|end|>\n%s<|end|>\n%s", one, two);
+    (void)snprintf(lines, sizeof lines,
+                   "{\"text\": \"%.*s\\n\"}\n\n{\"x\": 1, \"text\": \"%.*s\\u000a\"}",
+                   (int)sizeof one - 2, one, (int)sizeof two - 2, two);
+    put_file(in(*state, "one"), one, strlen(one));
+    put_file(in(*state, "two"), two, strlen(two));
+    put_file(in(*state, "joined"), joined, strlen(joined));
+    put_file(in(*state, "lines"), lines, strlen(lines));
+    put_file(in(*state, "lines.jsonl"), lines, strlen(lines));
+    put_file(in(*state, "one.gz"), packed, packed_gzip(packed, one, strlen(one)));
+    put_file(in(*state, "two.zst"), packed, packed_zstd(packed, two, strlen(two)));
+    n = packed_gzip(packed, lines, strlen(lines));
+    put_file(in(*state, "lines.gz"), packed, n);
+    n = packed_zstd(packed, lines, strlen(lines));
+    put_file(in(*state, "lines.jsonl.zst"), packed, n);
+    assert_int_equal(cllm_file_mkdirs(in(*state, "dir/b")), 0);
+    put_file(in(*state, "dir/a"), one, strlen(one));
+    put_file(in(*state, "dir/b/lines.ndjson"), "{\"text\": \"\"}\n", 13);
+    put_file(in(*state, "dir/c"), two, strlen(two));
+    char *expected = NULL;
+    for (size_t i = 0; i < CLLM_LEN(arguments); i++) {
+        char command[256];
+        (void)snprintf(command, sizeof command, "-o out --force --val-fraction 0 %s",
+                       arguments[i]);
+        if (prep(*state, command) != 0)
+            fail_msg("%s:\n%s", arguments[i], said);
+        assert_said("documents: 2, ");
+        char *shard = get_file(in(*state, "out/train_000.bin"), &m);
+        if (expected == NULL) {
+            expected = shard;
+            n = m;
+            continue;
+        }
+        assert_int_equal(m, n);
+        assert_memory_equal(shard, expected, n);
+        free(shard);
+    }
+    free(expected);
+}
+
+static void odd_bytes_are_kept_or_replaced_and_counted(void **state)
+{
+    static const char odd[] = "\xef\xbb\xbf"
+                              "a\r\nb\xff\xe2\x82z\n";
+    static char text[9000];
+    size_t n = 0;
+
+    while (n + sizeof odd < sizeof text) { /* but for the first, marks are text */
+        memcpy(text + n, odd, sizeof odd - 1);
+        n += sizeof odd - 1;
+    }
+    text[8500] = '\0'; /* far behind where files are judged */
+    put_file(in(*state, "text"), text, n);
+    assert_int_equal(prep(*state, "-o kept --val-fraction 0 text"), 0);
+    assert_said("invalid UTF-8 at");
+    assert_said("1 byte order mark");
+    size_t bytes = 0;
+    char *shard = get_file(in(*state, "kept/train_000.bin"), &bytes);
+    assert_int_equal(bytes, 1024 + 2 * (n - 3));
+    for (size_t i = 0; i < n - 3; i++)
+        assert_int_equal(shard[1024 + 2 * i], text[i + 3]);
+    free(shard);
+    assert_int_equal(
+        prep(*state, "-o mended --val-fraction 0 --invalid-utf8=replace text"), 0);
+    struct cllm_dataset dataset;
+    char *pattern = strdup(in(*state, "mended/train_*.bin"));
+    assert_int_equal(cllm_dataset_open(&dataset, &pattern, 1, 1), 0);
+    uint32_t token[9] = {0};
+    assert_int_equal(cllm_shard_read(&dataset.shard[0], 4, 9, token), 0);
+    static const uint32_t mended[9] = {0xef, 0xbf, 0xbd, 0xef, 0xbf,
+                                       0xbd, 'z',  '\n', 0xef};
+    assert_memory_equal(token, mended, sizeof mended);
+    cllm_dataset_close(&dataset);
+    free(pattern);
+}
+
+static void bad_lines_are_skipped_when_asked_to(void **state)
+{
+    char lines[4000] = "{\"txt\": 1}\n";
+    json_t *json = NULL;
+    uint64_t bad = 0, documents = 0;
+
+    for (int i = 0; i < 60; i++)
+        (void)snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s\n",
+                       i % 3 == 2 ? "{broken"
+                                  : "{\"text\": \"some text of a document\"}");
+    put_file(in(*state, "a.jsonl"), lines, strlen(lines));
+    assert_int_equal(prep(*state, "-o out --val-fraction 0 a.jsonl"), 3);
+    assert_said("a.jsonl:1: \"text\": expected text, found nothing");
+    assert_int_equal(prep(*state, "-o out --val-fraction 0 --bad-lines=skip a.jsonl"), 0);
+    assert_said("left out: a.jsonl:1:");
+    assert_int_equal(cllm_json_load(in(*state, "out/dataset.json"), 1 << 20, &json), 0);
+    assert_int_equal(cllm_json_get_u64(json, "d", "bad_lines", &bad), 0);
+    assert_int_equal(cllm_json_get_u64(json, "d", "documents", &documents), 0);
+    assert_int_equal(bad, 21);
+    assert_int_equal(documents, 40);
+    json_decref(json);
+}
+
+static void verbose_names_what_is_passed_over(void **state)
+{
+    assert_int_equal(cllm_file_mkdirs(in(*state, "in")), 0);
+    put_file(in(*state, "in/binary"), "ab\0cd", 5);
+    put_file(in(*state, "in/.hidden"), "h", 1);
+    put_file(in(*state, "in/empty"), "", 0);
+    put_text(in(*state, "in/text"), 't', 500);
+    assert_int_equal(prep(*state, "-o out -v --val-fraction 0 in"), 0);
+    assert_said("in/binary is not text");
+    assert_said("in/.hidden is hidden");
+    assert_said("in/empty is empty");
+}
+
+static void a_trained_vocabulary_lies_beside_the_shards(void **state)
+{
+    static char text[40001];
+    json_t *json = NULL, *tokenizer = NULL, *files = NULL;
+    struct cllm_tokenizer *loaded = NULL;
+    const char *hash = NULL, *name = NULL, *sha256 = NULL;
+    uint64_t vocab = 0, bytes = 0;
+    char hex[CLLM_SHA256_HEX_BYTES];
+
+    for (size_t i = 0; i + 8 < sizeof text; i += 8)
+        memcpy(text + i,
+               i % 56 == 0   ? "the end\n"
+               : i % 24 == 0 ? "and some"
+                             : " of that",
+               8);
+    put_file(in(*state, "a"), text, sizeof text - 1);
+    put_file(in(*state, "b"), text, sizeof text - 1);
+    assert_int_equal(prep(*state, "-o out --train-vocab 280 a b"), 0);
+    assert_int_equal(cllm_json_load(in(*state, "out/dataset.json"), 1 << 20, &json), 0);
+    assert_int_equal(cllm_json_get_u64(json, "d", "vocab", &vocab), 0);
+    assert_int_equal(cllm_json_get_object(json, "d", "tokenizer", &tokenizer), 0);
+    assert_int_equal(cllm_json_get_text(tokenizer, "d", "hash", &hash), 0);
+    assert_int_equal(cllm_json_get_array(tokenizer, "d", "files", &files), 0);
+    assert_int_equal(json_array_size(files), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *file = json_array_get(files, i);
+        assert_int_equal(cllm_json_get_text(file, "d", "name", &name), 0);
+        assert_int_equal(cllm_json_get_text(file, "d", "sha256", &sha256), 0);
+        char path[64];
+        (void)snprintf(path, sizeof path, "out/%s", name);
+        assert_int_equal(cllm_sha256_file(in(*state, path), hex, &bytes), 0);
+        assert_string_equal(hex, sha256);
+    }
+    assert_int_equal(cllm_tokenizer_load(&loaded, in(*state, "out")), 0);
+    assert_string_equal(cllm_tokenizer_hash(loaded), hash);
+    assert_int_equal(cllm_tokenizer_size(loaded), vocab);
+    assert_int_equal(access(in(*state, "out/.partial"), F_OK), -1);
+    /* Given to another data set, it is the same, and so are the shards. */
+    size_t n = 0, m = 0;
+    assert_int_equal(prep(*state, "-o again --tokenizer out a b"), 0);
+    char *one = get_file(in(*state, "out/train_000.bin"), &n);
+    char *two = get_file(in(*state, "again/train_000.bin"), &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(one, two, n);
+    free(one);
+    free(two);
+    assert_int_equal(prep(*state, "-o out --force --tokenizer out a b"), 2);
+    assert_said("lies in the output directory");
+    cllm_tokenizer_free(&loaded);
+    json_decref(json);
+}
+
+/* a.jsonl: many short documents; the end-of-text token stands between them alone. */
+static void documents_are_separated_by_the_end_of_text(void **state)
+{
+    static char lines[30000];
+    struct cllm_tokenizer *tokenizer = NULL;
+    struct cllm_dataset dataset;
+    uint32_t eot, n_eot = 0, first = 0;
+
+    for (int i = 0; i < 300; i++)
+        (void)snprintf(lines + strlen(lines), sizeof lines - strlen(lines),
+                       "{\"text\": \"document %d <|endoftext|> of many\"}\n", i);
+    put_file(in(*state, "a.jsonl"), lines, strlen(lines));
+    assert_int_equal(prep(*state, "-o out --train-vocab 270 a.jsonl"), 0);
+    assert_said("whole documents");
+    assert_int_equal(cllm_tokenizer_load(&tokenizer, in(*state, "out")), 0);
+    eot = cllm_tokenizer_eot(tokenizer);
+    char *pattern = strdup(in(*state, "out/*_*.bin"));
+    assert_int_equal(cllm_dataset_open(&dataset, &pattern, 1, 1), 0);
+    assert_int_equal(dataset.n_shards, 2);
+    for (uint32_t k = 0; k < 2; k++) {
+        for (uint64_t i = 0; i < dataset.shard[k].n_tokens; i++) {
+            uint32_t token;
+            assert_int_equal(cllm_shard_read(&dataset.shard[k], i, 1, &token), 0);
+            n_eot += token == eot ? 1 : 0;
+            first = k == 1 && i == 0 ? token : first;
+        }
+    }
+    assert_int_equal(n_eot, 299);
+    assert_int_not_equal(first, eot); /* validation begins with a document */
+    cllm_dataset_close(&dataset);
+    cllm_tokenizer_free(&tokenizer);
+    free(pattern);
+    /* As themselves: one more in each document. */
+    assert_int_equal(
+        prep(*state,
+             "-o special --tokenizer out --allow-special --val-fraction 0 a.jsonl"),
+        0);
+    pattern = strdup(in(*state, "special/train_*.bin"));
+    assert_int_equal(cllm_dataset_open(&dataset, &pattern, 1, 1), 0);
+    n_eot = 0;
+    for (uint64_t i = 0; i < dataset.shard[0].n_tokens; i++) {
+        uint32_t token;
+        assert_int_equal(cllm_shard_read(&dataset.shard[0], i, 1, &token), 0);
+        n_eot += token == eot ? 1 : 0;
+    }
+    assert_int_equal(n_eot, 599);
+    cllm_dataset_close(&dataset);
+    free(pattern);
+}
+
 static void help_and_version_go_to_stdout(void **state)
 {
     assert_int_equal(prep(*state, "--help 2>/dev/null"), 0);
@@ -300,6 +557,12 @@ int main(void)
         T(nonsense_is_refused_with_file_and_offset),
         T(an_earlier_result_is_replaced_only_by_force),
         T(the_same_text_gives_the_same_bytes),
+        T(every_kind_of_input_gives_the_same_tokens),
+        T(odd_bytes_are_kept_or_replaced_and_counted),
+        T(bad_lines_are_skipped_when_asked_to),
+        T(verbose_names_what_is_passed_over),
+        T(a_trained_vocabulary_lies_beside_the_shards),
+        T(documents_are_separated_by_the_end_of_text),
         T(help_and_version_go_to_stdout),
     };
     const char *bin = getenv("CLLM_BIN");

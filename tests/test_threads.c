@@ -16,7 +16,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "compute/threads.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "tests/numbers.h"
 #include "tests/ops_bits.h"
 
@@ -216,8 +216,17 @@ static void many_losses_are_added_in_order(void **state)
 
 /* ---- a model ---- */
 
-static const struct cllm_model_config config = {
-    .vocab = 301, .context = 70, .layers = 2, .heads = 3, .width = 96};
+static const struct cllm_model_config configs[] = {
+    {.vocab = 301, .context = 70, .layers = 2, .heads = 3, .width = 96},
+    {.arch = CLLM_ARCH_LLAMA,
+     .vocab = 301,
+     .context = 70,
+     .layers = 2,
+     .heads = 6,
+     .kv_heads = 2,
+     .width = 96,
+     .untied = 1},
+};
 
 enum { SEQUENCES = 3 };
 
@@ -225,33 +234,33 @@ enum { SEQUENCES = 3 };
 static double train(const struct cllm_parameters *plan, const struct cllm_ops *ops,
                     const float *w, float *dw)
 {
-    const struct cllm_gpt_shape shape = {.B = SEQUENCES, .T = 70, .train = true};
+    const struct cllm_model_shape shape = {.B = SEQUENCES, .T = 70, .train = true};
     uint32_t tokens[SEQUENCES * 71];
     struct cllm_arena arena;
-    struct cllm_gpt gpt;
+    struct cllm_model model;
     double loss;
 
     for (size_t i = 0; i < CLLM_LEN(tokens); i++)
-        tokens[i] = (uint32_t)(cllm_random_u64(3, CLLM_RANDOM_TEST, i) % config.vocab);
-    assert_int_equal(cllm_arena_init(&arena, cllm_gpt_arena_bytes(plan, &shape)), 0);
-    assert_int_equal(cllm_gpt_init(&gpt, plan, ops, &shape, &arena), 0);
-    loss = cllm_gpt_forward_backward(&gpt, w, dw, tokens);
+        tokens[i] =
+            (uint32_t)(cllm_random_u64(3, CLLM_RANDOM_TEST, i) % plan->config.vocab);
+    assert_int_equal(cllm_arena_init(&arena, cllm_model_arena_bytes(plan, &shape)), 0);
+    assert_int_equal(cllm_model_init(&model, plan, ops, &shape, &arena), 0);
+    loss = cllm_model_forward_backward(&model, w, dw, tokens);
     cllm_arena_fini(&arena);
     return loss;
 }
 
-static void a_model_has_the_bits_of_one_thread(void **state)
+static void check_model(const struct cllm_model_config *config)
 {
     const struct cllm_ops *base = cllm_ops_select();
     struct cllm_parameters plan;
     float *w, *want_dw;
     double want;
 
-    (void)state;
-    assert_int_equal(cllm_parameters_init(&plan, &config), 0);
+    assert_int_equal(cllm_parameters_init(&plan, config), 0);
     w = numbers_zero(plan.n_elements);
     want_dw = numbers_zero(plan.n_elements);
-    cllm_gpt_init_range(&plan, w, 0, plan.n_elements, 1);
+    cllm_model_initial_weights(&plan, w, 0, plan.n_elements, 1);
     want = train(&plan, base, w, want_dw);
     for (size_t i = 0; i < CLLM_LEN(counts); i++) {
         for (size_t least = 0; least <= 2000; least += 1000) {
@@ -269,6 +278,13 @@ static void a_model_has_the_bits_of_one_thread(void **state)
     free(w);
     free(want_dw);
     cllm_parameters_fini(&plan);
+}
+
+static void a_model_has_the_bits_of_one_thread(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(configs); i++)
+        check_model(&configs[i]);
 }
 
 static void the_table_says_how_many_threads_it_has(void **state)

@@ -16,7 +16,7 @@
 #include "base/err.h"
 #include "base/random.h"
 #include "compute/ops.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "tools/bench_limits.h"
 #include "tools/shm_json.h"
 
@@ -30,7 +30,10 @@
 #define MAX_ROWS      40
 
 struct sizes {
-    size_t B, T, C, H, V;
+    bool llama;
+    size_t B, T, C, H, KV, F, V;
+    size_t A;      /* elements of all heads */
+    size_t wide;   /* elements of the widest row */
     size_t N;      /* B T */
     size_t rows;   /* of logits */
     size_t n;      /* elements of a parameter vector */
@@ -48,11 +51,12 @@ struct kernels {
     struct sizes s;
     const struct cllm_ops *ops;
     struct cllm_arena arena;
-    float *x, *y, *z;       // (N,4C)
+    float *x, *y, *z;       // (N,wide)
     float *w, *dw;          // (matrix)
     float *logits;          // (rows,V)
-    float *bias, *dbias;    // (4C)
-    float *scale, *dscale;  // (4C)
+    float *bias, *dbias;    // (wide)
+    float *scale, *dscale;  // (wide)
+    float *rope;            // (T,A / H)
     float *mean, *rstd;     // (N)
     float *lse;             // (B,H,T)
     float *scratch;         // attention
@@ -82,18 +86,34 @@ static size_t choose_sequences(const struct cllm_config *config)
     return (size_t)cllm_max_u64(n, 1);
 }
 
-static void choose_sizes(struct sizes *s, const struct cllm_config *config,
-                         uint64_t n_elements)
+static struct cllm_attention attention_of(const struct sizes *s)
 {
+    return (struct cllm_attention){
+        .B = s->B, .T = s->T, .C = s->A, .H = s->H, .KV = s->KV};
+}
+
+static void choose_sizes(struct sizes *s, const struct cllm_config *config,
+                         const struct cllm_parameters *plan)
+{
+    const struct cllm_model_config *model = &plan->config;
+    uint64_t n_elements = plan->n_elements;
+    struct cllm_attention attention;
+
+    s->llama = model->arch == CLLM_ARCH_LLAMA;
     s->B = choose_sequences(config);
-    s->T = (size_t)config->model_context;
-    s->C = (size_t)config->model_width;
-    s->H = (size_t)config->model_heads;
-    s->V = (size_t)config->model_vocab;
+    s->T = model->context;
+    s->C = model->width;
+    s->H = model->heads;
+    s->KV = model->kv_heads;
+    s->F = model->hidden;
+    s->A = (size_t)model->heads * model->head_size;
+    s->V = model->vocab;
+    attention = attention_of(s);
+    s->wide = cllm_max_u64(cllm_max_u64(s->F, 2 * s->A), cllm_attention_row(&attention));
     s->N = s->B * s->T;
     s->rows = cllm_min_u64(cllm_max_u64(LOGITS / s->V / 16 * 16, 16), s->N);
     s->n = cllm_min_u64(n_elements, MOST_ELEMENTS);
-    s->matrix = cllm_max_u64(s->V, 4 * s->C) * s->C;
+    s->matrix = cllm_max_u64(s->V, s->wide) * s->C;
 }
 
 static float *take(struct kernels *k, size_t n, uint64_t stream)
@@ -108,9 +128,10 @@ static float *take(struct kernels *k, size_t n, uint64_t stream)
 static int lay_out(struct kernels *k)
 {
     const struct sizes *s = &k->s;
-    size_t wide = 4 * s->C;
-    size_t n = 3 * s->N * wide + 2 * s->matrix + s->rows * s->V + 4 * wide +
-               s->N * (3 + s->H) + cllm_attention_scratch(s->T) + VECTORS * s->n;
+    size_t wide = s->wide;
+    size_t n = s->T * s->A / s->H + 3 * s->N * wide + 2 * s->matrix + s->rows * s->V +
+               4 * wide + s->N * (3 + s->H) + cllm_attention_scratch(s->T) +
+               VECTORS * s->n;
     int rc = cllm_arena_init(&k->arena, n * sizeof(float) + 64 * CLLM_CACHELINE);
 
     if (rc != 0)
@@ -128,6 +149,7 @@ static int lay_out(struct kernels *k)
     k->mean = take(k, s->N, 11);
     k->rstd = take(k, s->N, 12);
     k->lse = take(k, s->N * s->H, 13);
+    k->rope = take(k, s->T * s->A / s->H, 22);
     k->scratch = take(k, cllm_attention_scratch(s->T), 14);
     for (uint64_t i = 0; i < VECTORS; i++)
         k->vector[i] = take(k, s->n, 15 + i);
@@ -204,18 +226,25 @@ static void product(struct kernels *k, const char *layer, const char *what)
     arithmetic(k, name, run_product, 2.0 * (double)p->m * (double)p->n * (double)p->k);
 }
 
-/* y (N,out) = x (N,in) W (in,out), and the gradients of both factors. */
+/* y (N,out) = x (N,in) W, and the gradients of both factors. W is (in,out), of llama
+ * (out,in). */
 static void linear(struct kernels *k, const char *layer, size_t in, size_t out)
 {
-    k->product = (struct cllm_matmul){.m = k->s.N, .n = out, .k = in, .accumulate = true};
+    bool llama = k->s.llama;
+
+    k->product = (struct cllm_matmul){
+        .m = k->s.N, .n = out, .k = in, .trans_b = llama, .accumulate = !llama};
     k->c = k->y, k->a = k->x, k->b = k->w;
     product(k, layer, "forward");
-    k->product = (struct cllm_matmul){.m = k->s.N, .n = in, .k = out, .trans_b = true};
+    k->product = (struct cllm_matmul){.m = k->s.N, .n = in, .k = out, .trans_b = !llama};
     k->c = k->x, k->a = k->y, k->b = k->w;
     product(k, layer, "to input");
-    k->product = (struct cllm_matmul){
-        .m = in, .n = out, .k = k->s.N, .trans_a = true, .accumulate = true};
-    k->c = k->dw, k->a = k->x, k->b = k->y;
+    k->product = (struct cllm_matmul){.m = llama ? out : in,
+                                      .n = llama ? in : out,
+                                      .k = k->s.N,
+                                      .trans_a = true,
+                                      .accumulate = true};
+    k->c = k->dw, k->a = llama ? k->y : k->x, k->b = llama ? k->x : k->y;
     product(k, layer, "to weight");
 }
 
@@ -241,17 +270,17 @@ static void head(struct kernels *k)
 
 static void run_attention(struct kernels *k)
 {
-    const struct cllm_attention a = {.B = k->s.B, .T = k->s.T, .C = k->s.C, .H = k->s.H};
+    const struct cllm_attention a = attention_of(&k->s);
 
     k->ops->attention(k->ops, k->z, k->lse, k->x, k->scratch, &a);
 }
 
 static void run_attention_backward(struct kernels *k)
 {
-    const struct cllm_attention a = {.B = k->s.B, .T = k->s.T, .C = k->s.C, .H = k->s.H};
+    const struct cllm_attention a = attention_of(&k->s);
 
-    /* out and its gradient: both halves of z are (N,C) and more */
-    k->ops->attention_backward(k->ops, k->y, k->z + 2 * k->s.N * k->s.C, k->x, k->z,
+    /* out and its gradient: both halves of z are (N,A) and more */
+    k->ops->attention_backward(k->ops, k->y, k->z + k->s.N * k->s.wide / 2, k->x, k->z,
                                k->lse, k->scratch, &a);
 }
 
@@ -268,12 +297,43 @@ static void run_layernorm_backward(struct kernels *k)
 
 static void run_gelu(struct kernels *k)
 {
-    k->ops->gelu(k->y, k->x, k->s.N * 4 * k->s.C);
+    k->ops->gelu(k->y, k->x, k->s.N * k->s.F);
 }
 
 static void run_gelu_backward(struct kernels *k)
 {
-    k->ops->gelu_backward(k->z, k->y, k->x, k->s.N * 4 * k->s.C);
+    k->ops->gelu_backward(k->z, k->y, k->x, k->s.N * k->s.F);
+}
+
+static void run_rmsnorm(struct kernels *k)
+{
+    k->ops->rmsnorm(k->y, k->rstd, k->x, k->scale, 1e-5f, k->s.N, k->s.C);
+}
+
+static void run_rmsnorm_backward(struct kernels *k)
+{
+    k->ops->rmsnorm_backward(k->z, k->dscale, k->y, k->x, k->rstd, k->scale, k->s.N,
+                             k->s.C);
+}
+
+static void run_rope(struct kernels *k)
+{
+    const struct cllm_attention a = attention_of(&k->s);
+
+    k->ops->rope(k->x, k->rope, &a, 0, k->s.N, false);
+}
+
+static void run_swiglu(struct kernels *k)
+{
+    k->ops->swiglu(k->y, k->x, k->z, k->s.N * k->s.F);
+}
+
+/* Both gradients in halves of y, the input's halves in x: as many elements. */
+static void run_swiglu_backward(struct kernels *k)
+{
+    size_t half = k->s.N * k->s.F / 2 / 16 * 16;
+
+    k->ops->swiglu_backward(k->y, k->y + half, k->z, k->x, k->x + half, half);
 }
 
 static void run_add_bias(struct kernels *k)
@@ -283,13 +343,13 @@ static void run_add_bias(struct kernels *k)
 
 static void run_add_columns(struct kernels *k)
 {
-    k->ops->add_columns(k->dbias, k->x, k->s.N, 4 * k->s.C);
+    k->ops->add_columns(k->dbias, k->x, k->s.N, k->s.F);
 }
 
 static void run_embedding_backward(struct kernels *k)
 {
-    k->ops->embedding_backward(k->dw, k->z, k->tokens, k->s.T, k->x, k->s.B, k->s.T,
-                               k->s.C);
+    k->ops->embedding_backward(k->dw, k->s.llama ? NULL : k->z, k->tokens, k->s.T, k->x,
+                               k->s.B, k->s.T, k->s.C);
 }
 
 static void run_cross_entropy(struct kernels *k)
@@ -325,27 +385,53 @@ static void run_sumsq(struct kernels *k)
     k->scratch[0] = (float)k->ops->sumsq(k->vector[6], k->s.n);
 }
 
-static void measure_all(struct kernels *k)
+static void measure_gpt(struct kernels *k)
 {
-    const struct sizes *s = &k->s;
-    size_t N = s->N, C = s->C;
-    /* scores and values, the masked half not counted; backward computes scores again */
-    double scores = 2.0 * (double)N * (double)s->T * (double)C / 2.0;
+    size_t N = k->s.N, C = k->s.C, F = k->s.F;
 
     linear(k, "qkv", C, 3 * C);
     linear(k, "projection", C, C);
-    linear(k, "fc", C, 4 * C);
-    linear(k, "fc projection", 4 * C, C);
+    linear(k, "fc", C, F);
+    linear(k, "fc projection", F, C);
+    movement(k, "layernorm", run_layernorm, 2 * N * C);
+    movement(k, "layernorm backward", run_layernorm_backward, 4 * N * C);
+    movement(k, "gelu", run_gelu, 2 * N * F);
+    movement(k, "gelu backward", run_gelu_backward, 4 * N * F);
+    movement(k, "add bias", run_add_bias, 2 * N * C);
+    movement(k, "bias gradient", run_add_columns, N * F);
+    movement(k, "embedding backward", run_embedding_backward, 5 * N * C);
+}
+
+static void measure_llama(struct kernels *k)
+{
+    size_t N = k->s.N, C = k->s.C, F = k->s.F, keys = k->s.A / k->s.H * k->s.KV;
+
+    linear(k, "queries", C, k->s.A);
+    linear(k, "keys, values", C, keys);
+    linear(k, "projection", k->s.A, C);
+    linear(k, "gate, up", C, F);
+    linear(k, "down", F, C);
+    movement(k, "rmsnorm", run_rmsnorm, 2 * N * C);
+    movement(k, "rmsnorm backward", run_rmsnorm_backward, 4 * N * C);
+    movement(k, "rope", run_rope, 2 * N * (k->s.A + keys));
+    movement(k, "swiglu", run_swiglu, 3 * N * F);
+    movement(k, "swiglu backward", run_swiglu_backward, 3 * N * F);
+    movement(k, "embedding backward", run_embedding_backward, 3 * N * C);
+}
+
+static void measure_all(struct kernels *k)
+{
+    const struct sizes *s = &k->s;
+    /* scores and values, the masked half not counted; backward computes scores again */
+    double scores = 2.0 * (double)s->N * (double)s->T * (double)s->A / 2.0;
+
+    if (s->llama)
+        measure_llama(k);
+    else
+        measure_gpt(k);
     head(k);
     arithmetic(k, "attention", run_attention, 2.0 * scores);
     arithmetic(k, "attention backward", run_attention_backward, 5.0 * scores);
-    movement(k, "layernorm", run_layernorm, 2 * N * C);
-    movement(k, "layernorm backward", run_layernorm_backward, 4 * N * C);
-    movement(k, "gelu", run_gelu, 2 * N * 4 * C);
-    movement(k, "gelu backward", run_gelu_backward, 4 * N * 4 * C);
-    movement(k, "add bias", run_add_bias, 2 * N * C);
-    movement(k, "bias gradient", run_add_columns, N * 4 * C);
-    movement(k, "embedding backward", run_embedding_backward, 5 * N * C);
     movement(k, "cross entropy", run_cross_entropy, 2 * s->rows * s->V);
     movement(k, "adamw", run_adamw, VECTORS * s->n);
     movement(k, "fold of 4 lanes", run_fold, (FOLD_LANES + 2) * s->n);
@@ -397,7 +483,7 @@ int cllm_bench_kernels(const struct cllm_config *config, bool json)
 
     if (rc != 0)
         return rc;
-    choose_sizes(&k.s, config, plan.n_elements);
+    choose_sizes(&k.s, config, &plan);
     cllm_parameters_fini(&plan);
     rc = cllm_ops_pick(&k.ops, (enum cllm_isa)config->compute_isa,
                        (enum cllm_precision)config->compute_precision);

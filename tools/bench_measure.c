@@ -50,10 +50,9 @@ static int note_run(struct cllm_bench_result *result, const struct cllm_bench_ru
     result->geometry = *g;
     result->workers = cllm_load_relaxed(&run->control.state->workers);
     memcpy(result->kernels, run->kernels, sizeof result->kernels);
-    result->flop_full = cllm_gpt_flops_per_token(&plan);
+    result->flop_full = cllm_model_flops_per_token(&plan);
     /* Half of the scores and of what follows from them is masked. */
-    result->flop_causal = result->flop_full - 6.0 * g->model.layers * g->model.width *
-                                                  (double)g->model.context;
+    result->flop_causal = result->flop_full - cllm_model_flops_of_attention(&plan) / 2;
     cllm_parameters_fini(&plan);
     return 0;
 }

@@ -5,7 +5,7 @@
 #ifndef CLLM_TOOLS_BENCH_RESULT_H
 #define CLLM_TOOLS_BENCH_RESULT_H
 
-#include "model/gpt.h"
+#include "model/model.h"
 #include "tools/bench_count.h"
 #include "tools/bench_limits.h"
 

@@ -1,49 +1,56 @@
 /*
  * tools/prep.c - cllm-prep: text into token shards for training.
  *
- * A token is a byte; the vocabulary is 256. The documents form one stream in the order
- * given, with the separator between neighbours. The last part of the stream becomes the
- * validation split. Memory is bounded: only names and sizes of documents are held.
+ * List the input, load or train the tokenizer, encode all text into one stream of tokens
+ * (DIR/.partial), cut that into shards. The documents form one stream in the order given,
+ * with a separator between neighbours; its last part becomes the validation split. Memory
+ * is bounded. What is written depends on input and arguments alone: not on the number of
+ * threads, nor on how often it was killed and started again.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "base/units.h"
-#include "formats/file.h"
-#include "tools/prep_input.h"
+#include "tools/prep_options.h"
 #include "tools/prep_output.h"
+#include "tools/prep_pipe.h"
+#include "tools/prep_report.h"
+#include "tools/prep_vocab.h"
 
-#define PROGRAM           "cllm-prep"
-#define COPY_BYTES        (1u << 20)
-#define SEPARATOR_BYTES   256
-#define SEPARATOR_DEFAULT "\\n\\n"
-#define BAR_WIDTH         24
+#define SAFE_BYTES ((uint64_t)16 << 20) /* of text between two safe points */
 
-struct options {
-    const char *out_dir;
-    double val_fraction;
-    uint64_t shard_tokens;
-    const char *separator_text; /* as given */
-    uint8_t separator[SEPARATOR_BYTES];
-    size_t separator_bytes;
-    bool force, quiet;
-};
+/* Everything that a run of this program has. */
+struct prep {
+    struct cllm_prep_options options;
+    struct cllm_prep_input input;
+    struct cllm_prep_rules rules;
+    struct cllm_tokenizer *tokenizer; /* heap */
+    uint32_t separator[CLLM_PREP_SEPARATOR_MAX];
+    size_t n_separator;
+    uint32_t n_threads;
+    uint32_t token_bytes;
 
-struct progress {
-    uint64_t begun_ns, shown_ns;
-    uint64_t done, total; /* bytes */
+    char partial[CLLM_FILE_PATH_BYTES];    /* DIR/.partial */
+    char state_path[CLLM_FILE_PATH_BYTES]; /* DIR/.partial/state.json */
+    int lock;                              /* that directory, open and locked; -1 */
+    struct cllm_prep_state state;
+    struct cllm_prep_stream stream;
+    uint64_t safe_bytes;               /* of text at the last safe point */
+    bool told_bad;                     /* the first bad line has been shown */
+    struct cllm_prep_encoder *encoder; /* [n_threads]; heap */
+    struct cllm_prep_progress progress;
+    struct cllm_prep_split split;
 };
 
 static volatile sig_atomic_t interrupted;
@@ -54,388 +61,404 @@ static void on_signal(int signal_number)
     interrupted = 1;
 }
 
-static void print_help(void)
+static uint32_t count_processors(void)
 {
-    (void)printf(
-        "Usage: " PROGRAM " [OPTION]... -o DIR FILE|DIRECTORY|-...\n"
-        "Turn text into token shards (llm.c format) for training. A token is a byte.\n"
-        "\n"
-        "Directories are read with all that is in them, sorted by name; hidden and "
-        "binary\n"
-        "files are passed over and counted. - is stdin.\n"
-        "\n"
-        "  -o, --output DIR        write train_NNN.bin, val_NNN.bin, dataset.json "
-        "there;\n"
-        "                          it is made if missing\n"
-        "      --val-fraction X    share of the stream, its last part, that is kept for\n"
-        "                          validation; 0 = none (default 0.1)\n"
-        "      --shard-tokens N    most tokens in a shard (default 100000000)\n"
-        "      --separator TEXT    bytes between documents; knows \\n \\t \\r \\0 \\\\ "
-        "and\n"
-        "                          \\xHH; \"\" = nothing (default \"\\n\\n\", a blank "
-        "line)\n"
-        "      --force             replace the shards of an earlier run in DIR\n"
-        "  -q, --quiet             errors and warnings only\n"
-        "  -h, --help              this text\n"
-        "  -V, --version           version\n"
-        "\n"
-        "Exit codes: 0 done, 1 failure, 2 usage, 3 bad data, 130 interrupted.\n"
-        "\n"
-        "Example:\n"
-        "  " PROGRAM " -o data/books books/ letters.txt\n");
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 1)
+        return 1;
+    return (uint32_t)cllm_min_u64((uint64_t)CPU_COUNT(&set), CLLM_PREP_THREADS_MOST);
 }
 
-static int usage_error(void)
+/* ---- encode ---- */
+
+/* A cllm_prep_work_fn. */
+static int encode_piece(void *context, uint32_t thread, struct cllm_prep_job *job)
 {
-    (void)fprintf(stderr, "Try '" PROGRAM " --help' for more information.\n");
-    return CLLM_EXIT_USAGE;
+    const struct prep *prep = context;
+
+    return cllm_prep_encode(&prep->encoder[thread], &job->piece, &job->tokens);
 }
 
-static int hex_value(char c)
+/* What has been put so far outlives a crash. */
+static int make_safe(struct prep *prep)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
+    int rc = cllm_prep_stream_sync(&prep->stream);
+
+    prep->safe_bytes = prep->state.bytes;
+    return rc == 0 ? cllm_prep_state_save(&prep->state, prep->state_path) : rc;
 }
 
-/* The byte of the escape behind a backslash at *@at, which moves behind it; -1: none. */
-static int unescape(const char **at)
+/* A cllm_prep_take_fn. */
+static int take_piece(void *context, const struct cllm_prep_job *job)
 {
-    static const char names[] = "ntr0\\";
-    static const char bytes[] = "\n\t\r\0\\";
-    const char *p = *at;
-    const char *name = *p == '\0' ? NULL : strchr(names, *p);
+    struct prep *prep = context;
+    const struct cllm_prep_tally *tally = &job->tokens.tally;
+    int rc = cllm_prep_stream_put(&prep->stream, &job->tokens);
 
-    if (name != NULL) {
-        *at = p + 1;
-        return (unsigned char)bytes[name - names];
-    }
-    if (p[0] == 'x' && hex_value(p[1]) >= 0 && hex_value(p[2]) >= 0) {
-        *at = p + 3;
-        return hex_value(p[1]) * 16 + hex_value(p[2]);
-    }
-    return -1;
-}
-
-static int parse_separator(struct options *options)
-{
-    const char *p = options->separator_text;
-    size_t n = 0;
-
-    while (*p != '\0') {
-        int byte = (unsigned char)*p++;
-        if (byte == '\\')
-            byte = unescape(&p);
-        if (byte < 0)
-            return cllm_err(
-                CLLM_ECONFIG,
-                "--separator: unknown escape in \"%s\"; known are \\n \\t \\r "
-                "\\0 \\\\ \\xHH",
-                options->separator_text);
-        if (n == SEPARATOR_BYTES)
-            return cllm_err(CLLM_ECONFIG, "--separator: more than %d bytes",
-                            SEPARATOR_BYTES);
-        options->separator[n++] = (uint8_t)byte;
-    }
-    options->separator_bytes = n;
-    return 0;
-}
-
-static int parse_fraction(const char *text, double *out)
-{
-    char *end = NULL;
-    double value = strtod(text, &end);
-
-    if (end == text || *end != '\0' || !(value >= 0 && value < 1))
-        return cllm_err(
-            CLLM_ECONFIG,
-            "--val-fraction: expected a number from 0 to less than 1, found %s", text);
-    *out = value;
-    return 0;
-}
-
-static int parse_tokens(const char *text, uint64_t *out)
-{
-    char *end = NULL;
-
-    errno = 0;
-    uint64_t value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || errno != 0 || *end != '\0' ||
-        value < 2 * CLLM_PREP_MIN_TOKENS || value > CLLM_SHARD_TOKENS_MAX)
-        return cllm_err(CLLM_ECONFIG,
-                        "--shard-tokens: expected a whole number from %d to %d, found %s",
-                        2 * CLLM_PREP_MIN_TOKENS, CLLM_SHARD_TOKENS_MAX, text);
-    *out = value;
-    return 0;
-}
-
-/* Returns 0; 1 when there is nothing left to do (help, version); CLLM_ECONFIG with text,
- * or without one when getopt has spoken. */
-static int parse_options(int argc, char **argv, struct options *options)
-{
-    static const struct option longs[] = {
-        {"output", required_argument, NULL, 'o'},
-        {"val-fraction", required_argument, NULL, 'f'},
-        {"shard-tokens", required_argument, NULL, 't'},
-        {"separator", required_argument, NULL, 's'},
-        {"force", no_argument, NULL, 'F'},
-        {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {0},
-    };
-    int rc = 0;
-    int c;
-
-    while (rc == 0 && (c = getopt_long(argc, argv, "o:qhV", longs, NULL)) != -1) {
-        switch (c) {
-        case 'o':
-            options->out_dir = optarg;
-            break;
-        case 'f':
-            rc = parse_fraction(optarg, &options->val_fraction);
-            break;
-        case 't':
-            rc = parse_tokens(optarg, &options->shard_tokens);
-            break;
-        case 's':
-            options->separator_text = optarg;
-            break;
-        case 'F':
-            options->force = true;
-            break;
-        case 'q':
-            options->quiet = true;
-            break;
-        case 'h':
-            print_help();
-            return 1;
-        case 'V':
-            (void)printf(PROGRAM " (cllm) " CLLM_VERSION "\n");
-            return 1;
-        default:
-            return CLLM_ECONFIG;
-        }
-    }
     if (rc < 0)
         return rc;
-    if (options->out_dir[0] == '\0')
-        return cllm_err(CLLM_ECONFIG, "no output directory given (-o DIR)");
-    if (optind == argc)
-        return cllm_err(CLLM_ECONFIG,
-                        "no input given (files, directories, or - for stdin)");
-    return parse_separator(options);
+    prep->state.place = job->piece.after;
+    if (tally->bad > 0 && !prep->told_bad) {
+        cllm_warn("left out: %s", tally->first_bad);
+        prep->told_bad = true;
+    }
+    if (interrupted || prep->state.bytes - prep->safe_bytes >= SAFE_BYTES)
+        rc = make_safe(prep);
+    cllm_prep_progress_show(&prep->progress, job->piece.done);
+    return rc == 0 && interrupted ? cllm_err(-EINTR, "stopped") : rc;
 }
 
-/* A bar on a terminal, ten times a second; elsewhere a line every five seconds. */
-static void show(struct progress *progress)
+static int run_encoders(struct prep *prep)
 {
-    static const char marks[] = "########################";
-    _Static_assert(sizeof marks == BAR_WIDTH + 1, "a full bar");
-    uint64_t now = cllm_now_ns();
-    bool terminal = cllm_log_is_terminal();
-    uint64_t pause = terminal ? CLLM_NS_PER_S / 10 : 5 * CLLM_NS_PER_S;
-
-    if (now - progress->shown_ns < pause)
-        return;
-    progress->shown_ns = now;
-    double share = (double)progress->done / (double)progress->total;
-    uint64_t elapsed = now - progress->begun_ns;
-    double rate = (double)progress->done * 1e9 / (double)cllm_max_u64(elapsed, 1);
-    double left = rate > 0 ? (double)(progress->total - progress->done) / rate : 0;
-    char done[CLLM_UNITS_BYTES], total[CLLM_UNITS_BYTES], speed[CLLM_UNITS_BYTES],
-        eta[CLLM_UNITS_BYTES];
-    (void)cllm_format_bytes(done, progress->done);
-    (void)cllm_format_bytes(total, progress->total);
-    (void)cllm_format_bytes(speed, (uint64_t)rate);
-    (void)cllm_format_duration(eta, (uint64_t)(left * 1e9));
-    if (terminal)
-        cllm_log_status("[%-*.*s] %3.0f %%  %s of %s  %s/s  ETA %s", BAR_WIDTH,
-                        (int)(share * BAR_WIDTH), marks, 100 * share, done, total, speed,
-                        eta);
-    else
-        cllm_info("%.0f %%: %s of %s, %s/s, ETA %s", 100 * share, done, total, speed,
-                  eta);
-}
-
-/* Feed one open document. */
-static int copy_bytes(const struct cllm_prep_document *document, int fd, uint8_t *block,
-                      struct cllm_prep_output *output, struct progress *progress)
-{
-    struct stat st;
+    struct cllm_prep_reader reader;
+    struct cllm_prep_pipe pipe = {.reader = &reader,
+                                  .n_threads = prep->n_threads,
+                                  .work = encode_piece,
+                                  .take = take_piece,
+                                  .context = prep};
+    unsigned flags =
+        prep->options.allow_special ? CLLM_ENCODE_SPECIAL : CLLM_ENCODE_PLAIN;
     int rc = 0;
 
-    for (uint64_t done = 0; rc == 0 && done < document->bytes;) {
-        size_t n = (size_t)cllm_min_u64(COPY_BYTES, document->bytes - done);
-        rc = cllm_file_pread_all(fd, block, n, document->off + done, document->path);
+    cllm_prep_reader_init(&reader, &prep->input, prep->options.document_line,
+                          cllm_prep_cut, prep->tokenizer, &prep->state.place);
+    for (uint32_t i = 0; rc == 0 && i < prep->n_threads; i++)
+        rc = cllm_prep_encoder_init(&prep->encoder[i], &prep->rules, prep->tokenizer,
+                                    flags);
+    cllm_prep_progress_begin(&prep->progress, "encoding", reader.behind,
+                             prep->input.bytes);
+    if (rc == 0)
+        rc = cllm_prep_pipe_run(&pipe);
+    for (uint32_t i = 0; i < prep->n_threads; i++)
+        cllm_prep_encoder_fini(&prep->encoder[i]);
+    cllm_prep_reader_fini(&reader);
+    if (rc == 0)
+        cllm_prep_progress_end(&prep->progress);
+    return rc;
+}
+
+/* All text into the stream, from where the state says. */
+static int encode(struct prep *prep)
+{
+    CLLM_ASSERT(prep->n_threads > 0);
+    prep->encoder = calloc(prep->n_threads, sizeof *prep->encoder);
+    if (prep->encoder == NULL)
+        return cllm_err(-ENOMEM, "cannot encode");
+    prep->safe_bytes = prep->state.bytes;
+    int rc = run_encoders(prep);
+    free(prep->encoder);
+    if (rc == 0)
+        rc = make_safe(prep);
+    if (rc == 0 && prep->state.documents == 0)
+        rc =
+            cllm_err(CLLM_EDATA, "the input is empty: it has files, but no text in them");
+    return rc;
+}
+
+/* ---- cut ---- */
+
+static int write_shards(struct prep *prep, struct cllm_prep_output *output)
+{
+    struct cllm_prep_state *state = &prep->state;
+    int rc = 0;
+
+    if (state->stage == CLLM_PREP_ENCODE) {
+        rc = cllm_prep_output_clear(prep->options.out_dir, prep->options.force);
+        state->stage = CLLM_PREP_CUT;
         if (rc == 0)
-            rc = cllm_prep_output_put(output, block, n);
+            rc = cllm_prep_state_save(state, prep->state_path);
+    } else {
+        rc = cllm_prep_output_check(output, state);
+    }
+    cllm_prep_progress_begin(&prep->progress, "writing", 0, output->n_shards);
+    while (rc == 0 && state->n_shards < output->n_shards) {
+        rc = cllm_prep_output_next(output, &prep->stream, state);
+        if (rc == 0)
+            rc = cllm_prep_state_save(state, prep->state_path);
         if (rc == 0 && interrupted)
             rc = cllm_err(-EINTR, "stopped");
-        done += n;
-        progress->done += n;
-        show(progress);
     }
-    if (rc == 0 && fstat(fd, &st) == 0 &&
-        (uint64_t)st.st_size != document->off + document->bytes)
-        rc = cllm_err(
-            CLLM_EDATA,
-            "%s has changed while it was read: it had %" PRIu64 " bytes, now %lld",
-            document->path, document->off + document->bytes, (long long)st.st_size);
     return rc;
 }
 
-/* The whole stream: documents and what separates them. */
-static int copy_stream(const struct options *options, const struct cllm_prep_input *input,
-                       struct cllm_prep_output *output, struct progress *progress)
+/* The stream into shards, and all that belongs to them. */
+static int cut(struct prep *prep)
 {
-    uint8_t *block = malloc(COPY_BYTES);
-    int rc = block == NULL ? cllm_err(-ENOMEM, "cannot read the documents") : 0;
-
-    for (size_t i = 0; rc == 0 && i < input->n_documents; i++) {
-        const struct cllm_prep_document *document = &input->document[i];
-        if (i > 0)
-            rc = cllm_prep_output_put(output, options->separator,
-                                      options->separator_bytes);
-        if (rc < 0)
-            break;
-        int fd = open(document->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (fd < 0) {
-            rc = cllm_err(-errno, "cannot open %s", document->path);
-            break;
-        }
-        rc = copy_bytes(document, fd, block, output, progress);
-        (void)close(fd);
-    }
-    free(block);
-    cllm_log_status("%s", "");
-    return rc;
-}
-
-/* What was passed over, and what came out. */
-static void report_input(const struct cllm_prep_input *input)
-{
-    char bytes[CLLM_UNITS_BYTES];
-    const struct {
-        uint64_t n;
-        const char *what;
-    } notes[] = {
-        {input->n_binary, "binary (not text)"},
-        {input->n_hidden, "hidden (name begins with a dot)"},
-        {input->n_special, "neither files nor directories"},
-        {input->n_empty, "empty"},
-    };
-
-    for (size_t i = 0; i < CLLM_LEN(notes); i++) {
-        if (notes[i].n > 0)
-            cllm_info("passed over: %" PRIu64 " %s", notes[i].n, notes[i].what);
-    }
-    if (input->n_marks > 0)
-        cllm_info("dropped: %" PRIu64 " byte order mark(s)", input->n_marks);
-    cllm_info("documents: %zu, %s", input->n_documents,
-              cllm_format_bytes(bytes, input->bytes));
-}
-
-static void report_output(const struct cllm_prep_output *output)
-{
-    cllm_info("train: %" PRIu64 " tokens, %u shard(s)", output->n_train,
-              output->n_train_shards);
-    cllm_info("validation: %" PRIu64 " tokens, the end of the text, %u shard(s)",
-              output->n_val, output->n_shards - output->n_train_shards);
-    cllm_info("written: %s/dataset.json and the shards it lists", output->dir);
-}
-
-/* Plan and write, after the input is known. */
-static int write_shards(const struct options *options,
-                        const struct cllm_prep_input *input)
-{
+    const struct cllm_prep_options *options = &prep->options;
+    struct cllm_prep_state *state = &prep->state;
     struct cllm_prep_output output = {0};
-    struct cllm_prep_facts facts = {.input = input,
+    struct cllm_prep_facts facts = {.input = &prep->input,
+                                    .state = state,
+                                    .tokenizer = prep->tokenizer,
+                                    .split = &prep->split,
                                     .separator = options->separator_text,
-                                    .val_fraction = options->val_fraction};
-    struct progress progress = {.begun_ns = cllm_now_ns(), .total = input->bytes};
-    uint64_t n_tokens =
-        input->bytes + (input->n_documents - 1) * options->separator_bytes;
-    int rc = cllm_prep_output_init(&output, options->out_dir, n_tokens,
-                                   options->val_fraction, options->shard_tokens);
+                                    .val_fraction = options->val_fraction,
+                                    .token_bytes = prep->token_bytes};
+    int rc = 0;
 
+    prep->split = (struct cllm_prep_split){.token = state->tokens, .bytes = state->bytes};
+    if (options->val_fraction > 0)
+        rc = cllm_prep_stream_split(&prep->stream, prep->tokenizer, options->val_fraction,
+                                    &prep->split);
     if (rc == 0)
-        rc = cllm_prep_output_clear(options->out_dir, options->force);
-    if (rc < 0) {
-        cllm_prep_output_fini(&output);
-        return rc;
-    }
-    progress.shown_ns = progress.begun_ns;
-    rc = copy_stream(options, input, &output, &progress);
+        rc = cllm_prep_output_init(&output, options->out_dir, prep->split.token,
+                                   state->tokens - prep->split.token,
+                                   options->val_fraction > 0, options->shard_tokens);
+    if (rc == 0)
+        rc = write_shards(prep, &output);
     if (rc == 0)
         rc = cllm_prep_output_finish(&output, &facts);
     if (rc == 0)
-        report_output(&output);
-    else
-        cllm_prep_output_undo(&output);
+        cllm_prep_report_output(&output, &facts);
     cllm_prep_output_fini(&output);
     return rc;
 }
 
-static int prepare(const struct options *options, char **arguments, int n)
-{
-    struct cllm_prep_input input;
-    struct stat st;
-    bool was_there = stat(options->out_dir, &st) == 0;
-    int rc = cllm_file_mkdirs(options->out_dir);
+/* ---- the tokenizer ---- */
 
-    if (rc == 0 && !options->force)
-        rc = cllm_prep_output_clear(options->out_dir, false);
+/* What follows from the tokenizer. */
+static int use_tokenizer(struct prep *prep)
+{
+    bool bytes = cllm_tokenizer_kind(prep->tokenizer) == CLLM_TOKENIZER_KIND_BYTES;
+
+    prep->rules.invalid = prep->options.invalid;
+    if (prep->rules.invalid == CLLM_PREP_INVALID_AUTO)
+        prep->rules.invalid = bytes ? CLLM_PREP_INVALID_BYTES : CLLM_PREP_INVALID_REPLACE;
+    prep->token_bytes = cllm_tokenizer_size(prep->tokenizer) <= UINT16_MAX + 1 ? 2 : 4;
+    int rc = prep->options.allow_special ? cllm_prep_check_special(prep->tokenizer) : 0;
+    return rc == 0 ? cllm_prep_separator(prep->tokenizer, prep->options.separator_text,
+                                         prep->options.separator,
+                                         prep->options.separator_bytes, prep->separator,
+                                         &prep->n_separator)
+                   : rc;
+}
+
+/* Train one and keep it beside the state, or take the one that is kept there. */
+static int train_tokenizer(struct prep *prep, bool kept)
+{
+    const struct cllm_prep_options *options = &prep->options;
+
+    if (kept)
+        return cllm_tokenizer_load(&prep->tokenizer, prep->partial);
+    prep->rules.invalid = options->invalid == CLLM_PREP_INVALID_AUTO
+                              ? CLLM_PREP_INVALID_REPLACE
+                              : options->invalid;
+    int rc = cllm_prep_vocab(&prep->rules, options->document_line, options->pattern,
+                             options->train_vocab, prep->n_threads, &interrupted,
+                             &prep->tokenizer);
+    return rc == 0 ? cllm_tokenizer_save(prep->tokenizer, prep->partial) : rc;
+}
+
+/* ---- the whole ---- */
+
+/* A hash of all that the result depends on. */
+static int identify(struct prep *prep)
+{
+    const struct cllm_prep_options *options = &prep->options;
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+
+    if (out == NULL)
+        return cllm_err(-ENOMEM, "cannot hash the arguments");
+    (void)fprintf(out, "%s\n%s\n%s\n", options->text_key, options->document_line,
+                  options->separator_text == NULL ? "" : options->separator_text);
+    (void)fprintf(out, "%d %d %d %d %.17g %" PRIu64 "\n", options->separator_text != NULL,
+                  (int)options->invalid, options->skip_bad, options->allow_special,
+                  options->val_fraction, options->shard_tokens);
+    if (options->train_vocab > 0)
+        (void)fprintf(out, "train %u %s\n", options->train_vocab, options->pattern);
+    else
+        (void)fprintf(out, "%s\n", cllm_tokenizer_hash(prep->tokenizer));
+    for (size_t i = 0; i < prep->input.n_sources; i++)
+        (void)fprintf(out, "%s\n", prep->input.source[i].argument);
+    (void)fprintf(out, "%s\n", prep->input.spool_sha256);
+    for (size_t i = 0; i < prep->input.n_files; i++) {
+        const struct cllm_prep_file *file = &prep->input.file[i];
+        (void)fprintf(out, "%s\n%d %" PRIu64 " %" PRId64 "\n", file->path, file->jsonl,
+                      file->bytes, file->mtime_ns);
+    }
+    int rc = fclose(out) == 0 ? cllm_sha256_text(text, bytes, prep->state.identity)
+                              : cllm_err(-ENOMEM, "cannot hash the arguments");
+    free(text);
+    return rc;
+}
+
+/* Make DIR/.partial and lock it. */
+static int lock_partial(struct prep *prep)
+{
+    int rc =
+        cllm_file_join(prep->partial, prep->options.out_dir, CLLM_MANIFEST_UNFINISHED);
+
+    if (rc == 0)
+        rc = cllm_file_join(prep->state_path, prep->partial, "state.json");
+    if (rc == 0)
+        rc = cllm_file_mkdirs(prep->partial);
     if (rc < 0)
         return rc;
-    cllm_prep_input_init(&input, options->out_dir);
+    prep->lock = open(prep->partial, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (prep->lock < 0)
+        return cllm_err(-errno, "cannot open %s", prep->partial);
+    if (flock(prep->lock, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno != EWOULDBLOCK)
+        return cllm_err(-errno, "cannot lock %s", prep->partial);
+    return cllm_err(CLLM_EREFUSED, "another cllm-prep is writing into %s",
+                    prep->options.out_dir);
+}
+
+/* Is there something to go on from? 1 yes, 0 no. With --force, what another run left is
+ * thrown away. */
+static int find_state(struct prep *prep)
+{
+    int rc = cllm_prep_state_init(&prep->state, prep->input.n_sources);
+
+    if (rc == 0)
+        rc = identify(prep);
+    if (rc == 0)
+        rc = cllm_prep_state_load(&prep->state, prep->state_path);
+    if (rc < 0 && prep->options.force) {
+        cllm_info("what an unfinished run left in %s is thrown away", prep->partial);
+        char identity[CLLM_SHA256_HEX_BYTES];
+        memcpy(identity, prep->state.identity, sizeof identity);
+        cllm_prep_state_fini(&prep->state);
+        rc = cllm_prep_state_init(&prep->state, prep->input.n_sources);
+        memcpy(prep->state.identity, identity, sizeof identity);
+    }
+    if (rc == 1)
+        cllm_info("going on with an unfinished run: %" PRIu64 " tokens are there",
+                  prep->state.tokens);
+    return rc;
+}
+
+/* All stages, each from where it stands. */
+static int run(struct prep *prep)
+{
+    const struct cllm_prep_options *options = &prep->options;
+    int rc = 0;
+
+    if (options->train_vocab == 0) {
+        rc = cllm_prep_check_outside(options->tokenizer, options->out_dir);
+        if (rc == 0)
+            rc = cllm_tokenizer_load(&prep->tokenizer, options->tokenizer);
+    }
+    int found = rc == 0 ? find_state(prep) : rc;
+    if (found < 0)
+        return found;
+    if (prep->state.stage == CLLM_PREP_ENCODE && !options->force)
+        rc = cllm_prep_output_clear(options->out_dir, false);
+    if (rc == 0 && options->train_vocab > 0)
+        rc = train_tokenizer(prep, found == 1);
+    if (rc == 0)
+        rc = use_tokenizer(prep);
+    if (rc == 0 && found == 0)
+        rc = cllm_prep_state_save(&prep->state, prep->state_path);
+    if (rc == 0)
+        rc = cllm_prep_stream_open(&prep->stream, prep->partial, &prep->state,
+                                   prep->separator, prep->n_separator, prep->token_bytes);
+    if (rc == 0 && prep->state.stage == CLLM_PREP_ENCODE)
+        rc = encode(prep);
+    if (rc == 0)
+        rc = cut(prep);
+    cllm_prep_stream_fini(&prep->stream);
+    return rc;
+}
+
+/* Is what lies in .partial worth keeping? Bad input or arguments will be others next
+ * time; after anything else the same command goes on from the state, if there is one. */
+static bool is_worth_keeping(const struct prep *prep, int rc)
+{
+    return rc != 0 && rc != CLLM_EDATA && rc != CLLM_ECONFIG &&
+           access(prep->state_path, F_OK) == 0;
+}
+
+static int list_input(struct prep *prep, char **arguments, int n)
+{
+    struct cllm_prep_input *input = &prep->input;
+    int rc = 0;
+
     for (int i = 0; rc == 0 && i < n; i++)
-        rc = cllm_prep_input_add(&input, arguments[i]);
-    if (rc == 0 && input.n_documents == 0) {
-        rc = cllm_err(CLLM_EDATA, "the input is empty");
-        cllm_err_detail("of %zu inputs, all are empty; first: %s", input.n_sources,
-                        arguments[0]);
+        rc = cllm_prep_input_add(input, arguments[i]);
+    if (rc < 0)
+        return rc;
+    cllm_prep_report_input(input);
+    if (input->n_files > 0)
+        return 0;
+    rc = cllm_err(CLLM_EDATA, "the input is empty");
+    cllm_err_detail("of %zu inputs, all are empty; first: %s", input->n_sources,
+                    arguments[0]);
+    return rc;
+}
+
+static int prepare(struct prep *prep, char **arguments, int n)
+{
+    const char *out_dir = prep->options.out_dir;
+    struct stat st;
+    bool was_there = stat(out_dir, &st) == 0;
+    int rc = cllm_file_mkdirs(out_dir);
+
+    if (rc < 0)
+        return rc;
+    prep->n_threads =
+        prep->options.threads > 0 ? prep->options.threads : count_processors();
+    prep->rules = (struct cllm_prep_rules){.input = &prep->input,
+                                           .text_key = prep->options.text_key,
+                                           .skip_bad = prep->options.skip_bad};
+    prep->stream.tokens.fd = prep->stream.index.fd = -1;
+    cllm_prep_input_init(&prep->input, out_dir, prep->options.format);
+    rc = list_input(prep, arguments, n);
+    int locked = rc == 0 ? lock_partial(prep) : rc;
+    if (locked == 0)
+        rc = run(prep);
+    else
+        rc = locked;
+    if (locked == 0 && !is_worth_keeping(prep, rc)) {
+        struct cllm_err_text text;
+        cllm_err_save(&text);
+        int failed = cllm_file_remove_tree(prep->partial);
+        if (rc == 0)
+            rc = failed;
+        else
+            cllm_err_restore(&text);
     }
-    if (rc == 0) {
-        report_input(&input);
-        rc = write_shards(options, &input);
-    }
-    cllm_prep_input_fini(&input);
+    if (prep->lock >= 0)
+        (void)close(prep->lock);
+    cllm_prep_state_fini(&prep->state);
+    cllm_tokenizer_free(&prep->tokenizer);
+    cllm_prep_input_fini(&prep->input);
     if (rc < 0 && !was_there)
-        (void)rmdir(options->out_dir); /* only if it is empty, as we made it */
+        (void)rmdir(out_dir); /* only if it is empty, as we made it */
     return rc;
 }
 
 int main(int argc, char **argv)
 {
-    struct options options = {.out_dir = "",
-                              .val_fraction = 0.1,
-                              .shard_tokens = 100000000,
-                              .separator_text = SEPARATOR_DEFAULT};
+    static struct prep prep = {.lock = -1};
     struct sigaction action = {.sa_handler = on_signal};
-    int rc = parse_options(argc, argv, &options);
+    int rc = cllm_prep_options_parse(&prep.options, argc, argv);
 
     if (rc == 1)
         return fflush(stdout) == 0 ? CLLM_EXIT_OK : CLLM_EXIT_FAILURE;
     if (rc < 0) {
         if (cllm_err_text()[0] != '\0')
-            cllm_err_print(PROGRAM);
-        return usage_error();
+            cllm_err_print(CLLM_PREP_PROGRAM);
+        return cllm_prep_usage_error();
     }
-    cllm_log_init(PROGRAM, options.quiet ? CLLM_LOG_WARN : CLLM_LOG_INFO);
-    /* The default actions would leave a temporary shard behind. */
+    cllm_log_init(CLLM_PREP_PROGRAM, prep.options.quiet     ? CLLM_LOG_WARN
+                                     : prep.options.verbose ? CLLM_LOG_DEBUG
+                                                            : CLLM_LOG_INFO);
+    /* The default actions would lose what is not yet safe. */
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
-    rc = prepare(&options, argv + optind, argc - optind);
+    rc = prepare(&prep, argv + prep.options.first_argument,
+                 argc - prep.options.first_argument);
+    cllm_log_status("%s", "");
     if (rc < 0 && interrupted) {
-        cllm_error("stopped; no shards are left in %s", options.out_dir);
+        cllm_error("stopped; the same command goes on from here");
         return CLLM_EXIT_INTERRUPTED;
     }
     if (rc < 0)
-        cllm_err_print(PROGRAM);
+        cllm_err_print(CLLM_PREP_PROGRAM);
     return cllm_exit_code(rc);
 }

@@ -1,11 +1,12 @@
 /*
- * tools/prep_input.c - find documents, and tell text from everything else.
+ * tools/prep_input.c - find files, and tell text from everything else.
  */
 #include "tools/prep_input.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +14,8 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "formats/sha256.h"
+#include "formats/unpack.h"
 
 #define LOOK_BYTES  8192
 #define SPOOL_BYTES (1u << 16)
@@ -23,8 +26,6 @@ static const struct {
     size_t n;
     const char *what;
 } magics[] = {
-    {"\x1f\x8b", 2, "gzip"},
-    {"\x28\xb5\x2f\xfd", 4, "zstd"},
     {"PK\x03\x04", 4, "zip"},
     {"BZh", 3, "bzip2"},
     {"\xfd"
@@ -36,22 +37,29 @@ static const struct {
 
 enum kind { KIND_TEXT = 0, KIND_EMPTY, KIND_BINARY };
 
-void cllm_prep_input_init(struct cllm_prep_input *input, const char *out_dir)
+void cllm_prep_input_init(struct cllm_prep_input *input, const char *out_dir,
+                          enum cllm_prep_format format)
 {
     memset(input, 0, sizeof *input);
+    input->format = format;
     input->out_dir = out_dir;
 }
 
 void cllm_prep_input_fini(struct cllm_prep_input *input)
 {
-    for (size_t i = 0; i < input->n_documents; i++)
-        free(input->document[i].path);
-    free(input->document);
+    for (size_t i = 0; i < input->n_files; i++)
+        free(input->file[i].path);
+    free(input->file);
     free(input->source);
     if (input->spool[0] != '\0')
         (void)unlink(
             input->spool); /* a hidden temporary file; the next run overwrites it */
     memset(input, 0, sizeof *input);
+}
+
+static int64_t mtime_ns(const struct stat *st)
+{
+    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
 /* Is it a control character that text has no use for? */
@@ -72,7 +80,7 @@ static enum kind judge(const char *path, const uint8_t *bytes, size_t n)
         if (n >= magics[i].n && memcmp(bytes, magics[i].bytes, magics[i].n) == 0) {
             (void)cllm_err(CLLM_EDATA, "%s is not text, it is a %s file", path,
                            magics[i].what);
-            cllm_err_hint("unpack it, or pipe its text into cllm-prep -");
+            cllm_err_hint("unpack it, or pipe its text into cllm-prep ... -");
             return KIND_BINARY;
         }
     }
@@ -95,63 +103,111 @@ static enum kind judge(const char *path, const uint8_t *bytes, size_t n)
     return KIND_TEXT;
 }
 
-static int append(struct cllm_prep_input *input, const char *path, uint64_t off,
-                  uint64_t bytes)
+/* Does the name say JSON lines? "a.jsonl", "a.ndjson", and these with .gz, .zst behind.
+ */
+static bool is_jsonl_name(const char *path)
 {
-    size_t n = input->n_documents;
+    static const char *const ends[] = {".jsonl", ".ndjson"};
+    static const char *const packs[] = {"", ".gz", ".zst", ".zstd"};
+    char end[16];
+    size_t len = strlen(path);
+
+    for (size_t i = 0; i < CLLM_LEN(ends) * CLLM_LEN(packs); i++) {
+        int n = snprintf(end, sizeof end, "%s%s", ends[i / CLLM_LEN(packs)],
+                         packs[i % CLLM_LEN(packs)]);
+        if (len > (size_t)n && strcmp(path + len - (size_t)n, end) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What add_file() finds out about a file. */
+struct look {
+    struct stat st;
+    uint8_t bytes[LOOK_BYTES]; /* the beginning of its text */
+    size_t n;
+    bool packed;
+};
+
+static int append(struct cllm_prep_input *input, const char *path,
+                  const struct look *look)
+{
+    size_t n = input->n_files;
 
     if ((n & (n + 1)) == 0) { /* full at 0, 1, 3, 7, ...: double */
-        struct cllm_prep_document *larger =
-            realloc(input->document, (2 * n + 1) * sizeof *larger);
+        struct cllm_prep_file *larger =
+            realloc(input->file, (2 * n + 1) * sizeof *larger);
         if (larger == NULL)
-            return cllm_err(-ENOMEM, "cannot list the documents");
-        input->document = larger;
+            return cllm_err(-ENOMEM, "cannot list the files");
+        input->file = larger;
     }
     char *copy = strdup(path);
     if (copy == NULL)
-        return cllm_err(-ENOMEM, "cannot list the documents");
-    input->document[n] =
-        (struct cllm_prep_document){.path = copy, .off = off, .bytes = bytes};
-    input->n_documents++;
-    input->bytes += bytes;
-    struct cllm_prep_source *source = &input->source[input->n_sources - 1];
-    source->documents++;
-    source->bytes += bytes;
+        return cllm_err(-ENOMEM, "cannot list the files");
+    bool spooled = strcmp(path, input->spool) == 0;
+    input->file[n] = (struct cllm_prep_file){
+        .path = copy,
+        .source = (uint32_t)(input->n_sources - 1),
+        .jsonl = input->format == CLLM_PREP_FORMAT_JSONL ||
+                 (input->format == CLLM_PREP_FORMAT_AUTO && is_jsonl_name(path)),
+        .bytes = (uint64_t)look->st.st_size,
+        .mtime_ns = spooled ? 0 : mtime_ns(&look->st)};
+    input->n_files++;
+    input->bytes += input->file[n].bytes;
+    input->n_packed += look->packed ? 1 : 0;
+    input->source[input->n_sources - 1].files++;
     return 0;
 }
 
-/* Open @path, look at its beginning; *@size is the file's. */
-static int look(const char *path, uint8_t *bytes, size_t *n, uint64_t *size)
+int cllm_prep_input_unchanged(const struct cllm_prep_file *file, int fd)
 {
     struct stat st;
-    int rc = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-    if (fd < 0)
-        return cllm_err(-errno, "cannot open %s", path);
-    if (fstat(fd, &st) != 0) {
-        rc = cllm_err(-errno, "cannot read %s", path);
-    } else {
-        *size = (uint64_t)st.st_size;
-        *n = (size_t)cllm_min_u64(*size, LOOK_BYTES);
-        rc = cllm_file_pread_all(fd, bytes, *n, 0, path);
+    if (fstat(fd, &st) != 0)
+        return cllm_err(-errno, "cannot read %s", file->path);
+    if ((uint64_t)st.st_size == file->bytes &&
+        (file->mtime_ns == 0 || mtime_ns(&st) == file->mtime_ns))
+        return 0;
+    int rc = cllm_err(CLLM_EDATA, "%s has changed while it was read", file->path);
+    cllm_err_detail("it had %llu bytes, now %lld", (unsigned long long)file->bytes,
+                    (long long)st.st_size);
+    return rc;
+}
+
+/* The beginning of the open file's text. */
+static int look_at(struct look *look, int fd, const char *path)
+{
+    struct cllm_unpack unpack;
+    size_t n = 1;
+
+    if (fstat(fd, &look->st) != 0)
+        return cllm_err(-errno, "cannot read %s", path);
+    int rc = cllm_unpack_open(&unpack, fd, path);
+    if (rc < 0)
+        return rc;
+    look->packed = unpack.kind != CLLM_UNPACK_PLAIN;
+    while (rc == 0 && n > 0 && look->n < LOOK_BYTES) {
+        rc = cllm_unpack_read(&unpack, look->bytes + look->n, LOOK_BYTES - look->n, &n);
+        look->n += n;
     }
-    (void)close(fd);
+    cllm_unpack_close(&unpack);
     return rc;
 }
 
 /* A regular file. @named: the user named it, so binary content is an error. */
 static int add_file(struct cllm_prep_input *input, const char *path, bool named)
 {
-    uint8_t bytes[LOOK_BYTES];
-    uint64_t size = 0;
-    size_t n = 0;
-    uint64_t off = 0;
-    int rc = look(path, bytes, &n, &size);
+    struct look look = {.n = 0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
+    if (fd < 0)
+        return cllm_err(-errno, "cannot open %s", path);
+    int rc = look_at(&look, fd, path);
+    (void)close(fd);
     if (rc < 0)
         return rc;
-    switch (judge(path, bytes, n)) {
+    bool mark = look.n >= 3 && memcmp(look.bytes, "\xef\xbb\xbf", 3) == 0;
+    switch (mark && look.n == 3 ? KIND_EMPTY : judge(path, look.bytes, look.n)) {
     case KIND_BINARY:
         if (named)
             return CLLM_EDATA;
@@ -160,19 +216,13 @@ static int add_file(struct cllm_prep_input *input, const char *path, bool named)
         return 0;
     case KIND_EMPTY:
         input->n_empty++;
+        cllm_debug("passed over: %s is empty", path);
         return 0;
     case KIND_TEXT:
         break;
     }
-    if (n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
-        off = 3;
-        input->n_marks++;
-    }
-    if (off == size) {
-        input->n_empty++;
-        return 0;
-    }
-    return append(input, path, off, size - off);
+    input->n_marks += mark ? 1 : 0;
+    return append(input, path, &look);
 }
 
 static bool is_out_dir(const struct cllm_prep_input *input, const struct stat *st)
@@ -192,6 +242,7 @@ static int visit(struct cllm_prep_input *input, FTS *walk, FTSENT *entry)
         return 0;
     if (entry->fts_level > 0 && entry->fts_name[0] == '.') {
         input->n_hidden++;
+        cllm_debug("passed over: %s is hidden", entry->fts_path);
         return fts_set(walk, entry, FTS_SKIP) == 0 ? 0 : -errno;
     }
     switch (entry->fts_info) {
@@ -227,7 +278,7 @@ static int by_name(const FTSENT **a, const FTSENT **b)
 
 static int add_directory(struct cllm_prep_input *input, const char *path)
 {
-    size_t before = input->n_documents;
+    size_t before = input->n_files;
     char root[CLLM_FILE_PATH_BYTES];
     size_t len = strlen(path);
     FTSENT *entry;
@@ -245,7 +296,7 @@ static int add_directory(struct cllm_prep_input *input, const char *path)
     if (rc == 0 && errno != 0)
         rc = cllm_err(-errno, "cannot read the directory %s", path);
     (void)fts_close(walk);
-    if (rc == 0 && input->n_documents == before) {
+    if (rc == 0 && input->n_files == before) {
         rc = cllm_err(CLLM_EDATA, "there is no text in the directory %s", path);
         cllm_err_detail("passed over in all: %llu hidden, %llu binary, %llu empty",
                         (unsigned long long)input->n_hidden,
@@ -255,7 +306,7 @@ static int add_directory(struct cllm_prep_input *input, const char *path)
     return rc;
 }
 
-/* Copy stdin into the spool file, because its length must be known before the split. */
+/* Copy stdin into the spool file: it is looked at, and perhaps read twice. */
 static int spool(struct cllm_prep_input *input)
 {
     uint8_t block[SPOOL_BYTES];
@@ -281,6 +332,8 @@ static int spool(struct cllm_prep_input *input)
     }
     if (close(fd) != 0 && rc == 0)
         rc = cllm_err(-errno, "cannot close %s", input->spool);
+    if (rc == 0)
+        rc = cllm_sha256_file(input->spool, input->spool_sha256, NULL);
     return rc;
 }
 

@@ -1,30 +1,35 @@
 /*
- * tools/prep_output.c - cut the stream into shards and describe them.
+ * tools/prep_output.c - cut the stream of tokens into shards, and describe them.
  */
 #include "tools/prep_output.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "formats/file.h"
 #include "formats/json.h"
+#include "formats/manifest.h"
 
-#define DATASET_NAME "dataset.json"
+#define COPY_TOKENS 65536 /* at once */
 
-/* train_ or val_, digits, .bin, perhaps .tmp: a name that only we give. */
+/* train_ or val_, digits, .bin, perhaps .tmp, or another name that only we give. */
 static bool is_output(const char *name)
 {
     static const char *const prefixes[] = {"train_", "val_"};
+    static const char *const others[] = {CLLM_MANIFEST_NAME, CLLM_TOKENIZER_JSON,
+                                         CLLM_TOKENIZER_VOCAB, CLLM_TOKENIZER_MERGES};
 
-    if (strcmp(name, DATASET_NAME) == 0)
-        return true;
+    for (size_t i = 0; i < CLLM_LEN(others); i++) {
+        if (strcmp(name, others[i]) == 0)
+            return true;
+    }
     for (size_t i = 0; i < CLLM_LEN(prefixes); i++) {
         size_t len = strlen(prefixes[i]);
         if (strncmp(name, prefixes[i], len) != 0)
@@ -66,7 +71,7 @@ int cllm_prep_output_clear(const char *dir, bool force)
 }
 
 /* Fill @n rows from @shard on with the split @name of @n_tokens tokens. */
-static void plan_split(struct cllm_prep_shard *shard, uint32_t n, const char *name,
+static void plan_split(struct cllm_prep_plan *shard, uint32_t n, const char *name,
                        uint64_t n_tokens)
 {
     int digits = snprintf(NULL, 0, "%u", n - 1);
@@ -91,15 +96,16 @@ static int too_small(const char *split, uint64_t n_tokens, const char *hint)
 }
 
 int cllm_prep_output_init(struct cllm_prep_output *output, const char *dir,
-                          uint64_t n_tokens, double val_fraction, uint64_t shard_tokens)
+                          uint64_t n_train, uint64_t n_val, bool validate,
+                          uint64_t shard_tokens)
 {
     memset(output, 0, sizeof *output);
     output->dir = dir;
-    output->n_val = (uint64_t)((double)n_tokens * val_fraction);
-    output->n_train = n_tokens - output->n_val;
+    output->n_val = n_val;
+    output->n_train = n_train;
     if (output->n_train < CLLM_PREP_MIN_TOKENS)
         return too_small("training", output->n_train, "give more text");
-    if (val_fraction > 0 && output->n_val < CLLM_PREP_MIN_TOKENS)
+    if (validate && output->n_val < CLLM_PREP_MIN_TOKENS)
         return too_small("validation", output->n_val,
                          "give more text, raise --val-fraction, or do without one: "
                          "--val-fraction 0");
@@ -122,44 +128,91 @@ int cllm_prep_output_init(struct cllm_prep_output *output, const char *dir,
     return 0;
 }
 
-/* The current shard is full: give it its name and read it back for its hash. */
-static int end_shard(struct cllm_prep_output *output)
+/* @n_tokens tokens of the stream, from @first on, as the shard @path. */
+static int write_shard(const char *path, const struct cllm_prep_stream *stream,
+                       uint64_t first, uint64_t n_tokens)
 {
-    struct cllm_prep_shard *shard = &output->shard[output->current];
-    char path[CLLM_FILE_PATH_BYTES];
+    struct cllm_shard_writer writer;
+    uint32_t *tokens = malloc(COPY_TOKENS * sizeof *tokens);
 
-    output->writing = false;
-    int rc = cllm_shard_writer_finish(&output->writer);
+    if (tokens == NULL)
+        return cllm_err(-ENOMEM, "cannot write %s", path);
+    int rc = cllm_shard_writer_begin(&writer, path, stream->token_bytes);
+    if (rc < 0) {
+        free(tokens);
+        return rc;
+    }
+    for (uint64_t done = 0; rc == 0 && done < n_tokens;) {
+        uint64_t n = cllm_min_u64(COPY_TOKENS, n_tokens - done);
+        rc = cllm_prep_stream_read(stream, first + done, n, tokens);
+        if (rc == 0)
+            rc = cllm_shard_writer_put(&writer, tokens, (size_t)n);
+        done += n;
+    }
     if (rc == 0)
-        rc = cllm_file_join(path, output->dir, shard->name);
-    if (rc == 0)
-        rc = cllm_sha256_file(path, shard->sha256, &shard->file_bytes);
-    output->current++;
+        rc = cllm_shard_writer_finish(&writer);
+    else
+        cllm_shard_writer_abort(&writer);
+    free(tokens);
     return rc;
 }
 
-int cllm_prep_output_put(struct cllm_prep_output *output, const uint8_t *bytes, size_t n)
+/* Read the finished shard back: what dataset.json will say of it. */
+static int describe_shard(struct cllm_manifest_shard *out, const char *path,
+                          uint64_t n_tokens)
+{
+    struct cllm_shard shard;
+    int rc = cllm_shard_open(&shard, path);
+
+    if (rc < 0)
+        return rc;
+    CLLM_ASSERT(shard.n_tokens == n_tokens);
+    out->n_tokens = n_tokens;
+    rc = cllm_manifest_edges(&shard, &out->edges);
+    cllm_shard_close(&shard);
+    return rc == 0 ? cllm_sha256_file(path, out->sha256, &out->file_bytes) : rc;
+}
+
+int cllm_prep_output_next(const struct cllm_prep_output *output,
+                          const struct cllm_prep_stream *stream,
+                          struct cllm_prep_state *state)
+{
+    const struct cllm_prep_plan *plan = &output->shard[state->n_shards];
+    struct cllm_manifest_shard shard = {.name = ""};
+    char path[CLLM_FILE_PATH_BYTES];
+    uint64_t first = 0;
+
+    CLLM_ASSERT(state->n_shards < output->n_shards);
+    for (size_t i = 0; i < state->n_shards; i++)
+        first += output->shard[i].n_tokens;
+    memcpy(shard.name, plan->name, sizeof shard.name);
+    int rc = cllm_file_join(path, output->dir, plan->name);
+    if (rc == 0)
+        rc = write_shard(path, stream, first, plan->n_tokens);
+    if (rc == 0)
+        rc = describe_shard(&shard, path, plan->n_tokens);
+    return rc == 0 ? cllm_prep_state_add(state, &shard) : rc;
+}
+
+int cllm_prep_output_check(const struct cllm_prep_output *output,
+                           const struct cllm_prep_state *state)
 {
     char path[CLLM_FILE_PATH_BYTES];
+    struct stat st;
     int rc = 0;
 
-    while (rc == 0 && n > 0) {
-        CLLM_ASSERT(output->current < output->n_shards);
-        const struct cllm_prep_shard *shard = &output->shard[output->current];
-        if (!output->writing) {
-            rc = cllm_file_join(path, output->dir, shard->name);
-            if (rc == 0)
-                rc = cllm_shard_writer_begin(&output->writer, path, 2);
-            if (rc < 0)
-                return rc;
-            output->writing = true;
-        }
-        size_t take = (size_t)cllm_min_u64(n, shard->n_tokens - output->writer.n_tokens);
-        rc = cllm_shard_writer_put_bytes(&output->writer, bytes, take);
-        bytes += take;
-        n -= take;
-        if (rc == 0 && output->writer.n_tokens == shard->n_tokens)
-            rc = end_shard(output);
+    for (size_t i = 0; rc == 0 && i < state->n_shards; i++) {
+        const struct cllm_manifest_shard *shard = &state->shard[i];
+        rc = cllm_file_join(path, output->dir, shard->name);
+        if (rc < 0)
+            return rc;
+        if (i < output->n_shards && stat(path, &st) == 0 &&
+            strcmp(shard->name, output->shard[i].name) == 0 &&
+            shard->n_tokens == output->shard[i].n_tokens &&
+            (uint64_t)st.st_size == shard->file_bytes)
+            continue;
+        rc = cllm_err(CLLM_EDATA, "%s is not the shard that was finished before", path);
+        cllm_err_hint("begin again: --force");
     }
     return rc;
 }
@@ -183,36 +236,35 @@ static json_t *text_of(const char *bytes)
     return json;
 }
 
-static json_t *describe_split(const struct cllm_prep_shard *shard, uint32_t n,
-                              uint64_t n_tokens)
+static json_t *describe_split(const struct cllm_manifest_shard *shard, uint32_t n,
+                              uint64_t n_tokens, uint64_t bytes)
 {
     json_t *list = json_array();
     bool ok = list != NULL;
 
     for (uint32_t i = 0; ok && i < n; i++)
-        ok = json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:s}", "name",
-                                                   shard[i].name, "tokens",
-                                                   (json_int_t)shard[i].n_tokens, "bytes",
-                                                   (json_int_t)shard[i].file_bytes,
-                                                   "sha256", shard[i].sha256)) == 0;
+        ok = json_array_append_new(list, cllm_manifest_pack(&shard[i])) == 0;
     if (!ok) {
         json_decref(list);
         return NULL;
     }
-    return json_pack("{s:I, s:o}", "tokens", (json_int_t)n_tokens, "shards", list);
+    return json_pack("{s:I, s:I, s:o}", "tokens", (json_int_t)n_tokens, "text_bytes",
+                     (json_int_t)bytes, "shards", list);
 }
 
-static json_t *describe_sources(const struct cllm_prep_input *input)
+static json_t *describe_sources(const struct cllm_prep_facts *facts)
 {
+    const struct cllm_prep_input *input = facts->input;
     json_t *list = json_array();
     bool ok = list != NULL;
 
     for (size_t i = 0; ok && i < input->n_sources; i++)
         ok = json_array_append_new(
-                 list,
-                 json_pack("{s:o, s:I, s:I}", "path", text_of(input->source[i].argument),
-                           "documents", (json_int_t)input->source[i].documents, "bytes",
-                           (json_int_t)input->source[i].bytes)) == 0;
+                 list, json_pack("{s:o, s:I, s:I, s:I}", "path",
+                                 text_of(input->source[i].argument), "files",
+                                 (json_int_t)input->source[i].files, "documents",
+                                 (json_int_t)facts->state->source[i].documents, "bytes",
+                                 (json_int_t)facts->state->source[i].bytes)) == 0;
     if (!ok) {
         json_decref(list);
         return NULL;
@@ -220,50 +272,94 @@ static json_t *describe_sources(const struct cllm_prep_input *input)
     return list;
 }
 
-int cllm_prep_output_finish(struct cllm_prep_output *output,
+/* The tokenizer's files as they now lie in the directory. "bytes" has none. */
+static json_t *describe_files(const struct cllm_prep_output *output, bool any)
+{
+    static const char *const names[] = {CLLM_TOKENIZER_JSON, CLLM_TOKENIZER_VOCAB,
+                                        CLLM_TOKENIZER_MERGES};
+    char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
+    uint64_t bytes = 0;
+    json_t *list = json_array();
+    bool ok = list != NULL;
+
+    for (size_t i = 0; ok && any && i < CLLM_LEN(names); i++) {
+        ok = cllm_file_join(path, output->dir, names[i]) == 0;
+        if (ok && access(path, F_OK) != 0)
+            continue;
+        ok = ok && cllm_sha256_file(path, hex, &bytes) == 0 &&
+             json_array_append_new(list,
+                                   json_pack("{s:s, s:I, s:s}", "name", names[i], "bytes",
+                                             (json_int_t)bytes, "sha256", hex)) == 0;
+    }
+    if (!ok) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
+static json_t *describe_tokenizer(const struct cllm_prep_output *output,
+                                  const struct cllm_tokenizer *tokenizer)
+{
+    uint32_t eot = cllm_tokenizer_eot(tokenizer);
+    bool any = cllm_tokenizer_kind(tokenizer) != CLLM_TOKENIZER_KIND_BYTES;
+
+    return json_pack("{s:s, s:s, s:s, s:o, s:o}", "kind",
+                     cllm_tokenizer_kind_name(tokenizer), "pattern",
+                     cllm_tokenizer_pattern_name(tokenizer), "hash",
+                     cllm_tokenizer_hash(tokenizer), "end_of_text",
+                     eot == CLLM_TOKEN_NONE ? json_null() : json_integer((json_int_t)eot),
+                     "files", describe_files(output, any));
+}
+
+static json_t *describe(const struct cllm_prep_output *output,
+                        const struct cllm_prep_facts *facts)
+{
+    const struct cllm_prep_state *state = facts->state;
+    uint32_t n_train = output->n_train_shards;
+    uint64_t before = facts->split->bytes;
+
+    return json_pack(
+        "{s:s, s:i, s:o, s:I, s:I, s:o, s:f, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
+        "format", "cllm-dataset", "version", 2, "tokenizer",
+        describe_tokenizer(output, facts->tokenizer), "vocab",
+        (json_int_t)cllm_tokenizer_size(facts->tokenizer), "token_bytes",
+        (json_int_t)facts->token_bytes, "separator",
+        facts->separator == NULL ? json_null() : text_of(facts->separator),
+        "val_fraction", facts->val_fraction, "documents", (json_int_t)state->documents,
+        "empty_documents", (json_int_t)state->empty, "invalid_utf8",
+        (json_int_t)state->mistakes, "bad_lines", (json_int_t)state->bad, "train",
+        describe_split(state->shard, n_train, output->n_train, before), "val",
+        describe_split(state->shard + n_train, output->n_shards - n_train, output->n_val,
+                       state->bytes - before),
+        "sources", describe_sources(facts));
+}
+
+int cllm_prep_output_finish(const struct cllm_prep_output *output,
                             const struct cllm_prep_facts *facts)
 {
     char path[CLLM_FILE_PATH_BYTES];
     size_t bytes = 0;
-    uint32_t n_train = output->n_train_shards;
+    int rc = cllm_file_join(path, output->dir, CLLM_MANIFEST_NAME);
 
-    CLLM_ASSERT(output->current == output->n_shards);
-    json_t *json = json_pack(
-        "{s:s, s:i, s:s, s:i, s:i, s:o, s:f, s:I, s:o, s:o, s:o}", "format",
-        "cllm-dataset", "version", 1, "tokenizer", "bytes", "vocab", 256, "token_bytes",
-        2, "separator", text_of(facts->separator), "val_fraction", facts->val_fraction,
-        "documents", (json_int_t)facts->input->n_documents, "train",
-        describe_split(output->shard, n_train, output->n_train), "val",
-        describe_split(output->shard + n_train, output->n_shards - n_train,
-                       output->n_val),
-        "sources", describe_sources(facts->input));
+    CLLM_ASSERT(facts->state->n_shards == output->n_shards);
+    if (rc == 0 && cllm_tokenizer_kind(facts->tokenizer) != CLLM_TOKENIZER_KIND_BYTES)
+        rc = cllm_tokenizer_save(facts->tokenizer, output->dir);
+    if (rc < 0)
+        return rc;
+    json_t *json = describe(output, facts);
     char *text = json == NULL ? NULL : cllm_json_dump(json, &bytes);
-    int rc = cllm_file_join(path, output->dir, DATASET_NAME);
-
     json_decref(json);
-    if (rc == 0 && text == NULL)
+    if (text == NULL)
         rc = cllm_err(-ENOMEM, "cannot write %s", path);
-    if (rc == 0)
+    else
         rc = cllm_file_replace(path, text, bytes);
     free(text);
     return rc;
 }
 
-void cllm_prep_output_undo(struct cllm_prep_output *output)
-{
-    int fd = open(output->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0)
-        return; /* the first failure is the one to report */
-    for (uint32_t i = 0; i < output->current && i < output->n_shards; i++)
-        (void)unlinkat(fd, output->shard[i].name, 0);
-    (void)close(fd);
-}
-
 void cllm_prep_output_fini(struct cllm_prep_output *output)
 {
-    if (output->writing)
-        cllm_shard_writer_abort(&output->writer);
     free(output->shard);
     memset(output, 0, sizeof *output);
 }

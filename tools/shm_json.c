@@ -74,11 +74,14 @@ static json_t *geometry_json(const struct cllm_geometry *g)
 {
     json_t *out = json_object();
 
+    set(out, "arch", json_string(cllm_arch_names[g->model.arch % CLLM_N_ARCHS]));
     set_u64(out, "vocab", g->model.vocab);
     set_u64(out, "context", g->model.context);
     set_u64(out, "layers", g->model.layers);
     set_u64(out, "heads", g->model.heads);
+    set_u64(out, "kv_heads", g->model.kv_heads);
     set_u64(out, "width", g->model.width);
+    set_u64(out, "hidden", g->model.hidden);
     set_u64(out, "n_params", g->n_params);
     set_u64(out, "n_elements", g->n_elements);
     set_u64(out, "lanes", g->lanes);

@@ -8,6 +8,7 @@
 
 #include "base/fault.h"
 #include "base/hash.h"
+#include "base/random.h"
 #include "compute/threads.h"
 #include "worker/worker.h"
 
@@ -111,7 +112,9 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
             report->flags |= CLLM_REPORT_BAD_BATCH;
             break;
         }
-        report->loss += cllm_gpt_forward_backward(&worker->gpt, w, dw, worker->tokens);
+        worker->model.dropout_key = cllm_random_u64(g->seed, CLLM_RANDOM_DROPOUT, batch);
+        report->loss +=
+            cllm_model_forward_backward(&worker->model, w, dw, worker->tokens);
         cllm_fault(CLLM_FAULT_lane_batch);
         report->tokens += (uint64_t)g->sequences * g->model.context;
     }
@@ -135,7 +138,7 @@ void cllm_worker_eval(struct cllm_worker *worker, const struct cllm_assignment *
             report->flags |= CLLM_REPORT_BAD_BATCH;
             break;
         }
-        report->loss += cllm_gpt_loss(&worker->gpt, w, worker->tokens);
+        report->loss += cllm_model_loss(&worker->model, w, worker->tokens);
         cllm_fault(CLLM_FAULT_eval_batch);
         report->tokens += (uint64_t)g->sequences * g->model.context;
     }

@@ -181,7 +181,7 @@ static int choose_kernels(struct cllm_worker *worker)
     if (rc != 0 || config->compute_threads == 1)
         return rc;
     rc = cllm_threads_start((uint32_t)config->compute_threads,
-                            cllm_gpt_thread_bytes(T) / sizeof(float));
+                            cllm_model_thread_bytes(T) / sizeof(float));
     if (rc != 0)
         return rc;
     cllm_threads_everywhere(note_thread, NULL);
@@ -200,7 +200,8 @@ int main(int argc, char **argv)
         return cllm_child_fail(&worker.child, rc);
     rc = choose_kernels(&worker);
     if (rc == 0)
-        rc = cllm_worker_self_test(worker.ops, &numerics);
+        rc = cllm_worker_self_test(
+            worker.ops, (enum cllm_arch)worker.child.geometry->model.arch, &numerics);
     cllm_fault(CLLM_FAULT_worker_tested);
     if (rc == 0)
         rc = cllm_worker_map(&worker);

@@ -57,12 +57,13 @@ static int plan_arena(struct cllm_worker *worker)
 {
     const struct cllm_geometry *g = worker->child.geometry;
     size_t token_bytes = cllm_ring_batch_tokens(g) * sizeof *worker->tokens;
-    const struct cllm_gpt_shape shape = {
+    const struct cllm_model_shape shape = {
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
-        .recompute = (enum cllm_gpt_recompute)worker->child.config.compute_recompute};
-    size_t gpt_bytes = cllm_gpt_arena_bytes(&worker->plan, &shape);
+        .recompute = (enum cllm_model_recompute)worker->child.config.compute_recompute,
+        .epsilon = (float)worker->child.config.loss_crystalline};
+    size_t gpt_bytes = cllm_model_arena_bytes(&worker->plan, &shape);
     size_t update_bytes = cllm_optimizer_arena_bytes(&worker->optimizer);
     int rc = cllm_arena_init(&worker->arena,
                              gpt_bytes + update_bytes + token_bytes + CLLM_CACHELINE);
@@ -70,11 +71,13 @@ static int plan_arena(struct cllm_worker *worker)
     if (rc != 0)
         return rc;
     cllm_region_note("arena", worker->arena.base, worker->arena.bytes, true);
-    rc = cllm_gpt_init(&worker->gpt, &worker->plan, worker->ops, &shape, &worker->arena);
+    rc = cllm_model_init(&worker->model, &worker->plan, worker->ops, &shape,
+                         &worker->arena);
     if (rc != 0)
         return rc;
-    worker->gpt.progress = bump_progress;
-    worker->gpt.progress_ctx = worker;
+    worker->model.progress = bump_progress;
+    worker->model.progress_ctx = worker;
+    worker->model.dropout = (float)worker->child.config.train_dropout;
     cllm_optimizer_take(&worker->optimizer, &worker->arena);
     worker->optimizer.muon.progress = bump_progress;
     worker->optimizer.muon.progress_ctx = worker;

@@ -14,10 +14,22 @@ enum {
     CONTEXT = CLLM_SELF_TEST_CONTEXT
 }; /* odd shapes: tails of vector loops take part */
 
-static const struct cllm_model_config config = {
-    .vocab = 197, .context = CONTEXT, .layers = 2, .heads = 3, .width = 72};
+static const struct cllm_model_config configs[CLLM_N_ARCHS] = {
+    [CLLM_ARCH_GPT2] =
+        {.vocab = 197, .context = CONTEXT, .layers = 2, .heads = 3, .width = 72},
+    [CLLM_ARCH_LLAMA] = {.arch = CLLM_ARCH_LLAMA,
+                         .vocab = 197,
+                         .context = CONTEXT,
+                         .layers = 2,
+                         .heads = 6,
+                         .kv_heads = 2,
+                         .width = 84,
+                         .hidden = 117,
+                         .untied = 1},
+};
 
-static const struct cllm_gpt_shape shape = {.B = SEQUENCES, .T = CONTEXT, .train = true};
+static const struct cllm_model_shape shape = {
+    .B = SEQUENCES, .T = CONTEXT, .train = true};
 
 /* The same for every run, whatever its optimizer. */
 static const struct cllm_optimizer_settings settings = {.kind = CLLM_OPTIMIZER_ADAMW,
@@ -40,11 +52,11 @@ static void take_vectors(struct vectors *x, struct cllm_arena *arena, uint64_t n
     x->tokens = cllm_arena_take(arena, SEQUENCES * (CONTEXT + 1) * sizeof *x->tokens);
     for (uint32_t i = 0; i < SEQUENCES * (CONTEXT + 1); i++)
         x->tokens[i] =
-            (uint32_t)(cllm_random_u64(1, CLLM_RANDOM_SELF_TEST, i) % config.vocab);
+            (uint32_t)(cllm_random_u64(1, CLLM_RANDOM_SELF_TEST, i) % configs[0].vocab);
 }
 
 static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm_ops *ops,
-                           struct cllm_gpt *gpt, struct cllm_optimizer *optimizer,
+                           struct cllm_model *model, struct cllm_optimizer *optimizer,
                            const struct vectors *x)
 {
     const struct cllm_update update = {.ops = ops,
@@ -60,8 +72,8 @@ static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm
     double loss, squares;
     uint64_t sum;
 
-    cllm_gpt_init_range(plan, x->w, 0, plan->n_elements, 1);
-    loss = cllm_gpt_forward_backward(gpt, x->w, x->dw, x->tokens);
+    cllm_model_initial_weights(plan, x->w, 0, plan->n_elements, 1);
+    loss = cllm_model_forward_backward(model, x->w, x->dw, x->tokens);
     squares = ops->sumsq(x->dw, plan->n_elements);
     cllm_optimizer_begin(&walk, optimizer, &update);
     cllm_optimizer_range(&walk, 0, plan->n_elements, x->w1, x->m1, x->v1);
@@ -71,31 +83,32 @@ static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm
     return cllm_hash(x->w1, bytes, sum);
 }
 
-int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics)
+int cllm_worker_self_test(const struct cllm_ops *ops, enum cllm_arch arch,
+                          uint64_t *numerics)
 {
     struct cllm_optimizer optimizer;
     struct cllm_parameters plan;
     struct cllm_arena arena;
-    struct cllm_gpt gpt;
+    struct cllm_model model;
     struct vectors x;
     size_t bytes;
-    int rc = cllm_parameters_init(&plan, &config);
+    int rc = cllm_parameters_init(&plan, &configs[arch]);
 
     if (rc != 0)
         return rc;
     rc = cllm_optimizer_init(&optimizer, &plan, &settings, NULL);
     if (rc != 0)
         goto fini_plan;
-    bytes = cllm_gpt_arena_bytes(&plan, &shape) +
+    bytes = cllm_model_arena_bytes(&plan, &shape) +
             7 * cllm_align_up(plan.n_elements * sizeof(float), CLLM_CACHELINE) +
             cllm_align_up(SEQUENCES * (CONTEXT + 1) * sizeof(uint32_t), CLLM_CACHELINE);
     rc = cllm_arena_init(&arena, bytes);
     if (rc != 0)
         goto fini_optimizer;
-    rc = cllm_gpt_init(&gpt, &plan, ops, &shape, &arena);
+    rc = cllm_model_init(&model, &plan, ops, &shape, &arena);
     if (rc == 0) {
         take_vectors(&x, &arena, plan.n_elements);
-        *numerics = train_once(&plan, ops, &gpt, &optimizer, &x);
+        *numerics = train_once(&plan, ops, &model, &optimizer, &x);
     }
     cllm_arena_fini(&arena);
 fini_optimizer:

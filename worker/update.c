@@ -218,9 +218,9 @@ void cllm_worker_init_params(struct cllm_worker *worker,
             memset(cllm_worker_params(worker, work->target, part) + lo, 0,
                    (hi - lo) * sizeof(float));
         if (of_model > 0)
-            cllm_gpt_init_range(&worker->plan,
-                                cllm_worker_params(worker, work->target, 0), lo,
-                                lo + of_model, g->seed);
+            cllm_model_initial_weights(&worker->plan,
+                                       cllm_worker_params(worker, work->target, 0), lo,
+                                       lo + of_model, g->seed);
         cllm_fault(CLLM_FAULT_init_written);
         allow_params(worker, work->target, lo, hi - lo, false);
         sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);

@@ -11,7 +11,7 @@
 
 #include "base/arena.h"
 #include "compute/ops.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "model/optimizer.h"
 #include "shm/child.h"
 #include "shm/ring.h"
@@ -26,7 +26,7 @@ struct cllm_worker {
     struct cllm_child child;
     const struct cllm_ops *ops;
     struct cllm_parameters plan;
-    struct cllm_gpt gpt;
+    struct cllm_model model;
     struct cllm_optimizer optimizer;
     struct cllm_arena arena;
     uint32_t *tokens; // (sequences, context + 1)
@@ -70,10 +70,11 @@ void cllm_worker_init_params(struct cllm_worker *worker,
                              struct cllm_report *report);
 
 /*
- * worker/selftest.c: train a fixed tiny model for one step and hash everything that comes
- * out. Two processes with the same hash run the same kernels. Returns 0 or a negative
- * code.
+ * worker/selftest.c: train a fixed tiny model of family @arch for one step and hash
+ * everything that comes out. Two processes with the same hash run the same kernels.
+ * Returns 0 or a negative code.
  */
-int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics);
+int cllm_worker_self_test(const struct cllm_ops *ops, enum cllm_arch arch,
+                          uint64_t *numerics);
 
 #endif /* CLLM_WORKER_WORKER_H */

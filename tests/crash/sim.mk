@@ -15,8 +15,9 @@ sim_REAL := \
 
 # Pure functions, and what the checker calls too.
 sim_PLAIN := \
-	base/config.c base/err.c base/fault.c base/hash.c base/mix.c base/option.c base/pulse.c base/random.c \
-	base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/layout.c shm/takeover.c
+	base/config.c base/err.c base/fault.c base/hash.c base/mix.c base/model_config.c base/option.c \
+	base/pulse.c base/random.c base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/layout.c \
+	shm/takeover.c
 
 # Calls of the real code that end in sim_*.c.
 sim_WRAPS := \

@@ -19,7 +19,7 @@
 #include "loader/fill.h"
 #include "loader/reader.h"
 #include "loader/sampler.h"
-#include "model/gpt.h"
+#include "model/model.h"
 #include "model/optimizer.h"
 #include "saver/load.h"
 #include "saver/save.h"
@@ -193,15 +193,17 @@ const struct cllm_ops *cllm_ops_threaded(const struct cllm_ops *base, size_t lea
     return base;
 }
 
-size_t cllm_gpt_thread_bytes(uint32_t T)
+size_t cllm_model_thread_bytes(uint32_t T)
 {
     (void)T;
     return 0;
 }
 
-int cllm_worker_self_test(const struct cllm_ops *ops, uint64_t *numerics)
+int cllm_worker_self_test(const struct cllm_ops *ops, enum cllm_arch arch,
+                          uint64_t *numerics)
 {
     (void)ops;
+    (void)arch;
     *numerics = SIM_NUMERICS;
     return 0;
 }
@@ -248,8 +250,8 @@ static uint64_t err(uint64_t word)
     return sim_chance(64) ? SIM_NAN_WORD : word ^ (UINT64_C(1) << sim_random() % 64);
 }
 
-double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw,
-                                 const uint32_t *tokens)
+double cllm_model_forward_backward(struct cllm_model *model, const float *w, float *dw,
+                                   const uint32_t *tokens)
 {
     uint64_t hash = sim_token_hash(tokens);
     uint64_t *to = (uint64_t *)(void *)dw;
@@ -262,8 +264,8 @@ double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw
         if (i + 1 == n)
             word = bad ? SIM_NAN_WORD : err(word);
         sim_store64(&to[i], word);
-        if (i == n / 2 && gpt->progress)
-            gpt->progress(gpt->progress_ctx);
+        if (i == n / 2 && model->progress)
+            model->progress(model->progress_ctx);
         if (bad && sim.plan.bad == SIM_END_POISON) {
             sim.totals.poisoned++;
             sim.totals.faults++;
@@ -274,15 +276,15 @@ double cllm_gpt_forward_backward(struct cllm_gpt *gpt, const float *w, float *dw
     return sim_loss(words_of(w), tokens);
 }
 
-double cllm_gpt_loss(struct cllm_gpt *gpt, const float *w, const uint32_t *tokens)
+double cllm_model_loss(struct cllm_model *model, const float *w, const uint32_t *tokens)
 {
-    if (gpt->progress)
-        gpt->progress(gpt->progress_ctx);
+    if (model->progress)
+        model->progress(model->progress_ctx);
     return sim_loss(words_of(w), tokens);
 }
 
-void cllm_gpt_init_range(const struct cllm_parameters *plan, float *w, uint64_t lo,
-                         uint64_t hi, uint64_t seed)
+void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, uint64_t lo,
+                                uint64_t hi, uint64_t seed)
 {
     (void)plan;
     for (uint64_t i = lo / 2; i < hi / 2; i++)
@@ -376,8 +378,8 @@ int cllm_worker_map(struct cllm_worker *worker)
     if (rc == 0)
         rc = cllm_ring_open(&worker->ring, run_id, g, false);
     worker->tokens = malloc(cllm_ring_batch_tokens(g) * sizeof *worker->tokens);
-    worker->gpt.progress = bump_progress;
-    worker->gpt.progress_ctx = worker;
+    worker->model.progress = bump_progress;
+    worker->model.progress_ctx = worker;
     return rc;
 }
 

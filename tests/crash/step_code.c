@@ -15,10 +15,10 @@
 
 /* Gradients first. */
 static const char *const bodies[STEP_CODE_BODIES] = {
-    "cllm_gpt_forward_backward", "cllm_gpt_loss",
-    "cllm_ref_is_finite",        "cllm_ref_sumsq",
-    "cllm_avx2_is_finite",       "cllm_avx2_sumsq",
-    "cllm_avx512_is_finite",     "cllm_avx512_sumsq"};
+    "cllm_model_forward_backward", "cllm_model_loss",
+    "cllm_ref_is_finite",          "cllm_ref_sumsq",
+    "cllm_avx2_is_finite",         "cllm_avx2_sumsq",
+    "cllm_avx512_is_finite",       "cllm_avx512_sumsq"};
 
 /* Reads what it is given, and writes nothing. */
 static bool is_reader(const struct step_code *code, uint64_t ip)

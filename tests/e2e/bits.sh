@@ -30,7 +30,7 @@ coord few -n 2 --set run.lane_buffers=3
 same "the same bits with three lane buffers" "$golden" "$(bits few)"
 coord pread -n 2 --set loader.method=pread
 same "the same bits through pread" "$golden" "$(bits pread)"
-for option in run.lanes=24 run.lanes=5 train.micro_batch=1; do
+for option in run.lanes=24 run.lanes=5 train.micro_batch=1 loss.crystalline=0.1; do
     extra=(--set "$option" --set train.steps=12 --set train.batch=120 --set train.eval_batch=120)
     coord one -n 1 "${extra[@]}"
     coord four -n 4 "${extra[@]}"

@@ -69,7 +69,7 @@ make_corpus()
     "$bin/cllm-prep" -o "$work/data" "$work/corpus.txt" >/dev/null 2>&1
 }
 
-# coord NAME [ARGUMENT...]: train configs/tiny.ini in $work/runs/NAME; log in $work/NAME.log
+# coord NAME [ARGUMENT...]: train configs/tiny.ini, or $config.ini, in $work/runs/NAME; log in $work/NAME.log
 coord()
 {
     start_coord "$@"
@@ -80,7 +80,7 @@ start_coord()
 {
     local name=$1
     shift
-    "$bin/cllm-coord" "$root/configs/tiny.ini" --set "run.dir=$work/runs/$name" \
+    "$bin/cllm-coord" "$root/configs/${config:-tiny}.ini" --set "run.dir=$work/runs/$name" \
         --set "data.train=$work/data/train_*.bin" --set "data.valid=$work/data/val_*.bin" \
         --set run.restart_limit=1000 "$@" >"$work/$name.log" 2>&1 &
     coord=$!

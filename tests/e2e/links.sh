@@ -31,5 +31,6 @@ links_not cllm-saver dnnl uring gomp ncurses
 links_not cllm-shm dnnl uring gomp
 links_not cllm-prep dnnl uring gomp ncurses
 links_not cllm-generate uring ncurses
+links_not cllm-eval uring ncurses
 echo "1..$n"
 exit $bad

@@ -14,7 +14,10 @@
 #include "base/err.h"
 #include "formats/checkpoint.h"
 #include "formats/checkpoint_json.h"
+#include "formats/gguf_model.h"
+#include "formats/llmc.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/packed.h"
 
 static const char *directory;
 
@@ -306,6 +309,79 @@ static void seed_segment(void)
     }
 }
 
+/* Small models as files, without their data; see fuzz_gguf.c. */
+static void seed_gguf(void)
+{
+    static const uint64_t vector[1] = {4}, matrix[2] = {3, 32};
+    static const int32_t types[2] = {1, 3};
+    struct cllm_gguf_writer writer;
+    char dir[] = "/tmp/fuzz-seeds.XXXXXX", path[CLLM_FILE_PATH_BYTES];
+    char *text = NULL;
+    size_t bytes = 0;
+
+    if (!mkdtemp(dir) || cllm_file_join(path, dir, "m.gguf") != 0)
+        fail("cannot make a directory in /tmp");
+    for (int kind = 0; kind < 3; kind++) {
+        const struct cllm_model_config config = {.arch = kind == 1 ? CLLM_ARCH_LLAMA
+                                                                   : CLLM_ARCH_GPT2,
+                                                 .vocab = 3,
+                                                 .context = 2,
+                                                 .layers = 1,
+                                                 .heads = 2,
+                                                 .width = 4,
+                                                 .hidden = 6};
+        struct cllm_parameters parameters;
+        const uint8_t head[3] = {0, 0xff, 0x0f};
+
+        cllm_gguf_writer_init(&writer);
+        if (kind < 2) {
+            if (cllm_parameters_init(&parameters, &config) != 0)
+                fail(cllm_err_text());
+            cllm_gguf_model_put(&writer, &parameters, CLLM_GGUF_TYPE_F16, "m");
+            cllm_gguf_model_add(&writer, &parameters, CLLM_GGUF_TYPE_F16);
+            cllm_parameters_fini(&parameters);
+        } else {
+            cllm_gguf_put_bool(&writer, "b", true);
+            cllm_gguf_put_texts(&writer, "t", 2);
+            cllm_gguf_put_item(&writer, "a", 1);
+            cllm_gguf_put_item(&writer, "bc", 2);
+            cllm_gguf_put_i32s(&writer, "i", types, 2);
+            cllm_gguf_add_tensor(&writer, "v", CLLM_GGUF_TYPE_F32, vector, 1);
+            cllm_gguf_add_tensor(&writer, "q", CLLM_GGUF_TYPE_Q8_0, matrix, 2);
+        }
+        if (cllm_gguf_writer_begin(&writer, path, true) != 0)
+            fail(cllm_err_text());
+        bytes = (size_t)writer.data_off;
+        if (cllm_gguf_writer_finish(&writer) != 0 ||
+            cllm_file_read(path, 1u << 20, &text, NULL) != 0)
+            fail(cllm_err_text());
+        put2("gguf",
+             kind == 0   ? "gpt2"
+             : kind == 1 ? "llama"
+                         : "all",
+             head, 3, text, bytes);
+        free(text);
+    }
+    if (cllm_file_remove_tree(dir) != 0)
+        fail(cllm_err_text());
+}
+
+/* Which of them, then its bytes; see fuzz_model.c. */
+static void seed_model(void)
+{
+    static const int32_t llmc[8] = {CLLM_LLMC_MAGIC, 3, 16, 100, 1, 2, 8, 128};
+    static const int32_t llama2c[7] = {8, 12, 2, 4, 2, 20, 6};
+    static const char spm[] = "\2\0\5\0\0\0\0\0\0\0\1\0\0\0a\0\0\0\0\2\0\0\0bc";
+
+    put2("model", "llmc", "\4", 1, llmc, sizeof llmc);
+    put2("model", "llama2c", "\5", 1, llama2c, sizeof llama2c);
+    put2("model", "spm", "\2", 1, spm, sizeof spm - 1);
+    put_text("model", "index",
+             "\3{\"metadata\":{\"total_size\":8},\"weight_map\":{\"a\":\"x.safetensors\","
+             "\"b\":\"y.safetensors\",\"c\":\"x.safetensors\"}}");
+    put_text("model", "index-up", "\3{\"weight_map\":{\"a\":\"../x\"}}");
+}
+
 /* Flags, bytes of the .bin, then an index of two sequences; see fuzz_megatron.c. */
 static void seed_megatron(void)
 {
@@ -363,6 +439,36 @@ static void seed_tokenizer(void)
     put_text("tokenizer", "ranks-alone", "\14IQ== 0\nIg== 1\n");
 }
 
+/* Flags and piece size in front; see fuzz_prep.c. */
+static void seed_prep(void)
+{
+    static const char text[] = "One line.\n--\nAnother, \xc3\xa9 and \xe2\x82\xac.\n\n"
+                               "A third \xff\xe2\x82 one\r\n--\r\nlast";
+    static const char lines[] = "{\"text\": \"one\\u0000 \\ud83d\\ude00\"}\n\n"
+                                "{\"id\": [1e400, null], \"text\": \"\"}\n"
+                                "{\"no\": 1}\nnot json\n{\"text\": \"last\"}";
+    uint8_t packed[2 * sizeof lines + 4 * PACKED_ROOM];
+    size_t n;
+
+    put2("prep", "text", "\0\x08", 2, text, sizeof text - 1);
+    put2("prep", "separated", "\x02\0", 2, text, sizeof text - 1);
+    put2("prep", "kept", "\x0a\x01", 2, text, sizeof text - 1);
+    put2("prep", "refused", "\x10\x01", 2, text, sizeof text - 1);
+    put2("prep", "marked", "\0\x01\xef\xbb\xbf", 5, text, sizeof text - 1);
+    put2("prep", "jsonl", "\x01\x40", 2, lines, sizeof lines - 1);
+    put2("prep", "jsonl-skip", "\x05\x02", 2, lines, sizeof lines - 1);
+    n = packed_gzip(packed, lines, sizeof lines - 1);
+    put2("prep", "gzip", "\x05\x08", 2, packed, n);
+    put2("prep", "gzip-short", "\x05\x08", 2, packed, n - 5);
+    n += packed_gzip(packed + n, lines, sizeof lines - 1);
+    put2("prep", "gzip-two", "\x05\x08", 2, packed, n);
+    n = packed_zstd(packed, lines, sizeof lines - 1);
+    put2("prep", "zstd", "\x05\x08", 2, packed, n);
+    put2("prep", "zstd-short", "\x05\x08", 2, packed, n - 5);
+    n += packed_zstd(packed + n, lines, sizeof lines - 1);
+    put2("prep", "zstd-two", "\x05\x08", 2, packed, n);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -376,9 +482,12 @@ int main(int argc, char **argv)
     seed_config();
     seed_control();
     seed_dataset();
+    seed_gguf();
     seed_lines();
     seed_megatron();
+    seed_model();
     seed_pages();
+    seed_prep();
     seed_safetensors();
     seed_segment();
     seed_shard();

@@ -1,0 +1,63 @@
+/*
+ * formats/source.h - a model in files of any kind that CLLM reads.
+ *
+ *     hf          a directory of Hugging Face
+ *     checkpoint  one of CLLM's, or a run: its last
+ *     gguf        llama.cpp's file
+ *     llmc        llm.c's model file
+ *     llama2c     llama2.c's model file
+ *
+ * Which it is shows in its content. Tensors are read one at a time, as f32, in the names
+ * and layouts of base/parameters.h, whatever the files have.
+ */
+#ifndef CLLM_FORMATS_SOURCE_H
+#define CLLM_FORMATS_SOURCE_H
+
+#include "base/parameters.h"
+#include "formats/gguf.h"
+#include "formats/hf.h"
+#include "formats/llama2c.h"
+#include "formats/llmc.h"
+
+enum cllm_source_kind {
+    CLLM_SOURCE_NONE = 0, /* not open */
+    CLLM_SOURCE_HF,
+    CLLM_SOURCE_CHECKPOINT,
+    CLLM_SOURCE_GGUF,
+    CLLM_SOURCE_LLMC,
+    CLLM_SOURCE_LLAMA2C,
+    CLLM_N_SOURCE_KINDS
+};
+
+struct cllm_source {
+    enum cllm_source_kind kind;
+    char path[CLLM_FILE_PATH_BYTES]; /* of the file, or the directory that holds it */
+    struct cllm_parameters parameters;
+    double init_range;
+    const char *dtype; /* of the embedding: "f32", "q8_0" */
+    uint64_t step;     /* of a checkpoint, else 0 */
+    struct cllm_hf hf; /* also of a checkpoint */
+    struct cllm_gguf gguf;
+    struct cllm_llmc llmc;
+    struct cllm_llama2c llama2c;
+};
+
+/* Open @path and check all that can be known without the tensors' data; of a checkpoint,
+ * hashes too. Returns 0; CLLM_EDATA with text; a negative errno with text. On failure
+ * nothing is left to close. */
+int cllm_source_open(struct cllm_source *source, const char *path);
+
+/* For zeroed memory a no-op. */
+void cllm_source_close(struct cllm_source *source);
+
+/* Tensor @index of source->parameters into @out; @room is as large and overwritten. */
+int cllm_source_read(const struct cllm_source *source, uint32_t index, float *out,
+                     float *room);
+
+/* Elements of the largest tensor: how large @out and @room must be for any. */
+uint64_t cllm_source_room(const struct cllm_source *source);
+
+/* "Hugging Face", "llm.c": for messages. */
+const char *cllm_source_kind_name(enum cllm_source_kind kind);
+
+#endif /* CLLM_FORMATS_SOURCE_H */

@@ -1,0 +1,59 @@
+/*
+ * model/loss.c - from the last norm to the loss, and back: logits are never whole, but a
+ * chunk of rows at a time.
+ */
+#include "model/inside.h"
+
+/* The output matrix (V,C): a tensor of its own, or the token embedding. */
+static uint64_t head_off(const struct cllm_parameters *plan)
+{
+    enum cllm_tensor_kind kind = cllm_parameters_have(plan, CLLM_TENSOR_HEAD_W)
+                                     ? CLLM_TENSOR_HEAD_W
+                                     : CLLM_TENSOR_EMBEDDING;
+
+    return cllm_parameters_off(plan, kind, 0);
+}
+
+/*
+ * Logits of a chunk of rows, their loss, and with @dw at once their gradient: into
+ * model->dnorm's rows and into the output matrix.
+ */
+static double loss_of_chunk(const struct cllm_model *model, const float *w, float *dw,
+                            size_t first, size_t rows)
+{
+    const struct cllm_ops *ops = model->ops;
+    size_t C = model->plan->config.width, V = model->plan->config.vocab;
+    uint64_t head = head_off(model->plan);
+    const float *norm = model->norm + first * C;
+    const struct cllm_matmul to_logits = {.m = rows, .n = V, .k = C, .trans_b = true};
+    const struct cllm_matmul to_dnorm = {.m = rows, .n = C, .k = V};
+    const struct cllm_matmul to_dhead = {
+        .m = V, .n = C, .k = rows, .trans_a = true, .accumulate = true};
+    const uint32_t *targets = model->targets + first;
+    double loss;
+
+    ops->matmul(model->logits, norm, w + head, &to_logits);
+    if (dw != NULL && model->smoothing.epsilon > 0)
+        loss = ops->smooth_cross_entropy(model->logits, targets, rows, V, true,
+                                         &model->smoothing, model->similar);
+    else
+        loss = ops->cross_entropy(model->logits, targets, rows, V, dw != NULL);
+    if (dw != NULL) {
+        ops->matmul(model->dnorm + first * C, model->logits, w + head, &to_dnorm);
+        ops->matmul(dw + head, model->logits, norm, &to_dhead);
+    }
+    return loss;
+}
+
+double cllm_model_loss_of_batch(const struct cllm_model *model, const float *w, float *dw)
+{
+    size_t N = cllm_model_rows(model);
+    double loss = 0;
+
+    for (size_t first = 0; first < N; first += model->chunk_rows) {
+        loss += loss_of_chunk(model, w, dw, first,
+                              cllm_min_u64(model->chunk_rows, N - first));
+        cllm_model_show_progress(model);
+    }
+    return loss;
+}

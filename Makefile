@@ -59,7 +59,7 @@ coordinator_SRC := \
 	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c heartbeat.c \
 	journal.c lanes.c logout.c main.c node_begin.c node_control.c node_deaths.c node_end.c \
 	node_events.c node_watch.c nodezero.c origin.c placement.c plan.c progress.c saving.c step.c \
-	step_reports.c step_takeover.c step_turns.c sweep.c team.c
+	step_reports.c step_takeover.c step_turns.c sweep.c team.c vocabulary.c
 # Multiply-adds in registers, likewise: the limit that cllm-bench measures.
 peak_ISAS       := avx2 avx512 bf16
 PEAK_avx2       := -mavx2 -mfma
@@ -92,7 +92,7 @@ tests_SRC := \
 	test_unpack.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := \
-	bench_loader.c bench_tokenizer.c
+	bench_loader.c bench_tokenizer.c logits.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
 tests_points_SRC := \
 	points.c points_cases.c

@@ -3,9 +3,15 @@
  */
 #include "tests/formats_temp.h"
 
+#include <math.h>
+
+#include "base/arena.h"
+#include "compute/ops.h"
 #include "formats/llama2c.h"
 #include "formats/sha256.h"
+#include "formats/source.h"
 #include "formats/spm.h"
+#include "model/decoder.h"
 
 /* width 8, hidden 12, 2 layers, 4 heads, 2 of keys, 20 tokens, 6 positions */
 static const int32_t sound[7] = {8, 12, 2, 4, 2, 20, 6};
@@ -185,6 +191,46 @@ static void the_published_model_is_read(void **state)
     cllm_spm_close(&spm);
 }
 
+/* Numbers of a forward pass in double precision over the same weights. */
+static void the_published_model_says_what_is_known(void **state)
+{
+    static const char path[] = "../shared/data/stories260K/stories260K.bin";
+    static const uint32_t tokens[] = {1, 403, 407, 261, 378, 432};
+    static const struct {
+        uint32_t position, token;
+        double logit;
+    } known[] = {{0, 0, -6.2229},   {0, 1, 8.4043},    {0, 2, -6.2237},
+                 {0, 3, -6.2225},   {0, 403, 17.0235}, {0, 385, 15.4062},
+                 {0, 410, 13.1083}, {5, 383, 18.6051}, {5, 322, 15.6941},
+                 {5, 261, 14.1401}};
+    struct cllm_decoder decoder;
+    struct cllm_source source;
+    struct cllm_arena arena;
+    float *w, *room; // vectors
+
+    (void)state;
+    if (access(path, R_OK) != 0)
+        skip();
+    assert_int_equal(cllm_source_open(&source, path), 0);
+    const struct cllm_parameters *plan = &source.parameters;
+    assert_int_equal(cllm_arena_init(&arena, cllm_decoder_arena_bytes(plan) +
+                                                 2 * plan->n_elements * sizeof *w + 256),
+                     0);
+    cllm_decoder_init(&decoder, plan, cllm_ops_select(), &arena);
+    w = cllm_arena_take(&arena, plan->n_elements * sizeof *w);
+    room = cllm_arena_take(&arena, plan->n_elements * sizeof *room);
+    for (uint32_t i = 0; i < plan->n_tensors; i++)
+        assert_int_equal(cllm_source_read(&source, i, w + plan->tensors[i].off, room), 0);
+    for (uint32_t t = 0; t < CLLM_LEN(tokens); t++) {
+        const float *logits = cllm_decoder_step(&decoder, w, tokens[t]);
+        for (size_t i = 0; i < CLLM_LEN(known); i++)
+            if (known[i].position == t)
+                assert_true(fabs((double)logits[known[i].token] - known[i].logit) < 1e-4);
+    }
+    cllm_arena_fini(&arena);
+    cllm_source_close(&source);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, temp_setup, temp_teardown)
 
 int main(void)
@@ -195,6 +241,7 @@ int main(void)
         T(tensors_are_where_the_format_has_them),
         T(vocabularies_are_read_and_lies_refused),
         T(the_published_model_is_read),
+        T(the_published_model_says_what_is_known),
     };
 
     return cmocka_run_group_tests_name("llama2c", tests, NULL, NULL);

@@ -54,6 +54,12 @@ first=$(bits muon-f32)
 coord muon-one -n 1 "${model[@]}" --set train.optimizer=muon
 same "muon in f32: the same bits with one worker" "$first" "$(bits muon-one)"
 
+llama=(--set model.arch=llama --set model.kv_heads=1 --set train.optimizer=muon --set train.steps=8)
+coord llama -n 3 "${model[@]}" "${llama[@]}"
+first=$(bits llama)
+coord llama-one -n 1 "${model[@]}" "${llama[@]}"
+same "muon with a Llama: the same bits with one worker" "$first" "$(bits llama-one)"
+
 # ---- groups, schedule ----
 
 options=("${model[@]}" --set "train.group=*.h.0.* rate=0" --set train.schedule=wsd)

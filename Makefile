@@ -38,8 +38,9 @@ FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
-model_SRC       := adamw.c decoder.c dropout.c flops.c gpt.c init.c layout.c llama.c loss.c model.c rope.c \
-	sample.c schedule.c
+model_SRC       := \
+	decoder.c dropout.c flops.c gpt.c groups.c init.c layout.c llama.c loss.c model.c muon.c \
+	optimizer.c rope.c sample.c schedule.c
 formats_SRC := \
 	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
 	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c encoder.c \
@@ -58,7 +59,7 @@ coordinator_SRC := \
 	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c heartbeat.c \
 	journal.c lanes.c logout.c main.c node_begin.c node_control.c node_deaths.c node_end.c \
 	node_events.c node_watch.c nodezero.c origin.c placement.c plan.c progress.c saving.c step.c \
-	step_reports.c step_takeover.c step_turns.c sweep.c team.c
+	step_reports.c step_takeover.c step_turns.c sweep.c team.c vocabulary.c
 # Multiply-adds in registers, likewise: the limit that cllm-bench measures.
 peak_ISAS       := avx2 avx512 bf16
 PEAK_avx2       := -mavx2 -mfma
@@ -74,14 +75,15 @@ tools_SRC := \
 	shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_trouble.c shm_view.c speaker.c stop.c tally.c \
 	trial.c watch.c
 tests_SRC := \
-	test_adamw.c test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
+	test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
 	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
 	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
 	test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c \
-	test_fill.c test_fuzz_corpus.c test_gguf.c test_half.c test_heartbeat.c test_history.c \
+	test_fill.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c test_history.c \
 	test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c test_loader.c \
 	test_local_socket.c test_log.c test_logout.c test_manifest.c test_matmul.c test_megatron.c \
-	test_mix.c test_mixture.c test_model.c test_ops.c test_parameters.c test_pieces.c test_prep.c \
+	test_mix.c test_mixture.c test_model.c test_muon.c test_ops.c test_optimizer.c \
+	test_parameters.c test_pieces.c test_prep.c \
 	test_prep_reader.c test_prep_text.c test_random.c test_reader.c test_region.c test_ring.c \
 	test_rope.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
 	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \

@@ -105,6 +105,12 @@ void CLLM_KERNEL(rope)(float *qkv, const float *table, const struct cllm_attenti
 void CLLM_KERNEL(adamw)(float *w1, float *m1, float *v1, const float *w0, const float *m0,
                         const float *v0, const float *g, size_t n,
                         const struct cllm_adamw_terms *terms);
+void CLLM_KERNEL(lion)(float *w1, float *m1, const float *w0, const float *m0,
+                       const float *g, size_t n, const struct cllm_lion_terms *terms);
+void CLLM_KERNEL(sgd)(float *w1, float *m1, const float *w0, const float *m0,
+                      const float *g, size_t n, const struct cllm_sgd_terms *terms);
+void CLLM_KERNEL(mix)(float *out, const float *x, const float *y, float a, float b,
+                      size_t n);
 void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
                        uint32_t n_lanes, size_t n);
 void CLLM_KERNEL(stream)(float *to, const float *from, size_t n);

@@ -67,6 +67,24 @@ struct cllm_adamw_terms {
     float correction2;  /* 1 / (1 - beta2^step) */
 };
 
+/* Of one Lion update (Chen et al.: "Symbolic discovery of optimization algorithms", 2023,
+ * algorithm 2). */
+struct cllm_lion_terms {
+    float learning_rate;
+    float beta1, beta2;
+    float weight_decay; /* decoupled; 0 for tensors without */
+    float grad_scale;
+};
+
+/* Of one step of gradient descent with momentum, as torch.optim.SGD without dampening. */
+struct cllm_sgd_terms {
+    float learning_rate;
+    float momentum;
+    float weight_decay; /* added to the gradient; 0 for tensors without */
+    float grad_scale;
+    bool nesterov;
+};
+
 /* Targets smoothed towards ids that are similar as numbers (base/crystal.h). */
 struct cllm_smoothing {
     float epsilon; /* share of a target's mass that goes to what is similar, (0,1] */
@@ -196,6 +214,13 @@ struct cllm_ops {
     void (*adamw)(float *w1, float *m1, float *v1, const float *w0, const float *m0,
                   const float *v0, const float *g, size_t n,
                   const struct cllm_adamw_terms *terms);
+    /* Likewise, with one moment. The sign of 0 is 0, and so is that of NaN. */
+    void (*lion)(float *w1, float *m1, const float *w0, const float *m0, const float *g,
+                 size_t n, const struct cllm_lion_terms *terms);
+    void (*sgd)(float *w1, float *m1, const float *w0, const float *m0, const float *g,
+                size_t n, const struct cllm_sgd_terms *terms);
+    /* out = a x + b y. out may be x or y; alignment of 4 bytes. */
+    void (*mix)(float *out, const float *x, const float *y, float a, float b, size_t n);
 
     /* dst = ((acc + lanes[0]) + lanes[1]) + ..., strictly from the left; acc NULL: begins
      * as a copy of lanes[0], so that a -0.0 survives. With acc NULL n_lanes is at

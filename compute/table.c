@@ -30,10 +30,13 @@
     OP(layernorm) \
     OP(layernorm_backward) \
     OP(layernorm_weights) \
+    OP(lion) \
+    OP(mix) \
     OP(rmsnorm) \
     OP(rmsnorm_backward) \
     OP(rmsnorm_weights) \
     OP(rope) \
+    OP(sgd) \
     OP(similarities) \
     OP(smooth_cross_entropy) \
     OP(softmax) \

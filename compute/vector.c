@@ -1,5 +1,5 @@
 /*
- * compute/vector.c - passes over parameter vectors: AdamW, fold, copy, norm, finite
+ * compute/vector.c - passes over parameter vectors: optimizers, fold, copy, norm, finite
  * check.
  */
 #include "compute/kernels.h"
@@ -30,6 +30,57 @@ void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict 
         m1[i] = m;
         v1[i] = v;
         w1[i] = w0[i] * keep - t.learning_rate * step;
+    }
+}
+
+void CLLM_KERNEL(lion)(float *restrict w1, float *restrict m1, const float *restrict w0,
+                       const float *restrict m0, const float *restrict g, size_t n,
+                       const struct cllm_lion_terms *terms)
+{
+    const struct cllm_lion_terms t = *terms;
+    const float rest1 = 1.0f - t.beta1, rest2 = 1.0f - t.beta2;
+    const float keep = 1.0f - t.learning_rate * t.weight_decay;
+
+    for (size_t i = 0; i < n; i++) {
+        float grad = g[i] * t.grad_scale;
+        float blend = t.beta1 * m0[i] + rest1 * grad;
+        float up = blend > 0.0f ? 1.0f : 0.0f, down = blend < 0.0f ? 1.0f : 0.0f;
+
+        m1[i] = t.beta2 * m0[i] + rest2 * grad;
+        w1[i] = w0[i] * keep - t.learning_rate * (up - down);
+    }
+}
+
+void CLLM_KERNEL(sgd)(float *restrict w1, float *restrict m1, const float *restrict w0,
+                      const float *restrict m0, const float *restrict g, size_t n,
+                      const struct cllm_sgd_terms *terms)
+{
+    const struct cllm_sgd_terms t = *terms;
+    /* step = ahead grad + back m */
+    const float ahead = t.nesterov ? 1.0f : 0.0f, back = t.nesterov ? t.momentum : 1.0f;
+
+    for (size_t i = 0; i < n; i++) {
+        float grad = g[i] * t.grad_scale + t.weight_decay * w0[i];
+        float m = t.momentum * m0[i] + grad;
+
+        m1[i] = m;
+        w1[i] = w0[i] - t.learning_rate * (ahead * grad + back * m);
+    }
+}
+
+/* By pieces, because out may be x or y, which would keep the compiler from vectors. */
+void CLLM_KERNEL(mix)(float *out, const float *x, const float *y, float a, float b,
+                      size_t n)
+{
+    enum { PIECE = 1024 };
+    float sum[PIECE];
+
+    for (size_t at = 0; at < n; at += PIECE) {
+        size_t count = cllm_min_u64(PIECE, n - at);
+
+        for (size_t i = 0; i < count; i++)
+            sum[i] = a * x[at + i] + b * y[at + i];
+        memcpy(out + at, sum, count * sizeof *sum);
     }
 }
 

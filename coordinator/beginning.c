@@ -15,9 +15,8 @@
 #include "base/units.h"
 #include "coordinator/logout.h"
 #include "coordinator/origin.h"
+#include "coordinator/vocabulary.h"
 #include "formats/checkpoint.h"
-#include "formats/output.h"
-#include "formats/tokenizer_files.h"
 #include "shm/chunk.h"
 
 /* ---- shared memory that is there already ---- */
@@ -315,64 +314,6 @@ static int make_objects(struct cllm_control *control, const struct cllm_plan *pl
     return 0;
 }
 
-/* ---- the vocabulary ---- */
-
-/* Directory of the first shard to train on. False when there is none. */
-static bool data_directory(const struct cllm_plan *plan, char dir[CLLM_FILE_PATH_BYTES])
-{
-    const char *at = plan->manifest_text;
-    const char *slash = NULL;
-    size_t len;
-
-    while (*at == '[') { /* headings */
-        at += strcspn(at, "\n");
-        at += *at == '\n';
-    }
-    len = strcspn(at, "\t\n");
-    for (size_t i = 0; i < len; i++)
-        slash = at[i] == '/' ? at + i : slash;
-    if (slash == NULL || (size_t)(slash - at) >= CLLM_FILE_PATH_BYTES)
-        return false;
-    (void)snprintf(dir, CLLM_FILE_PATH_BYTES, "%.*s", (int)(slash - at), at);
-    return true;
-}
-
-/* Where the run's vocabulary lies: beside the data, else with the model that it begins
- * from. False when there is none. */
-static bool find_tokenizer(const struct cllm_config *config, const struct cllm_plan *plan,
-                           char dir[CLLM_FILE_PATH_BYTES])
-{
-    if (data_directory(plan, dir) && cllm_tokenizer_files_in(dir))
-        return true;
-    if (!cllm_origin_is_set(config))
-        return false;
-    (void)snprintf(dir, CLLM_FILE_PATH_BYTES, "%s", config->train_from);
-    if (cllm_tokenizer_files_in(dir))
-        return true;
-    return cllm_file_join(dir, config->train_from, "checkpoints/last") == 0 &&
-           cllm_tokenizer_files_in(dir);
-}
-
-/* Copy it to the run, once, whole or not at all: the saver takes it from there. */
-static int keep_tokenizer(const struct cllm_config *config, const struct cllm_plan *plan)
-{
-    char from[CLLM_FILE_PATH_BYTES], to[CLLM_FILE_PATH_BYTES];
-    struct cllm_output output;
-    int rc = cllm_file_join(to, plan->run_dir, CLLM_TOKENIZER_DIR);
-
-    if (rc != 0 || access(to, F_OK) == 0 || !find_tokenizer(config, plan, from))
-        return rc;
-    rc = cllm_output_directory(&output, to, false);
-    if (rc != 0)
-        return rc;
-    rc = cllm_tokenizer_files_copy(from, output.temp);
-    if (rc < 0) {
-        cllm_output_abort(&output);
-        return rc;
-    }
-    return cllm_output_finish(&output);
-}
-
 /* ---- a model to begin from ---- */
 
 /* Finetuning: the weights of somebody's model are the checkpoint to go on from. 1: they
@@ -405,7 +346,7 @@ int cllm_beginning_find(struct cllm_beginning *beginning, struct cllm_control *c
     if (found == 0 && resume)
         cllm_warn("nothing to resume in %s: the run begins", plan->run_dir);
     if (found == 0)
-        found = keep_tokenizer(config, plan);
+        found = cllm_vocabulary_keep(config, plan);
     if (found == 0)
         found = begin_from_origin(beginning, config, plan);
     return found < 0 ? found : make_objects(control, plan);

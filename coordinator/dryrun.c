@@ -36,10 +36,11 @@ static void print_memory(const struct cllm_plan *plan, const struct cllm_config 
                    g->ring_slots, g->ring_steps, g->ring_eval_slots);
     print_memory_row("ring", plan->ring_bytes, text);
     (void)printf("  memory, private\n");
-    (void)snprintf(text, sizeof text, "%u x %s: activations%s, code and libraries",
+    (void)snprintf(text, sizeof text, "%u x %s: activations%s%s, code and libraries",
                    plan->workers + plan->spares,
                    cllm_format_bytes(each, plan->worker_bytes),
-                   again[config->compute_recompute]);
+                   again[config->compute_recompute],
+                   cllm_optimizer_arena_bytes(&plan->optimizer) > 0 ? ", Muon" : "");
     print_memory_row("workers", (plan->workers + plan->spares) * plan->worker_bytes,
                      text);
     print_memory_row("loader, saver, others",
@@ -93,6 +94,57 @@ static void print_data(const struct cllm_plan *plan)
     (void)printf("  steps          %" PRIu64 " = %s tokens = %.2f epochs\n", g->steps,
                  cllm_format_count(b, g->steps * batch * g->model.context),
                  (double)(g->steps * batch) / (double)plan->train_windows);
+}
+
+/* Parameters whose second moment is more than zeros, and those that Muon moves. */
+static void count_parameters(const struct cllm_plan *plan, uint64_t *second,
+                             uint64_t *muon)
+{
+    *second = *muon = 0;
+    for (uint32_t t = 0; t < plan->parameters.n_tensors; t++) {
+        enum cllm_optimizer_kind kind = cllm_optimizer_of(&plan->optimizer, t);
+
+        if (cllm_optimizer_has_second(kind))
+            *second += plan->parameters.tensors[t].count;
+        if (kind == CLLM_OPTIMIZER_MUON)
+            *muon += plan->parameters.tensors[t].count;
+    }
+}
+
+/* What moves the parameters, what of its memory stays zero, and who is treated apart. */
+static void print_optimizer(const struct cllm_plan *plan,
+                            const struct cllm_config *config)
+{
+    const struct cllm_optimizer *optimizer = &plan->optimizer;
+    char a[CLLM_UNITS_BYTES], b[CLLM_UNITS_BYTES];
+    uint64_t second, muon;
+
+    count_parameters(plan, &second, &muon);
+    (void)printf("  optimizer      %s", cllm_optimizer_name(optimizer->settings.kind));
+    if (optimizer->settings.kind == CLLM_OPTIMIZER_MUON)
+        (void)printf(" for %s parameters, adamw for the rest; %s for it in each worker",
+                     cllm_format_count(a, muon),
+                     cllm_format_bytes(b, cllm_optimizer_arena_bytes(optimizer)));
+    if (second < plan->parameters.n_params)
+        (void)printf(
+            "\n                 second moments of %s parameters stay zero: %s of "
+            "each version and checkpoint",
+            cllm_format_count(a, plan->parameters.n_params - second),
+            cllm_format_bytes(b, (plan->parameters.n_params - second) * sizeof(float)));
+    (void)printf("\n");
+    for (uint32_t line = 0; line < config->train_group.n; line++) {
+        uint32_t tensors = 0;
+        uint64_t n = 0;
+
+        for (uint32_t t = 0; t < plan->parameters.n_tensors; t++) {
+            if (optimizer->groups.of[t].line != line + 1)
+                continue;
+            tensors++;
+            n += plan->parameters.tensors[t].count;
+        }
+        (void)printf("    group        %s: %u tensors, %s parameters\n",
+                     config->train_group.item[line], tensors, cllm_format_count(a, n));
+    }
 }
 
 /* On which cores workers of several threads stay, if they do. */
@@ -169,6 +221,7 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
             "keep all\n",
             g->lanes, g->lanes,
             (uint32_t)cllm_div_up(plan->workers, CLLM_GROUP_LANES) * CLLM_GROUP_LANES);
+    print_optimizer(plan, config);
     print_data(plan);
     (void)printf("  chunks         %u of %" PRIu64 " elements\n", g->n_chunks,
                  g->chunk_elements);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "coordinator/origin.h"
 #include "formats/file.h"
+#include "model/schedule.h"
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
@@ -89,9 +90,12 @@ static void describe_model(char *text, size_t bytes, const struct cllm_model_con
     CLLM_ASSERT(n > 0 && (size_t)n < bytes);
 }
 
-/* Everything in the configuration that changes the weights, in one canonical text. */
+/* Everything in the configuration that changes the weights, in one canonical text; what
+ * an option's first choice does not look at is left out, so that new options leave old
+ * runs what they are. */
 static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geometry *g)
 {
+    const struct cllm_schedule schedule = cllm_schedule_of(c);
     char text[1536], model[512];
     int n;
 
@@ -117,7 +121,8 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
         n += snprintf(text + n, sizeof text - (size_t)n, " crystalline %a",
                       c->loss_crystalline);
     CLLM_ASSERT((size_t)n < sizeof text);
-    return cllm_hash(text, (size_t)n, 0);
+    return cllm_hash(text, (size_t)n,
+                     schedule.kind == CLLM_SCHEDULE_WSD ? schedule.cooldown : 0);
 }
 
 /* ---- geometry ---- */
@@ -199,6 +204,7 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
 static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *config)
 {
     const struct cllm_model_config model = cllm_model_config_from(config);
+    const struct cllm_optimizer_settings settings = cllm_optimizer_settings(config);
     struct cllm_geometry *g = &plan->geometry;
     int rc = cllm_parameters_init(&plan->parameters, &model);
 
@@ -213,6 +219,9 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
     rc = plan_batch(g, config);
     if (rc == 0)
         rc = plan_objects(plan, config);
+    if (rc == 0)
+        rc = cllm_optimizer_init(&plan->optimizer, &plan->parameters, &settings,
+                                 &config->train_group);
     if (rc != 0)
         cllm_parameters_fini(&plan->parameters);
     return rc;
@@ -387,6 +396,7 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
     plan->ring_bytes = cllm_ring_bytes(g);
     plan->worker_bytes =
         cllm_model_arena_bytes(&plan->parameters, &shape) +
+        cllm_optimizer_arena_bytes(&plan->optimizer) +
         cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES +
         (config->compute_threads - 1) *
             (cllm_model_thread_bytes(g->model.context) + THREAD_BASE_BYTES);
@@ -420,7 +430,8 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     rc = cllm_origin_hash(config, plan->run_dir, &plan->origin_hash);
     if (rc != 0)
         goto fini;
-    plan->config_hash = hash_config(config, &plan->geometry);
+    plan->config_hash =
+        cllm_optimizer_hash(&plan->optimizer, hash_config(config, &plan->geometry));
     if (plan->origin_hash != 0)
         plan->config_hash =
             cllm_hash(&plan->origin_hash, sizeof plan->origin_hash, plan->config_hash);
@@ -450,6 +461,7 @@ fini:
 
 void cllm_plan_fini(struct cllm_plan *plan)
 {
+    cllm_optimizer_fini(&plan->optimizer);
     cllm_parameters_fini(&plan->parameters);
     free(plan->config_text);
     free(plan->manifest_text);

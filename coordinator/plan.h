@@ -13,11 +13,13 @@
 #include "coordinator/placement.h"
 #include "formats/mixture.h"
 #include "model/model.h"
+#include "model/optimizer.h"
 #include "shm/control.h"
 
 struct cllm_plan {
     struct cllm_geometry geometry;
     struct cllm_parameters parameters;
+    struct cllm_optimizer optimizer;
     uint32_t workers; /* to be started */
     uint32_t spares;  /* besides */
     struct cllm_placement placement;

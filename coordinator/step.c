@@ -226,6 +226,7 @@ static double sum_losses(const struct cllm_step *step, uint64_t *tokens)
 static int norm(struct cllm_step *step)
 {
     const struct cllm_config *config = step->config;
+    const struct cllm_schedule schedule = cllm_schedule_of(config);
     struct cllm_step_record *record = &step->record;
     uint64_t tokens;
     double squares = 0, scale;
@@ -240,10 +241,7 @@ static int norm(struct cllm_step *step)
     if (config->train_clip > 0 && record->grad_norm > config->train_clip)
         scale *= config->train_clip / record->grad_norm;
     record->grad_scale = (float)scale;
-    record->learning_rate = cllm_schedule_rate(
-        (enum cllm_schedule_kind)config->train_schedule,
-        (float)config->train_learning_rate, (float)config->train_min_learning_rate,
-        config->train_warmup, config->train_steps, step->step);
+    record->learning_rate = cllm_schedule_rate(&schedule, step->step);
     if (isfinite(record->loss) && isfinite(record->grad_norm))
         return 0;
     return cllm_err(CLLM_ENONFINITE, "step %" PRIu64 ": loss %g, gradient norm %g",

@@ -125,7 +125,7 @@ static int encode_piece(struct cllm_encoder *encoder, const uint8_t *piece, size
 static int encode_plain(struct cllm_encoder *encoder, const uint8_t *text, size_t bytes,
                         uint32_t *ids, size_t *n_ids)
 {
-    size_t used = 0, n;
+    size_t used = 0, n = 0;
     int rc = 0;
 
     while (bytes > 0) {
@@ -202,7 +202,7 @@ int cllm_encoder_encode(struct cllm_encoder *encoder, const void *text, size_t b
     while (at < bytes) {
         uint32_t id = CLLM_TOKEN_NONE;
         size_t next = next_added(encoder, from, bytes, at, flags, &id);
-        size_t n;
+        size_t n = 0;
         int rc = encode_plain(encoder, from + at, next - at, ids + used, &n);
 
         if (rc < 0)

@@ -83,10 +83,7 @@ const char *cllm_pattern_expression(enum cllm_pattern_kind kind)
 /* Append @text at @out + @used; returns what is used then. */
 static size_t append(char *out, size_t used, const char *text)
 {
-    size_t len = strlen(text);
-
-    memcpy(out + used, text, len);
-    return used + len;
+    return (size_t)(stpcpy(out + used, text) - out);
 }
 
 /* Whether something at @at has different meanings in the dialects that tokenizers are

@@ -28,6 +28,11 @@ void cllm_token_stream_init(struct cllm_token_stream *stream,
 size_t cllm_token_stream_put(struct cllm_token_stream *stream, uint32_t id,
                              char out[CLLM_TOKEN_STREAM_ROOM]);
 
+/* The same of @bytes (at most CLLM_TOKEN_MAX_BYTES) of text that come from elsewhere; the
+ * stream needs no tokenizer. */
+size_t cllm_token_stream_put_text(struct cllm_token_stream *stream, const void *text,
+                                  size_t bytes, char out[CLLM_TOKEN_STREAM_ROOM]);
+
 /* What is still held, at the end of the text; puts may follow. */
 size_t cllm_token_stream_end(struct cllm_token_stream *stream,
                              char out[CLLM_TOKEN_STREAM_ROOM]);

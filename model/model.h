@@ -141,8 +141,9 @@ int cllm_model_init(struct cllm_model *model, const struct cllm_parameters *plan
 /*
  * @tokens is (B,T+1); token t + 1 is the target of position t; all below V (asserted:
  * whoever reads data checks it). Returns the SUM of token losses in nats, smoothed if the
- * shape says so, and adds the gradient of that sum to @dw. Never writes @w. Both are vectors of plan->n_elements,
- * 64-byte aligned. The bits do not depend on what is computed again.
+ * shape says so, and adds the gradient of that sum to @dw. Never writes @w. Both are
+ * vectors of plan->n_elements, 64-byte aligned. The bits do not depend on what is
+ * computed again.
  */
 double cllm_model_forward_backward(struct cllm_model *model, const float *w, float *dw,
                                    const uint32_t *tokens);

@@ -198,4 +198,18 @@ if [ -r "$stories/stories260K.bin" ]; then
 else
     skip "llama2.c's 260K model" "$stories is not there"
 fi
+
+# ---- tokenizers ----
+
+name="our tokenizer.json gives the same ids in Hugging Face's tokenizers"
+given=()
+[ ! -r "$root/../shared/data/gpt2" ] || given=("$root/../shared/data/gpt2")
+if ! command -v npm >/dev/null; then
+    skip "$name" "no npm here"
+elif (cd "$root" && CLLM_BUILD=$build scripts/check-tokenizer.sh "${given[@]}") \
+    >"$work/tokenizer.log" 2>&1; then
+    ok "$name"
+else
+    not_ok "$name" "$(tail -5 "$work/tokenizer.log")"
+fi
 finish

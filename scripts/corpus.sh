@@ -1,6 +1,7 @@
 #!/bin/bash
 # Makes data/kjv: token shards of the King James Bible, from the text that the Debian
-# package bible-kjv carries. Does nothing when they are there and newer than the text.
+# package bible-kjv carries, with a vocabulary of its own. Does nothing when they are there
+# and newer than the text.
 #
 #   scripts/corpus.sh [DIRECTORY OF THE PROGRAMS]
 set -eu
@@ -21,6 +22,8 @@ if [ ! -s data/kjv.txt ]; then
         }' >data/kjv.txt.new
     mv data/kjv.txt.new data/kjv.txt
 fi
-if [ ! -s data/kjv/dataset.json ] || [ data/kjv.txt -nt data/kjv/dataset.json ]; then
-    "$bin/cllm-prep" --force -o data/kjv data/kjv.txt
+vocab=4096 # configs/demo.ini says the same
+if ! grep -qs "\"vocab\": $vocab" data/kjv/dataset.json ||
+    [ data/kjv.txt -nt data/kjv/dataset.json ]; then
+    "$bin/cllm-prep" --force -o data/kjv --train-vocab "$vocab" data/kjv.txt
 fi

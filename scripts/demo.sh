@@ -18,7 +18,7 @@ say()
 say "build"
 make --no-print-directory -j "$(nproc)" all
 
-say "corpus: the King James Bible, from the package bible-kjv"
+say "corpus: the King James Bible, from the package bible-kjv, and a vocabulary of it"
 scripts/corpus.sh "$bin"
 
 say "training: configs/demo.ini (to look inside, in another terminal: $bin/cllm-shm watch)"
@@ -31,5 +31,8 @@ fi
 "$bin/cllm-coord" configs/demo.ini "$@"
 
 say "what the model writes"
-"$bin/cllm-generate" "$run" --prompt "In the beginning" --tokens 400 --temperature 0.6
+"$bin/cllm-generate" "$run" --prompt "In the beginning" --tokens 150 --temperature 0.6
+
+say "how well it knows the text that it has not seen"
+"$bin/cllm-eval" "$run"
 say "done in $((SECONDS - start)) s; the run lies in $run"

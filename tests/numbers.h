@@ -22,6 +22,18 @@ static const struct cllm_adamw_terms numbers_adamw = {.learning_rate = 1e-2f,
                                                       .correction1 = 2.0f,
                                                       .correction2 = 4.0f};
 
+static const struct cllm_lion_terms numbers_lion = {.learning_rate = 1e-2f,
+                                                    .beta1 = 0.9f,
+                                                    .beta2 = 0.99f,
+                                                    .weight_decay = 0.1f,
+                                                    .grad_scale = 0.25f};
+
+static const struct cllm_sgd_terms numbers_sgd = {.learning_rate = 1e-2f,
+                                                  .momentum = 0.9f,
+                                                  .weight_decay = 0.1f,
+                                                  .grad_scale = 0.25f,
+                                                  .nesterov = true};
+
 /* @n floats uniform in [-scale, scale), a function of @seed; heap, 64-byte aligned. */
 static inline float *numbers_new(size_t n, uint64_t seed, float scale)
 {

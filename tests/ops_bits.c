@@ -293,6 +293,38 @@ static double adamw(const struct cllm_ops *ops, struct arrays *a, float **out,
     return 0;
 }
 
+static double lion(const struct cllm_ops *ops, struct arrays *a, float **out,
+                   const struct shape *s)
+{
+    ops->lion(out[0], out[1], a->in[3], a->in[4], a->in[6], s->rows * s->cols,
+              &numbers_lion);
+    return 0;
+}
+
+static double sgd(const struct cllm_ops *ops, struct arrays *a, float **out,
+                  const struct shape *s)
+{
+    struct cllm_sgd_terms plain = numbers_sgd;
+
+    plain.nesterov = false;
+    ops->sgd(out[0], out[1], a->in[3], a->in[4], a->in[6], s->rows * s->cols,
+             &numbers_sgd);
+    ops->sgd(out[2], out[3], a->in[3], a->in[4], a->in[6], s->rows * s->cols, &plain);
+    return 0;
+}
+
+static double mix(const struct cllm_ops *ops, struct arrays *a, float **out,
+                  const struct shape *s)
+{
+    size_t n = s->rows * s->cols;
+
+    ops->mix(out[0], a->in[3], a->in[4], 0.9f, -0.3f, n);
+    ops->mix(out[1], out[1], a->in[4], 3.4445f, 1.0f, n);
+    ops->mix(out[2], a->in[3], out[2], -4.775f, 2.0315f, n);
+    ops->mix(out[3], out[3], out[3], 0.3f, 0.0f, n);
+    return 0;
+}
+
 static double vectors(const struct cllm_ops *ops, struct arrays *a, float **out,
                       const struct shape *s)
 {
@@ -328,6 +360,9 @@ static const struct kernel {
                {"attention", attention, false, true},
                {"attention of two", attention_of_two, false, true},
                {"adamw", adamw, false, false},
+               {"lion", lion, false, false},
+               {"sgd", sgd, false, false},
+               {"mix", mix, false, false},
                {"vectors", vectors, false, false}};
 
 static const struct shape shapes[] = {{1, 1},  {1, 3},   {2, 15},  {3, 16},  {5, 17},

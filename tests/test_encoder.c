@@ -23,10 +23,8 @@ static size_t random_text(struct draws *draws, uint8_t *text, size_t n_parts)
 
     for (size_t i = 0; i < n_parts; i++) {
         const char *part = parts[draw_below(draws, CLLM_LEN(parts))];
-        size_t n = strlen(part);
 
-        memcpy(text + used, part, n);
-        used += n;
+        used = (size_t)(stpcpy((char *)text + used, part) - (char *)text);
     }
     return used;
 }

@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "loader/sampler.h"
 #include "tests/loader_data.h"
 
 static struct loader_data data;
@@ -63,7 +64,7 @@ static int try_start(struct loader *loader, struct cllm_ring *ring, const struct
     memset(loader, 0, sizeof *loader);
     loader->file = cllm_fill_files(&data.mixture, &data.valid, &plan.n_files);
     assert_non_null(loader->file);
-    assert_int_equal(plan.n_files, LOADER_DATA_TRAIN + 1);
+    assert_int_equal(plan.n_files, LOADER_DATA_TRAIN + data.mixture.mix.n);
     plan.file = loader->file;
     rc = cllm_reader_open(&loader->reader, &plan);
     if (rc != 0)
@@ -136,6 +137,54 @@ static void every_batch_holds_the_windows_that_the_sampler_names(void **state)
     assert_in_range(loader.status.read_bytes, (9 * 30 + 15) * 82, (9 * 30 + 15) * 164);
     stop(&loader);
     loader_data_ring_free(&ring);
+}
+
+/* Batch @batch of the mixture, read from the shards in the plainest way. */
+static void check_mixed_batch(struct cllm_ring *ring, uint64_t batch)
+{
+    enum { ROW = LOADER_DATA_CONTEXT + 1, ROWS = 5 };
+    uint32_t tokens[ROWS * ROW], expected[ROW];
+
+    assert_true(cllm_ring_read(ring, batch, tokens));
+    for (uint32_t row = 0; row < ROWS; row++) {
+        const struct cllm_mixture_part *part;
+        uint64_t rank, window, off;
+        uint32_t d, shard;
+
+        cllm_mix_place(&data.mixture.mix, batch * ROWS + row, &d, &rank);
+        part = &data.mixture.part[d];
+        window = cllm_sampler_permute(cllm_sampler_seed(data.geometry.seed, part->key),
+                                      rank / part->data.n_windows, part->data.n_windows,
+                                      rank % part->data.n_windows);
+        cllm_dataset_locate(&part->data, window, &shard, &off);
+        assert_int_equal(cllm_shard_read(&part->data.shard[shard], off, ROW, expected),
+                         0);
+        assert_memory_equal(tokens + row * ROW, expected, sizeof expected);
+    }
+}
+
+static void batches_of_a_mixture_hold_windows_of_each_data_set(void **state)
+{
+    struct cllm_mixture plain_list = data.mixture;
+    struct cllm_ring ring;
+    struct loader loader;
+
+    (void)state;
+    data.mixture.mix = (struct cllm_mix){.n = 2, .weight = {2, 1}};
+    data.mixture.part[0].key = 11;
+    data.mixture.part[1] = (struct cllm_mixture_part){.key = 22, .data = data.valid};
+    loader_data_ring_make(&ring, &data.geometry);
+    start(&loader, &ring, &plain, 0, 1);
+    for (uint64_t committed = 0; committed < data.geometry.steps; committed++) {
+        assert_int_equal(run(&loader, committed), 0);
+        for (uint64_t i = 0; i < 6; i++)
+            check_mixed_batch(&ring, committed * 6 + i);
+        for (uint64_t e = 0; e < data.geometry.ring_eval_slots; e++)
+            loader_data_check_batch(&data, &ring, CLLM_BATCH_EVAL | e);
+    }
+    stop(&loader);
+    loader_data_ring_free(&ring);
+    data.mixture = plain_list;
 }
 
 static void every_way_to_read_gives_the_same_ring(void **state)
@@ -347,6 +396,7 @@ int main(void)
 #define WITH_DATA(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         WITH_DATA(every_batch_holds_the_windows_that_the_sampler_names),
+        WITH_DATA(batches_of_a_mixture_hold_windows_of_each_data_set),
         WITH_DATA(every_way_to_read_gives_the_same_ring),
         WITH_DATA(a_slot_in_use_is_never_touched),
         WITH_DATA(a_new_loader_keeps_what_is_intact_and_mends_the_rest),

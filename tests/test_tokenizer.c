@@ -351,28 +351,37 @@ static void bad_lines_are_named(void **state)
     assert_error_says("but not its merges");
 }
 
-/* Tokens as a rank file's lines: the bytes, then @more. */
-static void put_ranks(const char *path, const char *const *more, uint32_t n_more)
+/* A line of a rank file. */
+static void put_rank(FILE *out, const uint8_t *token, size_t n, uint32_t rank)
 {
     static const char digits[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t bits = (uint32_t)token[i] << 16;
+        bits |= i + 1 < n ? (uint32_t)token[i + 1] << 8 : 0;
+        bits |= i + 2 < n ? token[i + 2] : 0;
+        (void)fprintf(out, "%c%c%c%c", digits[bits >> 18], digits[bits >> 12 & 63],
+                      i + 1 < n ? digits[bits >> 6 & 63] : '=',
+                      i + 2 < n ? digits[bits & 63] : '=');
+    }
+    (void)fprintf(out, " %u\n", rank);
+}
+
+/* The bytes, then @more. */
+static void put_ranks(const char *path, const char *const *more, uint32_t n_more)
+{
     FILE *out = fopen(path, "w");
 
     assert_non_null(out);
     for (uint32_t rank = 0; rank < 256 + n_more; rank++) {
-        uint8_t byte = (uint8_t)rank;
-        const uint8_t *token = rank < 256 ? &byte : (const uint8_t *)more[rank - 256];
-        size_t n = rank < 256 ? 1 : strlen(more[rank - 256]);
+        const uint8_t byte[3] = {(uint8_t)rank};
 
-        for (size_t i = 0; i < n; i += 3) {
-            uint32_t bits = (uint32_t)token[i] << 16;
-            bits |= i + 1 < n ? (uint32_t)token[i + 1] << 8 : 0;
-            bits |= i + 2 < n ? token[i + 2] : 0;
-            (void)fprintf(out, "%c%c%c%c", digits[bits >> 18], digits[bits >> 12 & 63],
-                          i + 1 < n ? digits[bits >> 6 & 63] : '=',
-                          i + 2 < n ? digits[bits & 63] : '=');
-        }
-        (void)fprintf(out, " %u\n", rank);
+        if (rank < 256)
+            put_rank(out, byte, 1, rank);
+        else
+            put_rank(out, (const uint8_t *)more[rank - 256], strlen(more[rank - 256]),
+                     rank);
     }
     assert_int_equal(fclose(out), 0);
 }
@@ -445,6 +454,42 @@ static void gpt2_survives_being_saved_in_every_form(void **state)
         assert_string_equal(cllm_tokenizer_hash(again), cllm_tokenizer_hash(tokenizer));
         cllm_tokenizer_free(&again);
     }
+    cllm_tokenizer_free(&tokenizer);
+}
+
+static void gpt2_as_a_rank_file_has_the_same_ids_and_merges(void **state)
+{
+    const char *dir = gpt2_dir();
+
+    if (dir == NULL)
+        skip();
+    struct cllm_tokenizer *tokenizer = load(dir);
+    const char *path = in(*state, "r50k.tiktoken");
+    FILE *out = fopen(path, "w");
+    assert_non_null(out);
+    for (uint32_t id = 0; id < 50256; id++) {
+        size_t bytes;
+        const uint8_t *token = cllm_tokenizer_token(tokenizer, id, &bytes);
+
+        put_rank(out, token, bytes, id);
+    }
+    assert_int_equal(fclose(out), 0);
+    struct cllm_tokenizer *ranks = load(path);
+    assert_int_equal(cllm_tokenizer_size(ranks), 50257);
+    assert_int_equal(cllm_tokenizer_eot(ranks), 50256);
+    assert_string_equal(cllm_tokenizer_pattern_name(ranks), "gpt2");
+    for (size_t i = 0; i < CLLM_LEN(golden); i++)
+        assert_ids(ranks, golden[i].text, 0, golden[i].ids, golden[i].n_ids);
+    assert_int_equal(cllm_tokenizer_merges(ranks), 50000);
+    for (uint32_t i = 0; i < 50000; i++) {
+        uint32_t left[2], right[2];
+
+        cllm_tokenizer_merge(tokenizer, i, &left[0], &right[0]);
+        cllm_tokenizer_merge(ranks, i, &left[1], &right[1]);
+        assert_int_equal(left[1], left[0]);
+        assert_int_equal(right[1], right[0]);
+    }
+    cllm_tokenizer_free(&ranks);
     cllm_tokenizer_free(&tokenizer);
 }
 
@@ -522,6 +567,8 @@ int main(void)
                                         temp_setup, temp_teardown),
         cmocka_unit_test(gpt2s_vocabulary_gives_the_reference_ids),
         cmocka_unit_test_setup_teardown(gpt2_survives_being_saved_in_every_form,
+                                        temp_setup, temp_teardown),
+        cmocka_unit_test_setup_teardown(gpt2_as_a_rank_file_has_the_same_ids_and_merges,
                                         temp_setup, temp_teardown),
         cmocka_unit_test(gpt2s_vocabulary_gives_the_reference_ids_of_a_book),
     };

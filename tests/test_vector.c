@@ -1,5 +1,5 @@
 /*
- * tests/test_vector.c - passes over parameter vectors: AdamW, fold, sum of squares,
+ * tests/test_vector.c - passes over parameter vectors: optimizers, fold, sum of squares,
  * finite.
  */
 #include "compute/ops.h"
@@ -47,6 +47,81 @@ static void adamw_follows_the_formula(void **state)
     free(v1);
 }
 
+static void lion_follows_the_formula(void **state)
+{
+    enum { N = 1001 };
+    float *w0 = numbers_new(N, 1, 1.0f), *m0 = numbers_new(N, 2, 1.0f);
+    float *g = numbers_new(N, 4, 1.0f), *w1 = numbers_zero(N), *m1 = numbers_zero(N);
+
+    (void)state;
+    m0[7] = g[7] = 0; /* nothing moves, but what decays */
+    cllm_ops_select()->lion(w1, m1, w0, m0, g, N, &numbers_lion);
+    for (size_t i = 0; i < N; i++) {
+        double grad = (double)g[i] / 4, blend = 0.9 * (double)m0[i] + 0.1 * grad;
+        double sign = blend > 0 ? 1 : blend < 0 ? -1 : 0;
+        double w = (double)w0[i] - 0.01 * (sign + 0.1 * (double)w0[i]);
+
+        assert_true(fabs((double)m1[i] - (0.99 * (double)m0[i] + 0.01 * grad)) < 2e-7);
+        assert_true(fabs(blend) > 1e-7 || i == 7);
+        assert_true(fabs((double)w1[i] - w) < 2e-7);
+    }
+    free(w0);
+    free(m0);
+    free(g);
+    free(w1);
+    free(m1);
+}
+
+static void sgd_follows_the_formula(void **state)
+{
+    enum { N = 1001 };
+    float *w0 = numbers_new(N, 1, 1.0f), *m0 = numbers_new(N, 2, 1.0f);
+    float *g = numbers_new(N, 4, 1.0f), *w1 = numbers_zero(N), *m1 = numbers_zero(N);
+
+    (void)state;
+    for (int nesterov = 0; nesterov < 2; nesterov++) {
+        struct cllm_sgd_terms terms = numbers_sgd;
+
+        terms.nesterov = nesterov != 0;
+        cllm_ops_select()->sgd(w1, m1, w0, m0, g, N, &terms);
+        for (size_t i = 0; i < N; i++) {
+            double grad = (double)g[i] / 4 + 0.1 * (double)w0[i];
+            double m = 0.9 * (double)m0[i] + grad;
+            double step = nesterov ? grad + 0.9 * m : m;
+
+            assert_true(fabs((double)m1[i] - m) < 4e-7);
+            assert_true(fabs((double)w1[i] - ((double)w0[i] - 0.01 * step)) < 2e-7);
+        }
+    }
+    free(w0);
+    free(m0);
+    free(g);
+    free(w1);
+    free(m1);
+}
+
+static void a_mix_may_be_written_over_what_it_is_of(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < CLLM_LEN(lengths); k++) {
+        size_t n = lengths[k];
+        float *x = numbers_new(n, 1, 1.0f), *y = numbers_new(n, 2, 1.0f);
+        float *out = numbers_zero(n), *over = numbers_new(n, 1, 1.0f);
+
+        cllm_ops_select()->mix(out, x, y, 3.4445f, -0.5f, n);
+        for (size_t i = 0; i < n; i++)
+            assert_true(out[i] == 3.4445f * x[i] + -0.5f * y[i]);
+        cllm_ops_select()->mix(over, over, y, 3.4445f, -0.5f, n);
+        assert_memory_equal(over, out, n * sizeof *out);
+        cllm_ops_select()->mix(y, x, y, 3.4445f, -0.5f, n);
+        assert_memory_equal(y, out, n * sizeof *out);
+        free(x);
+        free(y);
+        free(out);
+        free(over);
+    }
+}
+
 /* Whatever vector loops and their tails do, one element alone gives the same bits. */
 static void an_element_does_not_depend_on_its_place_in_the_range(void **state)
 {
@@ -63,6 +138,22 @@ static void an_element_does_not_depend_on_its_place_in_the_range(void **state)
         cllm_ops_select()->adamw(&w, &m, &v, w0 + i, m0 + i, v0 + i, g + i, 1,
                                  &numbers_adamw);
         assert_true(w == w1[i] && m == m1[i] && v == v1[i]);
+    }
+    cllm_ops_select()->lion(w1, m1, w0, m0, g, N, &numbers_lion);
+    cllm_ops_select()->mix(v1, w0, g, 0.3f, 0.7f, N);
+    for (size_t i = 0; i < N; i++) {
+        float w, m, v;
+
+        cllm_ops_select()->lion(&w, &m, w0 + i, m0 + i, g + i, 1, &numbers_lion);
+        cllm_ops_select()->mix(&v, w0 + i, g + i, 0.3f, 0.7f, 1);
+        assert_true(w == w1[i] && m == m1[i] && v == v1[i]);
+    }
+    cllm_ops_select()->sgd(w1, m1, w0, m0, g, N, &numbers_sgd);
+    for (size_t i = 0; i < N; i++) {
+        float w, m;
+
+        cllm_ops_select()->sgd(&w, &m, w0 + i, m0 + i, g + i, 1, &numbers_sgd);
+        assert_true(w == w1[i] && m == m1[i]);
     }
     free(w0);
     free(m0);
@@ -201,6 +292,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_follows_the_formula),
+        cmocka_unit_test(lion_follows_the_formula),
+        cmocka_unit_test(sgd_follows_the_formula),
+        cmocka_unit_test(a_mix_may_be_written_over_what_it_is_of),
         cmocka_unit_test(an_element_does_not_depend_on_its_place_in_the_range),
         cmocka_unit_test(fold_adds_lanes_strictly_from_the_left),
         cmocka_unit_test(folding_in_two_goes_equals_folding_in_one),

@@ -38,8 +38,10 @@ struct request {
 static void print_help(void)
 {
     (void)printf(
-        "Usage: " PROGRAM " [OPTION]... CHECKPOINT_DIR|RUN_DIR [DATA]...\n"
-        "How good a trained model is. Of a run, the last checkpoint is used.\n\n"
+        "Usage: " PROGRAM " [OPTION]... MODEL [DATA]...\n"
+        "How good a trained model is. MODEL is a run (its last checkpoint), a "
+        "checkpoint,\n"
+        "a directory of Hugging Face, or a file of GGUF, llm.c or llama2.c.\n\n"
         "DATA are token shards, patterns of them, or directories that cllm-prep made;\n"
         "without any, the validation shards of the run.\n\n"
         "      --split=NAME       of a prepared directory: val or train (val)\n"
@@ -189,8 +191,8 @@ static int print_json(json_t *out, const struct cllm_lm *lm, uint64_t ns)
     if (out == NULL)
         return cllm_err(-ENOMEM, "cannot write the results");
     (void)json_object_set_new(out, "checkpoint", json_string(lm->dir));
-    (void)json_object_set_new(out, "step", json_integer((json_int_t)lm->info.step));
-    (void)json_object_set_new(out, "root_hash", json_string(lm->info.root));
+    (void)json_object_set_new(out, "step", json_integer((json_int_t)lm->step));
+    (void)json_object_set_new(out, "weights_hash", json_string(lm->weights));
     (void)json_object_set_new(out, "seconds", json_real((double)ns / 1e9));
     rc = cllm_json_write(out, STDOUT_FILENO, "standard output");
     json_decref(out);
@@ -226,7 +228,7 @@ static int run_split(struct request *request, const struct cllm_lm *lm)
         return rc;
     if (request->json)
         return print_json(pack_split(&split, request, all), lm, cllm_now_ns() - began);
-    (void)printf("checkpoint     %s, step %" PRIu64 "\n", lm->dir, lm->info.step);
+    (void)printf("model          %s, step %" PRIu64 "\n", lm->dir, lm->step);
     print_split(&split, request, all);
     return 0;
 }
@@ -246,7 +248,7 @@ static int run_choices(struct request *request, const struct cllm_lm *lm)
         return rc;
     if (request->json)
         return print_json(pack_choices(&result), lm, cllm_now_ns() - began);
-    (void)printf("checkpoint     %s, step %" PRIu64 "\n", lm->dir, lm->info.step);
+    (void)printf("model          %s, step %" PRIu64 "\n", lm->dir, lm->step);
     print_choices(&result);
     return 0;
 }

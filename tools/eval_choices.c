@@ -160,7 +160,7 @@ int cllm_eval_choices(struct cllm_eval_choices *out, const struct cllm_eval *eva
     (void)snprintf(
         identity, sizeof identity,
         "cllm-eval 1 choices %" PRIu64 " file %016" PRIx64 " model %s tokenizer %.16s",
-        choices->n, choices->hash, eval->lm->info.root,
+        choices->n, choices->hash, eval->lm->weights,
         eval->lm->tokenizer ? cllm_tokenizer_hash(eval->lm->tokenizer) : "none");
     rc = cllm_tally_open(&tally, eval->state, identity, choices->n, N_VALUES);
     if (rc == 0) {

@@ -100,7 +100,7 @@ int cllm_eval_split(struct cllm_eval_split *out, const struct cllm_eval *eval,
         identity, sizeof identity,
         "cllm-eval 1 windows %" PRIu64 " of %" PRIu64 " context %u data %016" PRIx64
         " model %s tokenizer %.16s",
-        split.windows, data->n_windows, data->window_tokens, hash, eval->lm->info.root,
+        split.windows, data->n_windows, data->window_tokens, hash, eval->lm->weights,
         eval->lm->tokenizer ? cllm_tokenizer_hash(eval->lm->tokenizer) : "none");
     split.tokens = calloc((size_t)CLLM_EVAL_BLOCK_MOST * (data->window_tokens + 1u),
                           sizeof *split.tokens);

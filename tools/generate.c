@@ -49,8 +49,10 @@ static void on_interrupt(int number)
 static void print_help(void)
 {
     (void)printf(
-        "Usage: " PROGRAM " [OPTION]... CHECKPOINT_DIR|RUN_DIR\n"
-        "Let a trained model continue a text. Of a run, the last checkpoint is used.\n\n"
+        "Usage: " PROGRAM " [OPTION]... MODEL\n"
+        "Let a trained model continue a text. MODEL is a run (its last checkpoint), a\n"
+        "checkpoint, a directory of Hugging Face, or a file of GGUF, llm.c or "
+        "llama2.c.\n\n"
         "  -p, --prompt=TEXT      text to continue; - reads standard input (the end of "
         "a\n"
         "                         text, or a newline)\n"
@@ -134,7 +136,7 @@ static int print_json(const struct cllm_speaker *speaker, const struct collected
 
     for (uint64_t i = first; i < speaker->n_history; i++)
         (void)json_array_append_new(tokens, json_integer(speaker->history[i]));
-    if (speaker->lm->tokenizer != NULL)
+    if (cllm_lm_speaks(speaker->lm))
         text = json_stringn(all->n > 0 ? all->text : "", all->n);
     (void)json_object_set_new(out, "text", text != NULL ? text : json_null());
     (void)json_object_set_new(out, "tokens", tokens);

@@ -4,6 +4,7 @@
 #include "tools/lm.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,28 +12,14 @@
 
 #include "base/config.h"
 #include "base/err.h"
-#include "base/log.h"
+#include "base/hash.h"
 #include "compute/ops.h"
+#include "formats/source.h"
+#include "formats/tokenizer_files.h"
 
 #define BYTE_TOKENS 256
 
-/* ---- the tokenizer ---- */
-
-/* Does directory @dir hold files that are a tokenizer? */
-static bool holds_tokenizer(const char *dir)
-{
-    static const char *const names[] = {CLLM_TOKENIZER_JSON, CLLM_TOKENIZER_MERGES,
-                                        "vocab.bpe"};
-    char path[CLLM_FILE_PATH_BYTES];
-
-    for (size_t i = 0; i < CLLM_LEN(names); i++) {
-        int n = snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-
-        if (n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0)
-            return true;
-    }
-    return false;
-}
+/* ---- the vocabulary ---- */
 
 /* The directory of the first training shard that the configuration in @run names. */
 static bool find_data_dir(char out[CLLM_FILE_PATH_BYTES], const char *run)
@@ -61,85 +48,87 @@ static bool find_data_dir(char out[CLLM_FILE_PATH_BYTES], const char *run)
     return found;
 }
 
-/* Where the tokenizer of the checkpoint in @dir lies, or NULL. */
-static const char *find_tokenizer(const struct cllm_lm *lm,
+/* Where the vocabulary of the checkpoint @source lies, if not within it; or NULL. */
+static const char *find_tokenizer(const struct cllm_source *source,
                                   char out[CLLM_FILE_PATH_BYTES])
 {
-    static const char *const places[] = {"", "/../..", "/../../tokenizer"};
+    static const char *const places[] = {"", "/../..", ("/../../" CLLM_TOKENIZER_DIR)};
     char run[CLLM_FILE_PATH_BYTES];
 
+    if (source->kind != CLLM_SOURCE_CHECKPOINT)
+        return NULL;
     for (size_t i = 0; i < CLLM_LEN(places); i++) {
-        int n = snprintf(out, CLLM_FILE_PATH_BYTES, "%s%s", lm->dir, places[i]);
+        int n = snprintf(out, CLLM_FILE_PATH_BYTES, "%s%s", source->path, places[i]);
 
-        if (n > 0 && n < CLLM_FILE_PATH_BYTES && holds_tokenizer(out))
+        if (n > 0 && n < CLLM_FILE_PATH_BYTES && cllm_tokenizer_files_in(out))
             return out;
     }
-    if (snprintf(run, sizeof run, "%s/../..", lm->dir) < (int)sizeof run &&
-        find_data_dir(out, run) && holds_tokenizer(out))
+    if (snprintf(run, sizeof run, "%s/../..", source->path) < (int)sizeof run &&
+        find_data_dir(out, run) && cllm_tokenizer_files_in(out))
         return out;
-    return lm->vocab <= BYTE_TOKENS ? CLLM_TOKENIZER_BYTES : NULL;
+    return source->parameters.config.vocab <= BYTE_TOKENS ? CLLM_TOKENIZER_BYTES : NULL;
 }
 
-static int open_tokenizer(struct cllm_lm *lm, const char *given)
+static int open_tokenizer(struct cllm_lm *lm, const struct cllm_source *source,
+                          const char *given)
 {
     char path[CLLM_FILE_PATH_BYTES];
-    const char *from = given != NULL ? given : find_tokenizer(lm, path);
+    const char *from = given != NULL ? given : find_tokenizer(source, path);
     int rc;
 
-    if (from == NULL)
-        return 0;
-    rc = cllm_tokenizer_load(&lm->tokenizer, from);
-    if (rc == 0)
+    /* A byte is a token of a model of bytes, also where it was trained on fewer. */
+    if (from != NULL && strcmp(from, CLLM_TOKENIZER_BYTES) == 0)
+        rc = cllm_tokenizer_load(&lm->found.tokenizer, from);
+    else
+        rc = cllm_convert_tokenizer_find(&lm->found, source, from);
+    lm->tokenizer = lm->found.tokenizer;
+    if (rc == 0 && lm->tokenizer != NULL)
         rc = cllm_encoder_new(&lm->encoder, lm->tokenizer);
-    if (rc != 0)
-        return rc;
-    if (cllm_tokenizer_size(lm->tokenizer) <= lm->vocab ||
-        cllm_tokenizer_kind(lm->tokenizer) == CLLM_TOKENIZER_KIND_BYTES)
-        return 0;
-    rc = cllm_err(CLLM_EDATA, "the tokenizer %s has %u tokens, the model %s knows %u",
-                  from, cllm_tokenizer_size(lm->tokenizer), lm->dir, lm->vocab);
-    cllm_err_hint("give the tokenizer that the model was trained with: --tokenizer=PATH");
-    return rc;
+    return rc == CLLM_EREFUSED ? CLLM_EDATA : rc;
 }
 
 /* ---- the model ---- */
 
-static int read_weights(struct cllm_lm *lm, const struct cllm_checkpoint *checkpoint)
+static int read_weights(struct cllm_lm *lm, const struct cllm_source *source)
 {
-    int rc = cllm_parameters_init(&lm->plan, &lm->info.model);
+    uint64_t room_bytes = cllm_source_room(source) * sizeof *lm->w;
+    const struct cllm_parameters *plan = &source->parameters;
+    float *room;
+    int rc = cllm_arena_init(&lm->arena, plan->n_elements * sizeof *lm->w);
 
     if (rc != 0)
         return rc;
-    rc = cllm_arena_init(&lm->arena, lm->plan.n_elements * sizeof *lm->w);
-    if (rc != 0)
-        return rc;
-    lm->w = cllm_arena_take(&lm->arena, lm->plan.n_elements * sizeof *lm->w);
-    for (uint32_t t = 0; rc == 0 && t < lm->plan.n_tensors; t++) {
-        const struct cllm_tensor *tensor = &lm->plan.tensors[t];
-
-        rc = cllm_checkpoint_read(checkpoint, tensor->name, lm->w + tensor->off,
-                                  tensor->count);
-    }
+    lm->w = cllm_arena_take(&lm->arena, plan->n_elements * sizeof *lm->w);
+    room = malloc(room_bytes);
+    if (room == NULL)
+        return cllm_err(-ENOMEM, "cannot read %s", source->path);
+    for (uint32_t t = 0; rc == 0 && t < plan->n_tensors; t++)
+        rc = cllm_source_read(source, t, lm->w + plan->tensors[t].off, room);
+    free(room);
+    (void)snprintf(lm->weights, sizeof lm->weights, "%016" PRIx64,
+                   cllm_hash(lm->w, plan->n_elements * sizeof *lm->w, 0));
     return rc;
 }
 
 int cllm_lm_open(struct cllm_lm *lm, const char *path, const char *tokenizer)
 {
-    struct cllm_checkpoint checkpoint;
+    struct cllm_source source;
     int rc;
 
     memset(lm, 0, sizeof *lm);
-    rc = cllm_checkpoint_open(&checkpoint, path);
+    rc = cllm_source_open(&source, path);
     if (rc != 0)
         return rc;
-    lm->info = checkpoint.info;
-    lm->vocab = checkpoint.info.model.vocab;
-    lm->context = checkpoint.info.model.context;
-    (void)snprintf(lm->dir, sizeof lm->dir, "%s", checkpoint.dir);
-    rc = read_weights(lm, &checkpoint);
-    cllm_checkpoint_close(&checkpoint);
+    (void)snprintf(lm->dir, sizeof lm->dir, "%s", source.path);
+    lm->step = source.step;
+    lm->vocab = source.parameters.config.vocab;
+    lm->context = source.parameters.config.context;
+    rc = read_weights(lm, &source);
     if (rc == 0)
-        rc = open_tokenizer(lm, tokenizer);
+        rc = open_tokenizer(lm, &source, tokenizer);
+    lm->plan = source.parameters;
+    source.parameters = (struct cllm_parameters){.tensors = NULL};
+    cllm_source_close(&source);
     if (rc != 0)
         cllm_lm_close(lm);
     return rc;
@@ -148,20 +137,86 @@ int cllm_lm_open(struct cllm_lm *lm, const char *path, const char *tokenizer)
 void cllm_lm_close(struct cllm_lm *lm)
 {
     cllm_encoder_free(&lm->encoder);
-    cllm_tokenizer_free(&lm->tokenizer);
+    cllm_convert_tokenizer_fini(&lm->found);
+    lm->tokenizer = NULL;
     cllm_arena_fini(&lm->arena);
     cllm_parameters_fini(&lm->plan);
 }
 
 /* ---- text ---- */
 
+bool cllm_lm_speaks(const struct cllm_lm *lm)
+{
+    return lm->tokenizer != NULL || lm->found.spm.n_tokens > 0;
+}
+
+uint32_t cllm_lm_known(const struct cllm_lm *lm)
+{
+    uint32_t n = lm->tokenizer != NULL ? cllm_tokenizer_size(lm->tokenizer)
+                                       : lm->found.spm.n_tokens;
+
+    return n == 0 || n > lm->vocab ? lm->vocab : n;
+}
+
+bool cllm_lm_ends(const struct cllm_lm *lm, uint32_t token)
+{
+    if (lm->tokenizer != NULL)
+        return token == cllm_tokenizer_eot(lm->tokenizer);
+    return lm->found.spm.n_tokens > 0 && (token == CLLM_SPM_BOS || token == CLLM_SPM_EOS);
+}
+
+uint32_t cllm_lm_begin(const struct cllm_lm *lm)
+{
+    uint32_t token = CLLM_TOKEN_NONE;
+
+    if (lm->tokenizer != NULL)
+        token = cllm_tokenizer_eot(lm->tokenizer);
+    else if (lm->found.spm.n_tokens > 0)
+        token = CLLM_SPM_BOS;
+    return token < lm->vocab ? token : CLLM_TOKEN_NONE;
+}
+
+/* SentencePiece's token: a byte, or a piece, which loses its space at the beginning. */
+static const char *piece_text(const struct cllm_spm *spm, uint32_t before, uint32_t token,
+                              char room[1], size_t *bytes)
+{
+    const char *text = spm->token[token].text;
+
+    *bytes = spm->token[token].bytes;
+    if (token < CLLM_SPM_FIRST_BYTE) {
+        *bytes = 0;
+    } else if (token < CLLM_SPM_FIRST_BYTE + BYTE_TOKENS) {
+        room[0] = (char)(unsigned char)(token - CLLM_SPM_FIRST_BYTE);
+        *bytes = 1;
+        return room;
+    } else if (before == CLLM_SPM_BOS && *bytes > 0 && text[0] == ' ') {
+        (*bytes)--;
+        text++;
+    }
+    return text;
+}
+
+const char *cllm_lm_text(const struct cllm_lm *lm, uint32_t before, uint32_t token,
+                         char room[1], size_t *bytes)
+{
+    if (lm->tokenizer == NULL)
+        return piece_text(&lm->found.spm, before, token, room, bytes);
+    return (const char *)cllm_tokenizer_token(lm->tokenizer, token, bytes);
+}
+
 static int no_tokenizer(const struct cllm_lm *lm)
 {
-    int rc = cllm_err(CLLM_EDATA, "no tokenizer was found for %s, which has %u tokens",
-                      lm->dir, lm->vocab);
+    int rc;
 
+    if (lm->found.spm.n_tokens > 0)
+        rc = cllm_err(CLLM_EDATA,
+                      "cannot make tokens of text with the SentencePiece vocabulary %s",
+                      lm->found.path);
+    else
+        rc = cllm_err(CLLM_EDATA, "no tokenizer was found for %s, which has %u tokens",
+                      lm->dir, lm->vocab);
     cllm_err_hint("--tokenizer=PATH names a directory with tokenizer.json, or with "
-                  "vocab.json and merges.txt");
+                  "vocab.json and merges.txt; --prompt-ids needs none");
     return rc;
 }
 
@@ -204,11 +259,13 @@ int cllm_lm_encode(const struct cllm_lm *lm, const char *text, size_t bytes,
 size_t cllm_lm_token_bytes(const struct cllm_lm *lm, uint32_t token)
 {
     size_t bytes = 0;
+    char room[1];
 
-    if (lm->tokenizer == NULL || token >= cllm_tokenizer_size(lm->tokenizer) ||
-        cllm_tokenizer_type(lm->tokenizer, token) == CLLM_TOKEN_CONTROL)
+    if (!cllm_lm_speaks(lm) || token >= cllm_lm_known(lm) ||
+        (lm->tokenizer != NULL &&
+         cllm_tokenizer_type(lm->tokenizer, token) == CLLM_TOKEN_CONTROL))
         return 0;
-    (void)cllm_tokenizer_token(lm->tokenizer, token, &bytes);
+    (void)cllm_lm_text(lm, CLLM_TOKEN_NONE, token, room, &bytes);
     return bytes;
 }
 

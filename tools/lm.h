@@ -1,5 +1,5 @@
 /*
- * tools/lm.h - a trained model in memory, with its tokenizer: what cllm-generate and
+ * tools/lm.h - a trained model in memory, with its vocabulary: what cllm-generate and
  * cllm-eval have in common, and all they know of models.
  *
  * A model is read only once it is open. Readers are what a thread needs to run it.
@@ -8,36 +8,54 @@
 #define CLLM_TOOLS_LM_H
 
 #include "base/arena.h"
-#include "formats/checkpoint.h"
 #include "formats/encoder.h"
 #include "formats/tokenizer.h"
 #include "model/decoder.h"
 #include "model/model.h"
+#include "tools/convert_tokenizer.h"
 
 struct cllm_ops;
 
 struct cllm_lm {
-    struct cllm_checkpoint_info info;
-    char dir[CLLM_FILE_PATH_BYTES]; /* of the checkpoint, as found */
+    char dir[CLLM_FILE_PATH_BYTES]; /* of a checkpoint, as found; or the file */
+    uint64_t step;                  /* of a checkpoint, else 0 */
+    char weights[17];               /* hash of all weights, 16 digits */
     struct cllm_parameters plan;
     uint32_t vocab, context;
     struct cllm_arena arena;
-    float *w;                         /* the whole vector */
-    struct cllm_tokenizer *tokenizer; /* NULL: none was found */
+    float *w; /* the whole vector */
+    struct cllm_convert_tokenizer found;
+    struct cllm_tokenizer *tokenizer; /* found's; NULL: none */
     struct cllm_encoder *encoder;     /* of the main thread; NULL likewise */
 };
 
 /*
- * Open the checkpoint at @path (of a run: the last). The tokenizer is at @tokenizer, or
- * with NULL the one that lies in the checkpoint, in its run, or with the run's training
- * data; or bytes, when the vocabulary has no more than there are. Returns 0 or a negative
- * code with text; then there is nothing to close.
+ * Open the model at @path: whatever formats/source.h reads; of a run its last checkpoint.
+ * The vocabulary is at @tokenizer, or with NULL the one that lies in or beside it, in its
+ * run, or with the run's training data; or bytes, when the model knows no more tokens
+ * than there are. Returns 0 or a negative code with text; then there is nothing to close.
  */
 int cllm_lm_open(struct cllm_lm *lm, const char *path, const char *tokenizer);
 void cllm_lm_close(struct cllm_lm *lm); /* safe on a zeroed one */
 
-/* The tokens of @bytes of @text; heap, the caller frees. The model must have a tokenizer:
- * without one, or for a token beyond the model's vocabulary, CLLM_EDATA with text. */
+/* Can tokens become text? Is there a vocabulary of any kind? */
+bool cllm_lm_speaks(const struct cllm_lm *lm);
+
+/* Tokens that have a meaning, at most as many as the model knows. */
+uint32_t cllm_lm_known(const struct cllm_lm *lm);
+
+/* Does @token end a text? And the one that begins one, or CLLM_TOKEN_NONE. */
+bool cllm_lm_ends(const struct cllm_lm *lm, uint32_t token);
+uint32_t cllm_lm_begin(const struct cllm_lm *lm);
+
+/* The text of @token (below cllm_lm_known()) that follows @before (or CLLM_TOKEN_NONE);
+ * *@bytes may be 0. It belongs to the model, or to @room. The model must speak. */
+const char *cllm_lm_text(const struct cllm_lm *lm, uint32_t before, uint32_t token,
+                         char room[1], size_t *bytes);
+
+/* The tokens of @bytes of @text; heap, the caller frees. The model must have a tokenizer
+ * of bytes or BPE: without one, or for a token beyond the model's, CLLM_EDATA with text.
+ */
 int cllm_lm_encode(const struct cllm_lm *lm, const char *text, size_t bytes,
                    uint32_t **tokens, uint32_t *n);
 

@@ -62,15 +62,14 @@ static int parse_ids(const char *text, uint32_t vocab, uint32_t **tokens, uint32
 /* A model needs something to begin from: the end of a text, or a line's. */
 static int begin_of_text(const struct cllm_lm *lm, uint32_t **tokens, uint32_t *n)
 {
-    uint32_t eot =
-        lm->tokenizer != NULL ? cllm_tokenizer_eot(lm->tokenizer) : CLLM_TOKEN_NONE;
+    uint32_t begin = cllm_lm_begin(lm);
 
-    if (eot >= lm->vocab)
+    if (begin == CLLM_TOKEN_NONE)
         return cllm_lm_encode(lm, "\n", 1, tokens, n);
     *tokens = malloc(sizeof **tokens);
     if (*tokens == NULL)
         return cllm_err(-ENOMEM, "cannot keep the prompt");
-    (*tokens)[0] = eot;
+    (*tokens)[0] = begin;
     *n = 1;
     return 0;
 }

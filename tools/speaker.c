@@ -21,12 +21,8 @@ int cllm_speaker_init(struct cllm_speaker *speaker, const struct cllm_lm *lm,
     memset(speaker, 0, sizeof *speaker);
     speaker->lm = lm;
     speaker->wish = *wish;
-    speaker->choices = lm->vocab;
-    if (lm->tokenizer != NULL) {
-        speaker->choices =
-            (uint32_t)cllm_min_u64(lm->vocab, cllm_tokenizer_size(lm->tokenizer));
-        cllm_token_stream_init(&speaker->stream, lm->tokenizer);
-    }
+    speaker->choices = cllm_lm_known(lm);
+    cllm_token_stream_init(&speaker->stream, lm->tokenizer);
     speaker->candidates = calloc(lm->vocab, sizeof *speaker->candidates);
     speaker->penalised = calloc(lm->vocab, sizeof *speaker->penalised);
     rc = speaker->candidates == NULL || speaker->penalised == NULL
@@ -127,15 +123,18 @@ static uint32_t draw(struct cllm_speaker *speaker)
 static int show_token(struct cllm_speaker *speaker, uint32_t token,
                       cllm_speaker_show_fn show, void *ctx)
 {
-    char text[CLLM_TOKEN_STREAM_ROOM];
+    uint32_t before = speaker->n_history < 2 ? CLLM_TOKEN_NONE
+                                             : speaker->history[speaker->n_history - 2];
+    char text[CLLM_TOKEN_STREAM_ROOM], room[1];
     const char *out;
     bool stopped;
     size_t n;
     int rc;
 
-    if (speaker->lm->tokenizer == NULL)
+    if (!cllm_lm_speaks(speaker->lm))
         return 0;
-    n = cllm_token_stream_put(&speaker->stream, token, text);
+    out = cllm_lm_text(speaker->lm, before, token, room, &n);
+    n = cllm_token_stream_put_text(&speaker->stream, out, n, text);
     stopped = cllm_stop_put(&speaker->wish.stop, text, n, &out, &n);
     rc = show != NULL && n > 0 ? show(ctx, out, n) : 0;
     return rc != 0 ? rc : stopped;
@@ -149,7 +148,7 @@ static int show_rest(struct cllm_speaker *speaker, cllm_speaker_show_fn show, vo
     size_t n;
     int rc = 0;
 
-    if (speaker->lm->tokenizer == NULL)
+    if (!cllm_lm_speaks(speaker->lm))
         return 0;
     n = cllm_token_stream_end(&speaker->stream, text);
     if (!cllm_stop_put(&speaker->wish.stop, text, n, &out, &n)) {
@@ -162,10 +161,6 @@ static int show_rest(struct cllm_speaker *speaker, cllm_speaker_show_fn show, vo
 static int answer(struct cllm_speaker *speaker, cllm_speaker_show_fn show, void *ctx,
                   const volatile sig_atomic_t *interrupted, enum cllm_speaker_end *end)
 {
-    uint32_t eot = speaker->lm->tokenizer != NULL
-                       ? cllm_tokenizer_eot(speaker->lm->tokenizer)
-                       : CLLM_TOKEN_NONE;
-
     *end = CLLM_SPEAKER_LENGTH;
     for (uint32_t i = 0; i < speaker->wish.n_tokens; i++) {
         uint32_t token;
@@ -181,7 +176,7 @@ static int answer(struct cllm_speaker *speaker, cllm_speaker_show_fn show, void 
             return rc;
         speaker->said_tokens++;
         (void)feed_last(speaker, 1);
-        if (token == eot) {
+        if (cllm_lm_ends(speaker->lm, token)) {
             *end = CLLM_SPEAKER_EOT;
             break;
         }

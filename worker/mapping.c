@@ -64,7 +64,9 @@ static int plan_arena(struct cllm_worker *worker)
         .recompute = (enum cllm_model_recompute)worker->child.config.compute_recompute,
         .epsilon = (float)worker->child.config.loss_crystalline};
     size_t gpt_bytes = cllm_model_arena_bytes(&worker->plan, &shape);
-    int rc = cllm_arena_init(&worker->arena, gpt_bytes + token_bytes + CLLM_CACHELINE);
+    size_t update_bytes = cllm_optimizer_arena_bytes(&worker->optimizer);
+    int rc = cllm_arena_init(&worker->arena,
+                             gpt_bytes + update_bytes + token_bytes + CLLM_CACHELINE);
 
     if (rc != 0)
         return rc;
@@ -76,6 +78,9 @@ static int plan_arena(struct cllm_worker *worker)
     worker->model.progress = bump_progress;
     worker->model.progress_ctx = worker;
     worker->model.dropout = (float)worker->child.config.train_dropout;
+    cllm_optimizer_take(&worker->optimizer, &worker->arena);
+    worker->optimizer.muon.progress = bump_progress;
+    worker->optimizer.muon.progress_ctx = worker;
     worker->tokens = cllm_arena_take(&worker->arena, token_bytes);
     cllm_arena_seal(&worker->arena);
     return 0;
@@ -84,6 +89,7 @@ static int plan_arena(struct cllm_worker *worker)
 int cllm_worker_map(struct cllm_worker *worker)
 {
     const struct cllm_geometry *g = worker->child.geometry;
+    struct cllm_optimizer_settings settings;
     int rc = cllm_parameters_init(&worker->plan, &g->model);
 
     if (rc != 0)
@@ -91,7 +97,11 @@ int cllm_worker_map(struct cllm_worker *worker)
     if (cllm_vector_elements(worker->plan.n_elements) != g->n_elements)
         return cllm_err(-EPROTO,
                         "the run's parameter vector has another length than ours");
-    rc = map_params(worker);
+    settings = cllm_optimizer_settings(&worker->child.config);
+    rc = cllm_optimizer_init(&worker->optimizer, &worker->plan, &settings,
+                             &worker->child.config.train_group);
+    if (rc == 0)
+        rc = map_params(worker);
     if (rc == 0)
         rc = map_gradients(worker);
     if (rc == 0)
@@ -116,6 +126,7 @@ void cllm_worker_unmap(struct cllm_worker *worker)
         cllm_region_close(&worker->fold[i]);
     for (uint32_t v = 0; v < 2; v++)
         cllm_region_close(&worker->params[v]);
+    cllm_optimizer_fini(&worker->optimizer);
     cllm_parameters_fini(&worker->plan);
 }
 

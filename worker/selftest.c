@@ -6,7 +6,7 @@
  */
 #include "base/hash.h"
 #include "base/random.h"
-#include "model/adamw.h"
+#include "model/optimizer.h"
 #include "worker/worker.h"
 
 enum {
@@ -31,6 +31,13 @@ static const struct cllm_model_config configs[CLLM_N_ARCHS] = {
 static const struct cllm_model_shape shape = {
     .B = SEQUENCES, .T = CONTEXT, .train = true};
 
+/* The same for every run, whatever its optimizer. */
+static const struct cllm_optimizer_settings settings = {.kind = CLLM_OPTIMIZER_ADAMW,
+                                                        .beta1 = 0.9f,
+                                                        .beta2 = 0.95f,
+                                                        .epsilon = 1e-8f,
+                                                        .weight_decay = 0.1f};
+
 struct vectors {
     float *w, *m, *v, *dw, *w1, *m1, *v1;
     uint32_t *tokens;
@@ -49,26 +56,27 @@ static void take_vectors(struct vectors *x, struct cllm_arena *arena, uint64_t n
 }
 
 static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm_ops *ops,
-                           struct cllm_model *model, const struct vectors *x)
+                           struct cllm_model *model, struct cllm_optimizer *optimizer,
+                           const struct vectors *x)
 {
-    const struct cllm_adamw adamw = {.learning_rate = 1e-3f,
-                                     .beta1 = 0.9f,
-                                     .beta2 = 0.95f,
-                                     .epsilon = 1e-8f,
-                                     .weight_decay = 0.1f,
-                                     .grad_scale = 1.0f / (SEQUENCES * CONTEXT),
-                                     .step = 3};
+    const struct cllm_update update = {.ops = ops,
+                                       .w = x->w,
+                                       .m = x->m,
+                                       .v = x->v,
+                                       .g = x->dw,
+                                       .learning_rate = 1e-3f,
+                                       .grad_scale = 1.0f / (SEQUENCES * CONTEXT),
+                                       .step = 3};
     uint64_t bytes = plan->n_elements * sizeof(float);
-    struct cllm_adamw_walk walk;
+    struct cllm_optimizer_walk walk;
     double loss, squares;
     uint64_t sum;
 
     cllm_model_initial_weights(plan, x->w, 0, plan->n_elements, 1);
     loss = cllm_model_forward_backward(model, x->w, x->dw, x->tokens);
     squares = ops->sumsq(x->dw, plan->n_elements);
-    cllm_adamw_begin(&walk, plan, ops, &adamw);
-    cllm_adamw_range(&walk, 0, plan->n_elements, x->w, x->m, x->v, x->dw, x->w1, x->m1,
-                     x->v1);
+    cllm_optimizer_begin(&walk, optimizer, &update);
+    cllm_optimizer_range(&walk, 0, plan->n_elements, x->w1, x->m1, x->v1);
     sum = cllm_hash(&loss, sizeof loss, 0);
     sum = cllm_hash(&squares, sizeof squares, sum);
     sum = cllm_hash(x->dw, bytes, sum);
@@ -78,6 +86,7 @@ static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm
 int cllm_worker_self_test(const struct cllm_ops *ops, enum cllm_arch arch,
                           uint64_t *numerics)
 {
+    struct cllm_optimizer optimizer;
     struct cllm_parameters plan;
     struct cllm_arena arena;
     struct cllm_model model;
@@ -87,18 +96,23 @@ int cllm_worker_self_test(const struct cllm_ops *ops, enum cllm_arch arch,
 
     if (rc != 0)
         return rc;
+    rc = cllm_optimizer_init(&optimizer, &plan, &settings, NULL);
+    if (rc != 0)
+        goto fini_plan;
     bytes = cllm_model_arena_bytes(&plan, &shape) +
             7 * cllm_align_up(plan.n_elements * sizeof(float), CLLM_CACHELINE) +
             cllm_align_up(SEQUENCES * (CONTEXT + 1) * sizeof(uint32_t), CLLM_CACHELINE);
     rc = cllm_arena_init(&arena, bytes);
     if (rc != 0)
-        goto fini_plan;
+        goto fini_optimizer;
     rc = cllm_model_init(&model, &plan, ops, &shape, &arena);
     if (rc == 0) {
         take_vectors(&x, &arena, plan.n_elements);
-        *numerics = train_once(&plan, ops, &model, &x);
+        *numerics = train_once(&plan, ops, &model, &optimizer, &x);
     }
     cllm_arena_fini(&arena);
+fini_optimizer:
+    cllm_optimizer_fini(&optimizer);
 fini_plan:
     cllm_parameters_fini(&plan);
     return rc;

@@ -1,5 +1,5 @@
 /*
- * worker/update.c - work by chunk: fold lanes, merge groups, AdamW, initial weights.
+ * worker/update.c - work by chunk: fold lanes, merge groups, update, initial weights.
  *
  * The source of every chunk is frozen while the chunk is written somewhere else, so doing
  * a chunk twice writes the same bytes and nothing ever has to be undone. A chunk is
@@ -9,7 +9,7 @@
 
 #include "base/fault.h"
 #include "compute/threads.h"
-#include "model/adamw.h"
+#include "model/optimizer.h"
 #include "shm/chunk.h"
 #include "worker/worker.h"
 
@@ -29,7 +29,8 @@ struct chunks {
     struct cllm_worker *worker;
     const struct cllm_assignment *work;
     struct cllm_report *report;
-    struct cllm_adamw_walk walk; /* of an update: at its beginning */
+    struct cllm_optimizer_walk walk; /* of an update: at its beginning */
+    uint32_t first;                  /* of an update: chunk of the first part */
 };
 
 static void fold_chunk(void *ctx, uint32_t part, uint32_t thread)
@@ -58,7 +59,8 @@ static void fold_chunk(void *ctx, uint32_t part, uint32_t thread)
     cllm_fault(CLLM_FAULT_fold_written);
     cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to, count * sizeof *to,
                       false);
-    chunks->report->result[part].sum_squares = worker->ops->sumsq(to + lo, count);
+    chunks->report->result[part].sum_squares =
+        cllm_optimizer_sumsq(&worker->optimizer, worker->ops, to, lo, lo + count);
     cllm_fault(CLLM_FAULT_fold_summed);
 }
 
@@ -95,23 +97,19 @@ static uint64_t elements_of_model(const struct cllm_worker *worker, uint64_t lo,
  * A chunk in pieces that are made and hashed in the first-level cache and leave it past
  * the others: who reads them next does so in the next step.
  */
-static uint64_t make_chunk(struct cllm_worker *worker, struct cllm_adamw_walk *walk,
+static uint64_t make_chunk(struct cllm_worker *worker, struct cllm_optimizer_walk *walk,
                            const struct cllm_assignment *work, uint32_t c)
 {
     const struct cllm_geometry *g = worker->child.geometry;
-    const float *from[3], *grad = cllm_worker_fold(worker, work->fold_from);
     _Alignas(CLLM_CACHELINE) float made[3][CLLM_CHUNK_PIECE];
     uint64_t hi = cllm_chunk_hi(g, c), sum = c;
 
-    for (uint32_t part = 0; part < 3; part++)
-        from[part] = cllm_worker_params(worker, work->version, part);
     for (uint64_t lo = cllm_chunk_lo(g, c); lo < hi; lo += CLLM_CHUNK_PIECE) {
         uint64_t n = cllm_min_u64(CLLM_CHUNK_PIECE, hi - lo);
         uint64_t of_model = elements_of_model(worker, lo, lo + n);
 
         if (of_model > 0)
-            cllm_adamw_range(walk, lo, lo + of_model, from[0], from[1], from[2], grad,
-                             made[0], made[1], made[2]);
+            cllm_optimizer_range(walk, lo, lo + of_model, made[0], made[1], made[2]);
         for (uint32_t part = 0; part < 3; part++)
             memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
         sum = cllm_chunk_sum_piece(made[0], made[1], made[2], n, sum);
@@ -128,34 +126,56 @@ static void update_chunk(void *ctx, uint32_t part, uint32_t thread)
     struct cllm_worker *worker = chunks->worker;
     const struct cllm_assignment *work = chunks->work;
     const struct cllm_geometry *g = worker->child.geometry;
-    struct cllm_adamw_walk walk = chunks->walk;
-    uint32_t c = work->chunk_lo + part;
+    struct cllm_optimizer_walk walk = chunks->walk;
+    uint32_t c = chunks->first + part;
     uint64_t lo = cllm_chunk_lo(g, c), n = cllm_chunk_hi(g, c) - lo;
 
     (void)thread;
     allow_params(worker, work->target, lo, n, true);
     cllm_fault(CLLM_FAULT_update_opened);
-    chunks->report->result[part].sum = make_chunk(worker, &walk, work, c);
+    chunks->report->result[c - work->chunk_lo].sum = make_chunk(worker, &walk, work, c);
     cllm_fault(CLLM_FAULT_update_written);
     allow_params(worker, work->target, lo, n, false);
     cllm_fault(CLLM_FAULT_update_summed);
 }
 
+/* Does chunk @c need tensors as a whole? */
+static bool is_whole(struct cllm_worker *worker, uint32_t c)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+
+    return cllm_optimizer_is_whole(&worker->optimizer, cllm_chunk_lo(g, c),
+                                   cllm_chunk_hi(g, c));
+}
+
+/* Threads share chunks; but where a tensor is needed as a whole, they share the making of
+ * it, and chunks go one after the other. */
 void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment *work,
                         struct cllm_report *report)
 {
-    const struct cllm_config *config = &worker->child.config;
-    const struct cllm_adamw adamw = {.learning_rate = work->learning_rate,
-                                     .beta1 = (float)config->train_beta1,
-                                     .beta2 = (float)config->train_beta2,
-                                     .epsilon = (float)config->train_epsilon,
-                                     .weight_decay = (float)config->train_weight_decay,
-                                     .grad_scale = work->grad_scale,
-                                     .step = work->step};
+    const struct cllm_update update = {.ops = worker->ops,
+                                       .w = cllm_worker_params(worker, work->version, 0),
+                                       .m = cllm_worker_params(worker, work->version, 1),
+                                       .v = cllm_worker_params(worker, work->version, 2),
+                                       .g = cllm_worker_fold(worker, work->fold_from),
+                                       .learning_rate = work->learning_rate,
+                                       .grad_scale = work->grad_scale,
+                                       .step = work->step};
     struct chunks chunks = {.worker = worker, .work = work, .report = report};
+    uint32_t c = work->chunk_lo;
 
-    cllm_adamw_begin(&chunks.walk, &worker->plan, worker->ops, &adamw);
-    cllm_threads_run(update_chunk, &chunks, work->chunk_hi - work->chunk_lo);
+    cllm_optimizer_begin(&chunks.walk, &worker->optimizer, &update);
+    while (c < work->chunk_hi) {
+        chunks.first = c;
+        if (is_whole(worker, c)) {
+            update_chunk(&chunks, 0, 0);
+            c++;
+            continue;
+        }
+        while (c < work->chunk_hi && !is_whole(worker, c))
+            c++;
+        cllm_threads_run(update_chunk, &chunks, c - chunks.first);
+    }
 }
 
 void cllm_worker_copy(struct cllm_worker *worker, const struct cllm_assignment *work,

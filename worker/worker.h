@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "compute/ops.h"
 #include "model/model.h"
+#include "model/optimizer.h"
 #include "shm/child.h"
 #include "shm/ring.h"
 #include "shm/slot.h"
@@ -26,6 +27,7 @@ struct cllm_worker {
     const struct cllm_ops *ops;
     struct cllm_parameters plan;
     struct cllm_model model;
+    struct cllm_optimizer optimizer;
     struct cllm_arena arena;
     uint32_t *tokens; // (sequences, context + 1)
 

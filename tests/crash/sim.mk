@@ -5,8 +5,8 @@
 # Under test, with stores that are events: Node Zero but for its neighbours, which
 # sim_kernel.c and sim_house.c stand for, and the loops of the children.
 sim_NEIGHBOURS := \
-	children.c control_socket.c crashes.c dryrun.c guardian.c journal.c logout.c main.c \
-	placement.c plan.c progress.c
+	children.c control_socket.c crashes.c dryrun.c guardian.c journal.c logout.c main.c origin.c \
+	placement.c plan.c progress.c vocabulary.c
 sim_REAL := \
 	$(addprefix coordinator/,$(filter-out $(sim_NEIGHBOURS),$(coordinator_SRC))) \
 	formats/token.c loader/fill.c loader/main.c saver/main.c saver/snapshot.c \

@@ -216,6 +216,7 @@ static void golden_step(uint64_t step)
 {
     const struct cllm_geometry *g = &sim.geometry;
     const struct cllm_config *config = &sim.config;
+    const struct cllm_schedule schedule = cllm_schedule_of(config);
     const struct sim_golden *from = &sim.golden[step - 1];
     struct sim_golden *to = &sim.golden[step];
     struct cllm_step_record *record = &to->record;
@@ -246,10 +247,7 @@ static void golden_step(uint64_t step)
     if (config->train_clip > 0 && record->grad_norm > config->train_clip)
         scale *= config->train_clip / record->grad_norm;
     record->grad_scale = (float)scale;
-    record->learning_rate = cllm_schedule_rate(
-        (enum cllm_schedule_kind)config->train_schedule,
-        (float)config->train_learning_rate, (float)config->train_min_learning_rate,
-        config->train_warmup, config->train_steps, step);
+    record->learning_rate = cllm_schedule_rate(&schedule, step);
     for (uint32_t part = 0; part < 3; part++)
         for (uint32_t i = 0; i < n; i++)
             to->words[part * n + i] =

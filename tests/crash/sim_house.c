@@ -16,8 +16,10 @@
 #include "coordinator/crashes.h"
 #include "coordinator/journal.h"
 #include "coordinator/logout.h"
+#include "coordinator/origin.h"
 #include "coordinator/plan.h"
 #include "coordinator/progress.h"
+#include "coordinator/vocabulary.h"
 #include "formats/checkpoint.h"
 #include "formats/file.h"
 #include "formats/sha256.h"
@@ -27,6 +29,28 @@
 
 #define CONFIG_HASH   UINT64_C(0xc0f16)
 #define MANIFEST_HASH UINT64_C(0x3a71f)
+
+/* ---- no model to begin from, no vocabulary ---- */
+
+bool cllm_origin_is_set(const struct cllm_config *config)
+{
+    (void)config;
+    return false;
+}
+
+int cllm_origin_import(const struct cllm_config *config, const struct cllm_plan *plan)
+{
+    (void)config;
+    (void)plan;
+    return 0;
+}
+
+int cllm_vocabulary_keep(const struct cllm_config *config, const struct cllm_plan *plan)
+{
+    (void)config;
+    (void)plan;
+    return 0;
+}
 
 /* ---- plan ---- */
 

@@ -19,8 +19,8 @@
 #include "loader/fill.h"
 #include "loader/reader.h"
 #include "loader/sampler.h"
-#include "model/adamw.h"
 #include "model/model.h"
+#include "model/optimizer.h"
 #include "saver/load.h"
 #include "saver/save.h"
 #include "saver/saver.h"
@@ -291,29 +291,44 @@ void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, ui
         sim_store64((uint64_t *)(void *)w + i, sim_initial_word(seed, (uint32_t)i));
 }
 
-void cllm_adamw_begin(struct cllm_adamw_walk *walk, const struct cllm_parameters *plan,
-                      const struct cllm_ops *ops, const struct cllm_adamw *adamw)
+void cllm_optimizer_begin(struct cllm_optimizer_walk *walk,
+                          struct cllm_optimizer *optimizer,
+                          const struct cllm_update *update)
 {
-    (void)plan;
-    (void)ops;
-    walk->terms.learning_rate = adamw->learning_rate;
-    walk->terms.grad_scale = adamw->grad_scale;
-    walk->tensor = (uint32_t)adamw->step;
+    (void)optimizer;
+    walk->update = *update;
+}
+
+bool cllm_optimizer_is_whole(const struct cllm_optimizer *optimizer, uint64_t lo,
+                             uint64_t hi)
+{
+    (void)optimizer;
+    (void)lo;
+    (void)hi;
+    return false;
 }
 
 /* Into the worker's own memory: toy_stream() makes it events. */
-void cllm_adamw_range(struct cllm_adamw_walk *walk, uint64_t lo, uint64_t hi,
-                      const float *w0, const float *m0, const float *v0, const float *g,
-                      float *w1, float *m1, float *v1)
+void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_t hi,
+                          float *w, float *m, float *v)
 {
-    const float *from[3] = {w0, m0, v0};
-    float *to[3] = {w1, m1, v1};
+    const struct cllm_update *u = &walk->update;
+    const float *from[3] = {u->w, u->m, u->v};
+    float *to[3] = {w, m, v};
 
     for (uint32_t part = 0; part < 3; part++)
         for (uint64_t i = lo / 2; i < hi / 2; i++)
-            ((uint64_t *)(void *)to[part])[i - lo / 2] = sim_update_word(
-                words_of(from[part])[i], words_of(g)[i], walk->terms.grad_scale,
-                walk->terms.learning_rate, walk->tensor, part);
+            ((uint64_t *)(void *)to[part])[i - lo / 2] =
+                sim_update_word(words_of(from[part])[i], words_of(u->g)[i], u->grad_scale,
+                                u->learning_rate, u->step, part);
+}
+
+double cllm_optimizer_sumsq(const struct cllm_optimizer *optimizer,
+                            const struct cllm_ops *ops, const float *g, uint64_t lo,
+                            uint64_t hi)
+{
+    (void)optimizer;
+    return ops->sumsq(g + lo, hi - lo);
 }
 
 /* ---- what a worker has mapped ---- */

@@ -64,7 +64,7 @@ if [ "$(stat -c %s "$work/wide/val_000.bin")" = $((1024 + 4 * tokens)) ]; then
         --set "data.valid=$work/wide/val_000.bin"
     same "llm.c's 32-bit tokens give the same bits" "$(model data)" "$(model wide)"
 else
-    ok "llm.c's 32-bit tokens give the same bits # skip: this awk prints no zeros"
+    ok "llm.c's 32-bit tokens give the same bits # SKIP this awk prints no zeros"
 fi
 # shellcheck disable=SC2086
 coord said -n 2 $steps --set data.format=nanogpt --set "data.train=$work/bare/train_000.bin" \

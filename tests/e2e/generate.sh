@@ -145,6 +145,25 @@ check "bits per byte count bytes, not tokens" awk -v t="$(evaluate --json | fiel
 refuses cllm-generate 3 "has [0-9]+ tokens, the model" "$work/runs/model" --tokenizer "$work/bpe"
 model=$work/runs/model
 
+# A real model of another program's, and what it says.
+stories=$root/../shared/data/stories260K
+if [ -r "$stories/stories260K.bin" ]; then
+    model=$stories/stories260K.bin
+    same "a model of llama2.c tells its story" \
+        "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red" \
+        "$(generate --tokenizer "$stories/tok512.bin" --greedy -n 41)"
+    same "and so it does from its tokens alone" "403 407 261 378 432 383 286 261 376 298" \
+        "$(generate --prompt-ids 1 --greedy -n 10 --json | sed -n '/"tokens"/,/\]/p' | tr -dc '0-9\n' | xargs)"
+    "$bin/cllm-convert" -q --tokenizer "$stories/tok512.bin" "$model" "$work/stories.gguf" 2>/dev/null
+    told=$(generate --prompt-ids 1 --greedy -n 60 --json | sed -n '/"tokens"/,/\]/p')
+    model=$work/stories.gguf
+    same "as GGUF it says the same" "$told" \
+        "$(generate --prompt-ids 1 --greedy -n 60 --json | sed -n '/"tokens"/,/\]/p')"
+    model=$work/runs/model
+else
+    ok "a model of llama2.c tells its story # SKIP there is no $stories"
+fi
+
 echo '{"ctx": "a"}' >>"$work/choices.jsonl"
 refuses cllm-eval 3 "choices.jsonl:9: .endings" "$model" --choices "$work/choices.jsonl"
 finish

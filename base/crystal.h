@@ -8,9 +8,9 @@
  * C is 1 for equal ids and less for all others. -ln C of a token and its successor is a
  * function of the data alone: a constant that no weight can change, and no loss.
  *
- * The spiral is that of the earlier notes: a bijection of the numbers 0, 1, 2 ... onto
- * the points of the plane with whole coordinates, though not everywhere to a neighbour.
- * All of it is whole numbers but for one root and one logarithm.
+ * The spiral is a bijection of the numbers 0, 1, 2 ... onto the points of the plane with
+ * whole coordinates, though not everywhere to a neighbour. All of it is whole numbers but
+ * for one root and one logarithm.
  */
 #ifndef CLLM_BASE_CRYSTAL_H
 #define CLLM_BASE_CRYSTAL_H

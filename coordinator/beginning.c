@@ -322,8 +322,12 @@ static int begin_from_origin(struct cllm_beginning *beginning,
                              const struct cllm_config *config,
                              const struct cllm_plan *plan)
 {
-    int rc = cllm_origin_import(config, plan);
+    int rc = 0;
 
+    if (cllm_origin_is_set(config))
+        rc = check_memory(plan); /* rather than after gigabytes were written */
+    if (rc == 0)
+        rc = cllm_origin_import(config, plan);
     if (rc > 0)
         rc = look_on_disk(beginning, plan, true, false);
     beginning->imported = rc > 0;

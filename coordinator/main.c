@@ -152,7 +152,7 @@ static int parse(struct cllm_config *config, struct cllm_options *options, int a
     optind = 1;
     while (rc == 0 && (opt = getopt_long(argc, argv, "n:", longopts, NULL)) != -1)
         rc = apply(config, options, opt, optarg);
-    if (rc == 0)
+    if (rc == 0 && options->run_lock < 0) /* Node Zero's is complete */
         rc = cllm_origin_complete(config);
     return rc == 0 ? cllm_config_check(config) : rc;
 }

@@ -26,6 +26,8 @@
 #define FILE_CAP  (1u << 20)
 #define NONE      "none"
 
+#define DIRTY_BYTES (64u << 20) /* written, not yet on the disk */
+
 bool cllm_origin_is_set(const struct cllm_config *config)
 {
     return strcmp(config->train_from, NONE) != 0;
@@ -144,8 +146,9 @@ static int adopt_rope(struct cllm_config *config, const struct cllm_model_config
     if (rc != 0 || model->rope_scaling == CLLM_ROPE_NONE)
         return rc;
     rc = adopt_f64(config, "rope_factor", model->rope_factor);
-    if (rc == 0)
-        rc = adopt_u32(config, "rope_original", model->rope_original);
+    if (rc != 0 || model->rope_scaling == CLLM_ROPE_LINEAR)
+        return rc; /* which has no other number */
+    rc = adopt_u32(config, "rope_original", model->rope_original);
     if (rc == 0)
         rc = adopt_f64(config, "rope_low", model->rope_low);
     return rc == 0 ? adopt_f64(config, "rope_high", model->rope_high) : rc;
@@ -376,12 +379,37 @@ static void feed(struct chunks *chunks, const float *data, uint64_t n)
 
 /* ---- the checkpoint ---- */
 
+/* Write @tensor; what is not on the disk yet stays so little that no later fsync is long
+ * enough to look like a hang. */
+static int put(const struct pass *pass, int fd, const char *path,
+               const struct cllm_tensor *tensor, uint64_t at, uint64_t *behind)
+{
+    uint64_t bytes = tensor->count * sizeof *pass->data;
+    int rc = 0;
+
+    for (uint64_t done = 0; rc == 0 && done < bytes;) {
+        uint64_t n = cllm_min_u64(bytes - done, DIRTY_BYTES);
+
+        rc = cllm_file_pwrite_all(fd, (const uint8_t *)pass->data + done, n, at + done,
+                                  path);
+        done += n;
+        *behind += n;
+        if (rc == 0 && *behind >= DIRTY_BYTES) {
+            if (fdatasync(fd) != 0)
+                rc = cllm_err(-errno, "cannot fdatasync %s", path);
+            *behind = 0;
+        }
+        cllm_pulse();
+    }
+    return rc;
+}
+
 /* The weights into model.safetensors, which is @fd; their root into @root. */
 static int write_model(struct pass *pass, const struct cllm_plan *plan,
                        const struct cllm_safetensors_plan *file, int fd, const char *path,
                        uint64_t *root)
 {
-    uint64_t at = 0;
+    uint64_t at = 0, behind = 0;
     struct chunks chunks;
     int rc = begin_chunks(&chunks, &plan->geometry);
 
@@ -391,8 +419,7 @@ static int write_model(struct pass *pass, const struct cllm_plan *plan,
         rc = take(pass, i);
         if (rc != 0)
             break;
-        rc = cllm_file_pwrite_all(fd, pass->data, tensor->count * sizeof *pass->data,
-                                  file->data_off[i], path);
+        rc = put(pass, fd, path, tensor, file->data_off[i], &behind);
         feed(&chunks, NULL, tensor->off - at);
         feed(&chunks, pass->data, tensor->count);
         at = tensor->off + tensor->count;
@@ -432,6 +459,7 @@ static int write_tensors(struct pass *pass, const struct cllm_plan *plan,
                  ? fd
                  : close_file(fd, temp, write_model(pass, plan, &model, fd, temp, root));
     }
+    cllm_pulse();
     if (rc == 0) { /* all zero, as it was reserved */
         fd = cllm_checkpoint_create(temp, CLLM_CHECKPOINT_OPTIMIZER, &moments);
         rc = fd < 0 ? fd : close_file(fd, temp, 0);
@@ -456,19 +484,15 @@ static void fill_info(struct cllm_checkpoint_info *info, const struct pass *pass
     (void)snprintf(info->data, sizeof info->data, "%016" PRIx64, plan->manifest_hash);
 }
 
-static int make_checkpoint(struct pass *pass, const struct cllm_config *config,
-                           const struct cllm_plan *plan)
+/* All of the checkpoint of step 0 but its name, in @temp. */
+static int fill_checkpoint(struct pass *pass, const struct cllm_config *config,
+                           const struct cllm_plan *plan, const char *temp)
 {
-    char checkpoints[CLLM_FILE_PATH_BYTES], temp[CLLM_FILE_PATH_BYTES];
     char tokenizer[CLLM_FILE_PATH_BYTES];
     struct cllm_checkpoint_info info;
     uint64_t root = 0;
-    int rc = cllm_file_join(checkpoints, plan->run_dir, "checkpoints");
+    int rc = write_tensors(pass, plan, temp, &root);
 
-    if (rc == 0)
-        rc = cllm_checkpoint_begin(checkpoints, 0, temp);
-    if (rc == 0)
-        rc = write_tensors(pass, plan, temp, &root);
     if (rc == 0 && cllm_hasher_end(pass->hasher) != plan->origin_hash) {
         rc = cllm_err(CLLM_EDATA, "%s changed while the run began", config->train_from);
         cllm_err_hint("remove %s/" FILE_NAME " and begin again", plan->run_dir);
@@ -479,15 +503,35 @@ static int make_checkpoint(struct pass *pass, const struct cllm_config *config,
     rc = cllm_file_join(tokenizer, plan->run_dir, CLLM_TOKENIZER_DIR);
     if (rc == 0)
         rc = cllm_tokenizer_files_copy(tokenizer, temp);
-    if (rc < 0)
-        return rc;
-    rc = cllm_checkpoint_describe(temp, &info);
+    if (rc >= 0)
+        rc = cllm_checkpoint_describe(temp, &info);
     if (rc == 0)
         rc = keep(plan->run_dir, config->train_from, &pass->parameters.config,
                   plan->origin_hash);
+    return rc;
+}
+
+static int make_checkpoint(struct pass *pass, const struct cllm_config *config,
+                           const struct cllm_plan *plan)
+{
+    char checkpoints[CLLM_FILE_PATH_BYTES], temp[CLLM_FILE_PATH_BYTES];
+    struct cllm_err_text why;
+    int rc = cllm_file_join(checkpoints, plan->run_dir, "checkpoints");
+
+    if (rc == 0)
+        rc = cllm_checkpoint_begin(checkpoints, 0, temp);
+    if (rc != 0)
+        return rc;
+    rc = fill_checkpoint(pass, config, plan, temp);
     if (rc == 0)
         rc = cllm_checkpoint_commit(checkpoints, 0);
-    return rc == 0 ? cllm_checkpoint_link(checkpoints, "last", 0) : rc;
+    if (rc < 0) { /* and the disk is as it was */
+        cllm_err_save(&why);
+        (void)cllm_file_remove_tree(temp);
+        cllm_err_restore(&why);
+        return rc;
+    }
+    return cllm_checkpoint_link(checkpoints, "last", 0);
 }
 
 int cllm_origin_import(const struct cllm_config *config, const struct cllm_plan *plan)

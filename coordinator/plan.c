@@ -114,6 +114,7 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
         c->compute_precision == 0 ? "" : " bf16", model);
 
     CLLM_ASSERT(n > 0);
+    CLLM_ASSERT((size_t)n < sizeof text);
     if (c->train_dropout > 0)
         n += snprintf(text + n, sizeof text - (size_t)n, " dropout %a", c->train_dropout);
     CLLM_ASSERT((size_t)n < sizeof text);

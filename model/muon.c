@@ -126,11 +126,11 @@ const float *cllm_muon_direction(struct cllm_muon *muon, const struct cllm_ops *
         return muon->x;
     key = key_of(source);
     if (!kept || key != muon->key) {
-        muon->made = false;
         make(muon, ops, source);
+        kept = key_of(source) == key; /* or it was made of what others write by now */
     }
     muon->of = *source;
     muon->key = key;
-    muon->made = muon->checked = true;
+    muon->made = muon->checked = kept;
     return muon->x;
 }

@@ -1,8 +1,10 @@
 /*
  * tests/bench_tokenizer.c - how fast text becomes tokens, and a corpus a vocabulary.
  *
- *   bench_tokenizer encode TOKENIZER FILE [IDS]      IDS: ids as 32-bit numbers, to
- * compare bench_tokenizer train VOCAB FILE [DIR [THREADS [PATTERN]]]
+ *   bench_tokenizer encode TOKENIZER FILE [IDS]
+ *   bench_tokenizer train VOCAB FILE [DIR [THREADS [PATTERN]]]
+ *
+ * IDS is a file for the ids as 32-bit numbers, to compare.
  *
  * Encoding is done on one core, the text as one document: first with an empty cache, then
  * twice more.

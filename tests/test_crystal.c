@@ -1,5 +1,5 @@
 /*
- * tests/test_crystal.c - roots, divisors, the spiral, and the values of the older notes.
+ * tests/test_crystal.c - roots, divisors, the spiral, and known values.
  */
 #include "base/crystal.h"
 
@@ -67,7 +67,7 @@ static void the_spiral_meets_every_point_once(void **state)
                      UINT64_C(1) << 30);
 }
 
-static void values_are_those_of_the_older_notes(void **state)
+static void values_are_the_known_ones(void **state)
 {
     static const struct {
         uint32_t x, y;
@@ -106,7 +106,7 @@ int main(void)
         cmocka_unit_test(roots_are_the_greatest_that_fit),
         cmocka_unit_test(divisors_are_the_greatest),
         cmocka_unit_test(the_spiral_meets_every_point_once),
-        cmocka_unit_test(values_are_those_of_the_older_notes),
+        cmocka_unit_test(values_are_the_known_ones),
         cmocka_unit_test(only_equal_ids_are_wholly_similar),
     };
 

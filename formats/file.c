@@ -196,6 +196,29 @@ static int read_to_end(int fd, const char *path, size_t cap, size_t guess, char 
     return 0;
 }
 
+int cllm_file_open_begin(const char *path, void *begin, size_t cap, uint64_t *bytes)
+{
+    int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* no wait for a pipe's writer */
+    struct stat st;
+    int rc = 0;
+
+    if (fd < 0)
+        return cllm_err(-errno, "cannot open %s", path);
+    if (fstat(fd, &st) != 0)
+        rc = cllm_err(-errno, "cannot open %s", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = cllm_err(CLLM_EDATA, "%s is not a regular file", path);
+    if (rc == 0) {
+        *bytes = (uint64_t)st.st_size;
+        rc = cllm_file_pread_all(fd, begin, cllm_min_u64(cap, *bytes), 0, path);
+    }
+    if (rc == 0)
+        return fd;
+    (void)close(fd);
+    return rc;
+}
+
 int cllm_file_read(const char *path, size_t cap, char **out, size_t *bytes)
 {
     struct stat st;

@@ -32,6 +32,10 @@ int cllm_file_pwrite_all(int fd, const void *data, size_t bytes, uint64_t off,
  * offset, expected and found. */
 int cllm_file_pread_all(int fd, void *data, size_t bytes, uint64_t off, const char *path);
 
+/* Open regular file @path to read, and give its size and its first @cap bytes (fewer of a
+ * shorter file). Returns a descriptor; a negative errno or CLLM_EDATA with text. */
+int cllm_file_open_begin(const char *path, void *begin, size_t cap, uint64_t *bytes);
+
 /* The whole regular file with a NUL behind it; heap, the caller frees. More than @cap
  * bytes is -EFBIG. @bytes (may be NULL) excludes the NUL. */
 int cllm_file_read(const char *path, size_t cap, char **out, size_t *bytes);

@@ -3,12 +3,9 @@
  */
 #include "formats/llama2c.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -117,23 +114,16 @@ int cllm_llama2c_parse(struct cllm_llama2c *file, const void *header, uint64_t f
 int cllm_llama2c_open(struct cllm_llama2c *file, const char *path)
 {
     uint8_t header[CLLM_LLAMA2C_HEADER_BYTES] = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat st;
-    int rc = 0;
+    uint64_t bytes;
+    int rc, fd = cllm_file_open_begin(path, header, sizeof header, &bytes);
 
     file->fd = -1;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        rc = cllm_err(-errno, "cannot open %s", path);
-    else if (!S_ISREG(st.st_mode))
-        rc = cllm_err(CLLM_EDATA, "%s is not a regular file", path);
-    if (rc == 0)
-        rc = cllm_file_pread_all(
-            fd, header, cllm_min_u64(sizeof header, (uint64_t)st.st_size), 0, path);
-    if (rc == 0)
-        rc = cllm_llama2c_parse(file, header, (uint64_t)st.st_size, path);
+    if (fd < 0)
+        return fd;
+    rc = cllm_llama2c_parse(file, header, bytes, path);
     if (rc == 0)
         file->fd = fd;
-    else if (fd >= 0)
+    else
         (void)close(fd);
     return rc;
 }

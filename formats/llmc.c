@@ -3,12 +3,9 @@
  */
 #include "formats/llmc.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -146,23 +143,16 @@ int cllm_llmc_parse(struct cllm_llmc *llmc, const void *header, uint64_t file_by
 int cllm_llmc_open(struct cllm_llmc *llmc, const char *path)
 {
     uint8_t header[CLLM_LLMC_HEADER_BYTES] = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat st;
-    int rc = 0;
+    uint64_t bytes;
+    int rc, fd = cllm_file_open_begin(path, header, sizeof header, &bytes);
 
     llmc->fd = -1;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        rc = cllm_err(-errno, "cannot open %s", path);
-    else if (!S_ISREG(st.st_mode))
-        rc = cllm_err(CLLM_EDATA, "%s is not a regular file", path);
-    if (rc == 0)
-        rc = cllm_file_pread_all(
-            fd, header, cllm_min_u64(sizeof header, (uint64_t)st.st_size), 0, path);
-    if (rc == 0)
-        rc = cllm_llmc_parse(llmc, header, (uint64_t)st.st_size, path);
+    if (fd < 0)
+        return fd;
+    rc = cllm_llmc_parse(llmc, header, bytes, path);
     if (rc == 0)
         llmc->fd = fd;
-    else if (fd >= 0)
+    else
         (void)close(fd);
     return rc;
 }

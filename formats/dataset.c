@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/pulse.h"
 #include "formats/file.h"
 #include "formats/manifest.h"
 
@@ -87,6 +88,7 @@ static int add_pattern(struct cllm_dataset *dataset, const char *pattern,
             rc = cllm_err(-errno, "cannot open the shard %s", found.gl_pathv[i]);
         else
             rc = add_shard(dataset, path, format);
+        cllm_pulse();
     }
     globfree(&found);
     return rc;
@@ -178,8 +180,10 @@ int cllm_dataset_check_tokens(const struct cllm_dataset *dataset, uint32_t vocab
 {
     int rc = 0;
 
-    for (uint32_t i = 0; rc == 0 && i < dataset->n_shards; i++)
+    for (uint32_t i = 0; rc == 0 && i < dataset->n_shards; i++) {
         rc = cllm_shard_check_tokens(&dataset->shard[i], vocab, limit);
+        cllm_pulse();
+    }
     return rc;
 }
 
@@ -349,8 +353,10 @@ int cllm_dataset_hash(const struct cllm_dataset *dataset, uint64_t *hash)
     if (hasher == NULL)
         return cllm_err(-ENOMEM, "cannot hash the data");
     cllm_hasher_begin(hasher, 0);
-    for (uint32_t i = 0; rc == 0 && i < dataset->n_shards; i++)
+    for (uint32_t i = 0; rc == 0 && i < dataset->n_shards; i++) {
         rc = hash_shard(hasher, &dataset->shard[i]);
+        cllm_pulse();
+    }
     if (rc == 0)
         *hash = cllm_hasher_end(hasher);
     cllm_hasher_free(&hasher);

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/pulse.h"
 
 #define WEIGHT_UNIT   1000000u /* weights are kept in millionths until they are reduced */
 #define WEIGHT_DIGITS 6
@@ -175,10 +176,12 @@ static void count_part(struct cllm_mixture_part *part)
 static const char *common_shard(const struct cllm_dataset *a,
                                 const struct cllm_dataset *b)
 {
-    for (uint32_t i = 0; i < a->n_shards; i++)
+    for (uint32_t i = 0; i < a->n_shards; i++) {
         for (uint32_t j = 0; j < b->n_shards; j++)
             if (strcmp(a->shard[i].path, b->shard[j].path) == 0)
                 return a->shard[i].path;
+        cllm_pulse();
+    }
     return NULL;
 }
 

@@ -66,7 +66,7 @@ PEAK_avx2       := -mavx2 -mfma
 PEAK_avx512     := -mavx512f -mprefer-vector-width=512
 PEAK_bf16       := $(PEAK_avx512) -mavx512bf16
 tools_SRC := \
-	bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c bench_kernels.c \
+	argument.c bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c bench_kernels.c \
 	bench_limits.c bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c convert.c \
 	convert_tokenizer.c ctl.c ctl_answer.c eval.c eval_choices.c eval_split.c eval_work.c facts.c \
 	generate.c history.c info.c ini_edit.c lm.c prep.c prep_input.c prep_options.c prep_output.c \

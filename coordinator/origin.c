@@ -70,24 +70,12 @@ static int recall(const char *run_dir, const char *from, struct cllm_model_confi
 static int keep(const char *run_dir, const char *from,
                 const struct cllm_model_config *model, uint64_t hash)
 {
-    char path[CLLM_FILE_PATH_BYTES], hex[17];
-    size_t bytes = 0;
-    char *text = NULL;
-    json_t *json;
-    int rc = cllm_file_join(path, run_dir, FILE_NAME);
+    char hex[17];
 
-    if (rc != 0)
-        return rc;
     (void)snprintf(hex, sizeof hex, "%016" PRIx64, hash);
-    json = json_pack("{s:s, s:s, s:o}", "from", from, "hash", hex, "config",
-                     cllm_config_json_pack(model, 0.02));
-    if (json != NULL)
-        text = cllm_json_dump(json, &bytes);
-    json_decref(json);
-    rc = text == NULL ? cllm_err(-ENOMEM, "cannot write %s", path)
-                      : cllm_file_replace(path, text, bytes);
-    free(text);
-    return rc;
+    return cllm_json_put(run_dir, FILE_NAME,
+                         json_pack("{s:s, s:s, s:o}", "from", from, "hash", hex, "config",
+                                   cllm_config_json_pack(model, 0.02)));
 }
 
 /* ---- [model] ---- */

@@ -46,23 +46,6 @@ static const char *file_name(size_t i)
                                : cllm_tokenizer_files[i - CLLM_LEN(files)];
 }
 
-/* Write @json (taken over; NULL when memory was out) as @dir/@name. */
-static int put(const char *dir, const char *name, json_t *json)
-{
-    char path[CLLM_FILE_PATH_BYTES];
-    size_t bytes = 0;
-    char *text = json == NULL ? NULL : cllm_json_dump(json, &bytes);
-    int rc = cllm_file_join(path, dir, name);
-
-    json_decref(json);
-    if (rc == 0 && text == NULL)
-        rc = cllm_err(-ENOMEM, "cannot write %s", path);
-    if (rc == 0)
-        rc = cllm_file_replace(path, text, bytes);
-    free(text);
-    return rc;
-}
-
 /* Read @dir/@name; @path gets its path for messages. */
 static int get(const char *dir, const char *name, char path[CLLM_FILE_PATH_BYTES],
                char **text, size_t *bytes)
@@ -76,8 +59,8 @@ static int get(const char *dir, const char *name, char path[CLLM_FILE_PATH_BYTES
 
 int cllm_checkpoint_write_config(const char *dir, const struct cllm_checkpoint_info *info)
 {
-    return put(dir, CLLM_CHECKPOINT_CONFIG,
-               cllm_config_json_pack(&info->model, info->init_range));
+    return cllm_json_put(dir, CLLM_CHECKPOINT_CONFIG,
+                         cllm_config_json_pack(&info->model, info->init_range));
 }
 
 int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *name,
@@ -165,26 +148,13 @@ int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info
         json_decref(run);
         run = NULL;
     }
-    return put(dir, CLLM_CHECKPOINT_RUN, run);
-}
-
-/* Text that must be @expected. */
-static int expect_text(const json_t *json, const char *path, const char *key,
-                       const char *expected)
-{
-    const char *found = NULL;
-    int rc = cllm_json_get_text(json, path, key, &found);
-
-    if (rc == 0 && strcmp(found, expected) != 0)
-        rc = cllm_err(CLLM_EDATA, "%s: \"%s\": expected \"%s\", found \"%s\"", path, key,
-                      expected, found);
-    return rc;
+    return cllm_json_put(dir, CLLM_CHECKPOINT_RUN, run);
 }
 
 static int expect_format(const json_t *json, const char *path, const char *format)
 {
     uint64_t version = 0;
-    int rc = expect_text(json, path, "format", format);
+    int rc = cllm_json_expect_text(json, path, "format", format);
 
     if (rc == 0)
         rc = cllm_json_get_u64(json, path, "version", &version);
@@ -295,9 +265,9 @@ int cllm_checkpoint_write_manifest(const char *dir)
         json_decref(list);
         return rc;
     }
-    return put(dir, CLLM_CHECKPOINT_MANIFEST,
-               json_pack("{s:s, s:i, s:o}", "format", FILES_FORMAT, "version", VERSION,
-                         "files", list));
+    return cllm_json_put(dir, CLLM_CHECKPOINT_MANIFEST,
+                         json_pack("{s:s, s:i, s:o}", "format", FILES_FORMAT, "version",
+                                   VERSION, "files", list));
 }
 
 /* File number @i against what the manifest says of it. */

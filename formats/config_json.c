@@ -140,19 +140,6 @@ static int get_positive(const json_t *json, const char *where, const char *key,
     return rc;
 }
 
-/* Text that must be @expected. */
-static int expect_text(const json_t *json, const char *where, const char *key,
-                       const char *expected)
-{
-    const char *found = NULL;
-    int rc = cllm_json_get_text(json, where, key, &found);
-
-    if (rc == 0 && strcmp(found, expected) != 0)
-        rc = cllm_err(CLLM_EDATA, "%s: \"%s\": expected \"%s\", found \"%s\"", where, key,
-                      expected, found);
-    return rc;
-}
-
 /* What would change the results, and is not computed here. */
 static int expect_absent(const json_t *json, const char *where, const char *const *keys,
                          size_t n)
@@ -208,7 +195,7 @@ static int parse_gpt2(const json_t *json, const char *where,
         {"n_embd", 65536, &model->width, false},
         {"n_inner", 262144, &model->hidden, true},
     };
-    int rc = expect_text(json, where, "activation_function", GPT2_ACTIVATION);
+    int rc = cllm_json_expect_text(json, where, "activation_function", GPT2_ACTIVATION);
 
     if (rc == 0)
         rc = get_sizes(json, where, sizes, CLLM_LEN(sizes));
@@ -304,7 +291,7 @@ static int parse_llama(const json_t *json, const char *where,
         {"num_key_value_heads", 1024, &model->kv_heads, true},
         {"head_dim", 65536, &model->head_size, true},
     };
-    int rc = expect_text(json, where, "hidden_act", LLAMA_ACTIVATION);
+    int rc = cllm_json_expect_text(json, where, "hidden_act", LLAMA_ACTIVATION);
 
     if (rc == 0)
         rc = get_sizes(json, where, sizes, CLLM_LEN(sizes));

@@ -160,23 +160,6 @@ int cllm_hf_writer_put(struct cllm_hf_writer *writer, uint32_t index, float *dat
                    : rc;
 }
 
-/* @json (taken over; NULL when memory was out) as @name in the directory. */
-static int put_json(const struct cllm_hf_writer *writer, const char *name, json_t *json)
-{
-    char path[CLLM_FILE_PATH_BYTES];
-    size_t bytes = 0;
-    char *text = json == NULL ? NULL : cllm_json_dump(json, &bytes);
-    int rc = cllm_file_join(path, writer->dir, name);
-
-    json_decref(json);
-    if (rc == 0 && text == NULL)
-        rc = cllm_err(-ENOMEM, "cannot write %s", path);
-    if (rc == 0)
-        rc = cllm_file_replace(path, text, bytes);
-    free(text);
-    return rc;
-}
-
 static json_t *make_index(const struct cllm_hf_writer *writer)
 {
     json_t *map = json_object();
@@ -227,9 +210,10 @@ int cllm_hf_writer_finish(struct cllm_hf_writer *writer, double init_range, uint
     int rc = close_file(writer);
 
     if (rc == 0 && writer->n_files > 1)
-        rc = put_json(writer, CLLM_HF_INDEX, make_index(writer));
+        rc = cllm_json_put(writer->dir, CLLM_HF_INDEX, make_index(writer));
     if (rc == 0)
-        rc = put_json(writer, CLLM_HF_CONFIG, make_config(writer, init_range, bos, eos));
+        rc = cllm_json_put(writer->dir, CLLM_HF_CONFIG,
+                           make_config(writer, init_range, bos, eos));
     cllm_hf_writer_abort(writer);
     return rc;
 }

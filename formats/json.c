@@ -176,3 +176,31 @@ int cllm_json_get_array(const json_t *object, const char *where, const char *key
     *out = json;
     return 0;
 }
+
+int cllm_json_expect_text(const json_t *object, const char *where, const char *key,
+                          const char *expected)
+{
+    const char *found = NULL;
+    int rc = cllm_json_get_text(object, where, key, &found);
+
+    if (rc == 0 && strcmp(found, expected) != 0)
+        rc = cllm_err(CLLM_EDATA, "%s: \"%s\": expected \"%s\", found \"%s\"", where, key,
+                      expected, found);
+    return rc;
+}
+
+int cllm_json_put(const char *dir, const char *name, json_t *json)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    size_t bytes = 0;
+    char *text = json == NULL ? NULL : cllm_json_dump(json, &bytes);
+    int rc = cllm_file_join(path, dir, name);
+
+    json_decref(json);
+    if (rc == 0 && text == NULL)
+        rc = cllm_err(-ENOMEM, "cannot write %s", path);
+    if (rc == 0)
+        rc = cllm_file_replace(path, text, bytes);
+    free(text);
+    return rc;
+}

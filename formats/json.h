@@ -24,6 +24,10 @@ int cllm_json_load(const char *path, size_t cap, json_t **out);
  * frees. @bytes (may be NULL) excludes the NUL. NULL when memory is out. */
 char *cllm_json_dump(const json_t *json, size_t *bytes);
 
+/* Write @json (taken over; NULL when memory was out) as @dir/@name, durably and whole or
+ * not at all. Returns 0 or a negative errno with text. */
+int cllm_json_put(const char *dir, const char *name, json_t *json);
+
 /* Write the stable form to @fd; @path is for messages. Returns 0 or a negative errno with
  * text. */
 int cllm_json_write(const json_t *json, int fd, const char *path);
@@ -42,6 +46,10 @@ int cllm_json_get_bool(const json_t *object, const char *where, const char *key,
                        bool *out);
 int cllm_json_get_text(const json_t *object, const char *where, const char *key,
                        const char **out);
+
+/* Text that must be @expected, or CLLM_EDATA with what was found. */
+int cllm_json_expect_text(const json_t *object, const char *where, const char *key,
+                          const char *expected);
 int cllm_json_get_object(const json_t *object, const char *where, const char *key,
                          json_t **out);
 int cllm_json_get_array(const json_t *object, const char *where, const char *key,

@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "compute/threads.h"
 #include "formats/json.h"
+#include "tools/argument.h"
 #include "tools/eval_choices.h"
 #include "tools/eval_split.h"
 
@@ -270,22 +271,6 @@ static int run(struct request *request)
 
 /* ---- options ---- */
 
-static int read_whole(const char *name, const char *text, uint64_t min, uint64_t max,
-                      uint64_t *out)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoull(text, &end, 10);
-    if (errno == 0 && end != text && *end == '\0' && text[0] != '-' && *out >= min &&
-        *out <= max)
-        return 0;
-    return cllm_err(CLLM_ECONFIG,
-                    "cannot use --%s=%s: it must be a whole number from %" PRIu64
-                    " to %" PRIu64,
-                    name, text, min, max);
-}
-
 static int read_format(const char *text, enum cllm_shard_format *out)
 {
     for (int i = 0; i < CLLM_N_SHARD_FORMATS; i++) {
@@ -340,7 +325,7 @@ static int read_option(struct request *request, int option, const char *value)
         rc = read_format(value, &request->format);
         break;
     case 'w':
-        rc = read_whole("windows", value, 0, UINT32_MAX, &request->windows);
+        rc = cllm_argument_whole("windows", value, 0, UINT32_MAX, &request->windows);
         break;
     case 'c':
         request->choices = value;
@@ -349,7 +334,7 @@ static int read_option(struct request *request, int option, const char *value)
         request->tokenizer = value;
         break;
     case 'T':
-        rc = read_whole("threads", value, 1, CLLM_THREADS_MOST, &number);
+        rc = cllm_argument_whole("threads", value, 1, CLLM_THREADS_MOST, &number);
         request->eval.threads = (uint32_t)number;
         break;
     case 's':

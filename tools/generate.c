@@ -17,6 +17,7 @@
 #include "compute/ops.h"
 #include "compute/threads.h"
 #include "formats/json.h"
+#include "tools/argument.h"
 #include "tools/prompt.h"
 #include "tools/speaker.h"
 
@@ -261,21 +262,6 @@ static int run(const struct request *request)
 
 /* ---- options ---- */
 
-static int read_whole(const char *name, const char *text, uint64_t min, uint64_t max,
-                      uint64_t *out)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoull(text, &end, 10);
-    if (errno == 0 && end != text && *end == '\0' && text[0] != '-' && *out >= min &&
-        *out <= max)
-        return 0;
-    return cllm_err(CLLM_ECONFIG,
-                    "cannot use --%s=%s: it must be a whole number from %llu to %llu",
-                    name, text, (unsigned long long)min, (unsigned long long)max);
-}
-
 static int read_real(const char *name, const char *text, double min, double max,
                      float *out)
 {
@@ -336,13 +322,13 @@ static int read_number(struct request *request, int option, const char *value)
 
     switch (option) {
     case 'n':
-        rc = read_whole("tokens", value, 1, TOKENS_LIMIT, &number);
+        rc = cllm_argument_whole("tokens", value, 1, TOKENS_LIMIT, &number);
         wish->n_tokens = (uint32_t)number;
         return rc;
     case 't':
         return read_real("temperature", value, 0, 1e6, &wish->sample.temperature);
     case 'k':
-        rc = read_whole("top-k", value, 0, UINT32_MAX, &number);
+        rc = cllm_argument_whole("top-k", value, 0, UINT32_MAX, &number);
         wish->sample.top_k = (uint32_t)number;
         return rc;
     case OPT_TOP_P:
@@ -350,13 +336,13 @@ static int read_number(struct request *request, int option, const char *value)
     case OPT_PENALTY:
         return read_real("repeat-penalty", value, 0.01, 100, &wish->penalty);
     case OPT_PENALTY_FOR:
-        rc = read_whole("repeat-last", value, 0, UINT32_MAX, &number);
+        rc = cllm_argument_whole("repeat-last", value, 0, UINT32_MAX, &number);
         wish->penalty_for = (uint32_t)number;
         return rc;
     case 's':
-        return read_whole("seed", value, 0, INT64_MAX, &wish->seed);
+        return cllm_argument_whole("seed", value, 0, INT64_MAX, &wish->seed);
     default:
-        rc = read_whole("threads", value, 1, CLLM_THREADS_MOST, &number);
+        rc = cllm_argument_whole("threads", value, 1, CLLM_THREADS_MOST, &number);
         request->threads = (uint32_t)number;
         return rc;
     }

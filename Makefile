@@ -19,18 +19,18 @@ endif
 
 # ---- what is built ----------------------------------------------------------------------
 
-FOLDERS := base shm compute model formats loader saver worker coordinator tools
+FOLDERS := base shm compute compute/opencl model formats loader saver worker coordinator tools
 
 base_SRC        := \
-	arena.c base.c config.c config_help.c crystal.c crystal_cost.c err.c fault.c hash.c \
-	local_socket.c log.c mix.c model_config.c option.c parameters.c pulse.c random.c topology.c \
+	arena.c base.c config.c config_compare.c config_help.c crystal.c crystal_cost.c err.c fault.c \
+	hash.c local_socket.c log.c lora.c mix.c model_config.c option.c parameters.c pulse.c random.c topology.c \
 	units.c
 shm_SRC         := \
-	child.c chunk.c control.c crash.c crash_text.c keeper.c layout.c memfd.c objects.c region.c \
+	child.c chunk.c control.c crash.c crash_text.c frozen.c keeper.c layout.c memfd.c objects.c region.c \
 	ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
-	attention.c blocked.c dropout.c elementwise.c norm.c product.c rope.c rows.c select.c smoothing.c \
-	softmax.c table.c threaded.c threaded_rows.c threads.c vector.c
+	attention.c blocked.c crystal.c dropout.c elementwise.c norm.c product.c rope.c rows.c select.c \
+	smoothing.c softmax.c table.c threaded.c threaded_rows.c threads.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
 compute_KERNELS := $(filter-out select.c threaded.c threaded_rows.c threads.c,$(compute_SRC))
 compute_ISAS    := avx2 avx512 avx512bf16
@@ -38,61 +38,79 @@ FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
+# OpenCL is loaded at run time (compute/opencl/api.c); nothing is linked against it.
+compute/opencl_SRC := \
+	api.c cache.c device.c launch.c memory.c opencl.c pool.c profile.c program.c progress.c \
+	table.c table_crystal.c table_heads.c table_product.c table_tensor.c transfer.c tuning.c \
+	turn.c variant.c
+# Kernels of OpenCL devices: embedded, compiled by the driver.
+compute/opencl_CL := \
+	activation.cl attention.cl bf16.cl columns.cl common.cl crystal.cl embedding.cl loss.cl \
+	matmul.cl matmul_cpu.cl matmul_form.cl matmul_mma.cl norm.cl pack_bf16.cl ptx.cl ptx_emulated.cl \
+	random.cl rope.cl vector.cl
 model_SRC       := \
-	decoder.c dropout.c flops.c gpt.c groups.c init.c layout.c llama.c loss.c model.c muon.c \
+	adapters.c decoder.c dropout.c flops.c gpt.c groups.c init.c layout.c llama.c loss.c model.c muon.c \
 	optimizer.c rope.c sample.c schedule.c
 formats_SRC := \
-	alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
+	adapter.c alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
 	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c encoder.c \
-	file.c gguf.c gguf_model.c gguf_tokenizer.c gguf_value.c gguf_writer.c half.c hf.c hf_writer.c \
-	json.c llama2c.c llmc.c manifest.c megatron.c mixture.c output.c pattern.c pieces.c relayout.c \
-	safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c sink.c source.c spm.c token.c \
-	token_stream.c tokenizer.c tokenizer_files.c tokenizer_gpt2.c tokenizer_json.c tokenizer_load.c \
-	tokenizer_ranks.c tokenizer_save.c unpack.c unpack_gzip.c unpack_zstd.c utf8.c vocab.c
+	file.c generation_config.c gguf.c gguf_model.c gguf_tokenizer.c gguf_value.c gguf_writer.c half.c \
+	hf.c hf_writer.c json.c llama2c.c llmc.c manifest.c megatron.c mixture.c output.c pattern.c peft.c \
+	pieces.c relayout.c safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c sink.c \
+	source.c spm.c token.c token_stream.c tokenizer.c tokenizer_config.c tokenizer_files.c \
+	tokenizer_gpt2.c tokenizer_json.c tokenizer_load.c tokenizer_ranks.c tokenizer_renumber.c \
+	tokenizer_save.c unpack.c unpack_gzip.c unpack_zstd.c utf8.c vocab.c
 loader_SRC      := \
 	fill.c main.c pread.c reader.c sampler.c uring.c
 saver_SRC       := \
 	archive.c load.c main.c piece.c save.c saver.c snapshot.c
 worker_SRC      := \
-	lane.c main.c mapping.c selftest.c update.c
+	device.c lane.c main.c mapping.c selftest.c update.c
 coordinator_SRC := \
-	beginning.c children.c control_socket.c crashes.c dryrun.c guardian.c health.c heartbeat.c \
-	journal.c lanes.c logout.c main.c node_begin.c node_control.c node_deaths.c node_end.c \
-	node_events.c node_watch.c nodezero.c origin.c placement.c plan.c progress.c saving.c step.c \
-	step_reports.c step_takeover.c step_turns.c sweep.c team.c vocabulary.c
+	adapted.c beginning.c children.c control_socket.c crashes.c device_meter.c devices.c dryrun.c frozen.c \
+	guardian.c health.c heartbeat.c import.c import_pass.c journal.c lanes.c logout.c main.c node_begin.c \
+	node_control.c node_deaths.c node_end.c node_events.c node_watch.c nodezero.c origin.c placement.c \
+	plan.c progress.c saving.c step.c step_reports.c step_takeover.c step_turns.c sweep.c team.c \
+	vocabulary.c
 # Multiply-adds in registers, likewise: the limit that cllm-bench measures.
 peak_ISAS       := avx2 avx512 bf16
 PEAK_avx2       := -mavx2 -mfma
 PEAK_avx512     := -mavx512f -mprefer-vector-width=512
 PEAK_bf16       := $(PEAK_avx512) -mavx512bf16
 tools_SRC := \
-	argument.c bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c bench_kernels.c \
-	bench_limits.c bench_measure.c bench_peak.c bench_report.c bench_result.c bench_run.c convert.c \
-	convert_tokenizer.c ctl.c ctl_answer.c eval.c eval_choices.c eval_split.c eval_work.c facts.c \
-	generate.c history.c info.c ini_edit.c lm.c prep.c prep_input.c prep_options.c prep_output.c \
-	prep_piece.c prep_pipe.c prep_reader.c prep_report.c prep_state.c prep_stream.c prep_text.c \
+	argument.c bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c \
+	bench_kernels.c bench_limits.c bench_measure.c bench_peak.c bench_report.c bench_result.c \
+	bench_run.c bench_shapes.c bench_tune.c convert.c convert_tokenizer.c ctl.c ctl_answer.c \
+	device_facts.c devices.c eval.c eval_choices.c eval_split.c eval_work.c facts.c generate.c \
+	history.c info.c ini_edit.c lm.c prep.c prep_input.c prep_options.c prep_output.c prep_piece.c \
+	prep_pipe.c prep_reader.c prep_renumber.c prep_report.c prep_state.c prep_stream.c prep_text.c \
 	prep_vocab.c prompt.c setting.c shm.c shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c \
 	shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_trouble.c shm_view.c speaker.c stop.c tally.c \
 	trial.c watch.c
 tests_SRC := \
-	test_arena.c test_attention.c test_bench_choice.c test_bpe_train.c test_chaos.c \
-	test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c test_config_json.c \
-	test_control.c test_control_socket.c test_crash.c test_crystal.c test_dataset.c test_decoder.c \
-	test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c \
-	test_fill.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c test_history.c \
-	test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c test_loader.c \
-	test_local_socket.c test_log.c test_logout.c test_manifest.c test_matmul.c test_megatron.c \
-	test_mix.c test_mixture.c test_model.c test_muon.c test_ops.c test_optimizer.c \
-	test_parameters.c test_pieces.c test_prep.c \
-	test_prep_reader.c test_prep_text.c test_random.c test_reader.c test_region.c test_ring.c \
-	test_rope.c test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c \
-	test_saver_crash.c test_saver_load.c test_schedule.c test_setting.c test_sha256.c test_shard.c \
+	test_adapter.c test_arena.c test_arrays.c test_attention.c test_bench_choice.c test_bpe_train.c \
+	test_chaos.c test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c \
+	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c \
+	test_crystal.c test_crystal_pairs.c test_dataset.c test_decoder.c test_device_meter.c test_devices.c \
+	test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
+	test_frozen.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c \
+	test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c \
+	test_loader.c test_local_socket.c test_log.c test_logout.c test_lora.c test_manifest.c \
+	test_matmul.c test_megatron.c test_mix.c test_mixture.c test_model.c test_muon.c test_opencl.c \
+	test_opencl_crystal.c test_opencl_device.c test_opencl_flavours.c test_opencl_model.c \
+	test_opencl_ops.c test_opencl_products.c test_opencl_program.c test_opencl_tensor.c \
+	test_opencl_traffic.c test_opencl_tuning.c test_opencl_turn.c test_ops.c test_optimizer.c \
+	test_parameters.c test_peft.c test_pieces.c test_prep.c test_prep_reader.c test_prep_text.c \
+	test_random.c test_reader.c test_region.c test_renumber.c test_ring.c test_rope.c \
+	test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c \
+	test_saver_load.c test_schedule.c test_selftest.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_smoothing.c test_source.c test_speaker.c \
 	test_step.c test_stop.c test_tally.c test_threads.c test_tokenizer.c test_topology.c test_units.c \
 	test_unpack.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := \
-	bench_loader.c bench_tokenizer.c logits.c
+	bench_crystal.c bench_embedding.c bench_loader.c bench_opencl.c bench_opencl_matmul.c \
+	bench_tokenizer.c logits.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
 tests_points_SRC := \
 	points.c points_cases.c
@@ -107,8 +125,8 @@ tests_stepping_SRC := \
 	step_walk.c step_watch.c stepping.c
 # The simulator of the protocol; tests/crash/sim.mk builds it.
 tests_sim_SRC := \
-	sim.c sim_check.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c sim_memory.c sim_roles.c \
-	sim_run.c sim_sched.c sim_trace.c
+	sim.c sim_check.c sim_faults.c sim_files.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c \
+	sim_memory.c sim_roles.c sim_run.c sim_sched.c sim_trace.c
 # Shared records under ThreadSanitizer; likewise.
 tests_races_SRC := \
 	races.c
@@ -127,26 +145,26 @@ tests_math_SRC := \
 	loops.c math_all.c
 # Files that test programs share.
 tests_common_SRC := \
-	control_temp.c gpt_double.c llama_double.c loader_data.c model_files.c ops_bits.c saver_run.c \
-	shm_run.c
+	control_temp.c gpt_double.c llama_double.c loader_data.c lora_double.c model_files.c opencl_run.c \
+	opencl_simulated.c ops_bits.c saver_run.c shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \
 	fuzz.c fuzz_answer.c fuzz_checkpoint.c fuzz_choice.c fuzz_config.c fuzz_control.c fuzz_crash.c \
 	fuzz_dataset.c fuzz_gguf.c fuzz_history.c fuzz_journal.c fuzz_manifest.c fuzz_megatron.c \
-	fuzz_model.c fuzz_prep.c fuzz_report.c fuzz_safetensors.c fuzz_segment.c fuzz_shard.c \
+	fuzz_model.c fuzz_prep.c fuzz_report.c fuzz_safetensors.c fuzz_segment.c fuzz_shard.c fuzz_state.c \
 	fuzz_tokenizer.c
 
 # Programs: main file, the archives it may use (its floors, upper first), libraries.
 PROGRAMS := \
-	cllm-bench cllm-convert cllm-coord cllm-ctl cllm-eval cllm-generate cllm-info cllm-loader \
-	cllm-prep cllm-saver cllm-shm cllm-worker
+	cllm-bench cllm-convert cllm-coord cllm-ctl cllm-devices cllm-eval cllm-generate cllm-info \
+	cllm-loader cllm-prep cllm-saver cllm-shm cllm-worker
 
 cllm-coord_MAIN    := coordinator/main.c
 cllm-coord_FLOORS  := coordinator formats shm model base
-cllm-coord_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
+cllm-coord_LINK    := -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lhwloc -lm
 cllm-worker_MAIN   := worker/main.c
-cllm-worker_FLOORS := worker model compute shm base
+cllm-worker_FLOORS := worker model compute/opencl compute shm base
 cllm-worker_LINK   := -linih -lxxhash -lseccomp
 cllm-loader_MAIN   := loader/main.c
 cllm-loader_FLOORS := loader formats shm base
@@ -170,17 +188,20 @@ cllm-eval_MAIN     := tools/eval.c
 cllm-eval_FLOORS   := tools formats model compute base
 cllm-eval_LINK     := -ljansson -lcrypto -linih -lxxhash -lpcre2-8 -lm
 cllm-bench_MAIN    := tools/bench.c
-cllm-bench_FLOORS  := tools formats model compute shm base
+cllm-bench_FLOORS  := tools formats model compute/opencl compute shm base
 cllm-bench_LINK    := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 cllm-convert_MAIN   := tools/convert.c
 cllm-convert_FLOORS := tools formats base
 cllm-convert_LINK   := -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lm
+cllm-devices_MAIN   := tools/devices.c
+cllm-devices_FLOORS := formats compute/opencl base
+cllm-devices_LINK   := -ljansson -lcrypto -linih -lxxhash
 cllm-info_MAIN     := tools/info.c
 cllm-info_FLOORS   := tools formats model compute shm base
 cllm-info_LINK     := -ljansson -lcrypto -linih -lxxhash -lhwloc -lm
 
 # Tests may use everything.
-tests_FLOORS := tools coordinator worker saver loader formats shm model compute base
+tests_FLOORS := tools coordinator worker saver loader formats shm model compute/opencl compute base
 tests_LINK   := -lcmocka -luring -lz -lzstd -ljansson -lpcre2-8 -lcrypto -linih -lxxhash -lseccomp -lhwloc -lncursesw -ltinfo -lm
 
 # ---- how it is built --------------------------------------------------------------------
@@ -238,7 +259,7 @@ SOURCES  := $(foreach f,$(FOLDERS),$(addprefix $(f)/,$($(f)_SRC))) \
 	$(addprefix tests/crash/,$(tests_points_SRC) $(tests_chaos_SRC) $(tests_sim_SRC) $(tests_races_SRC)) \
 	$(addprefix tests/crash/,$(filter-out $(tests_chaos_SRC),$(tests_stepping_SRC))) \
 	$(addprefix tests/crash/,$(tests_disk_SRC) $(tests_disk_common_SRC) $(tests_corrupt_SRC)) \
-	$(addprefix tests/crash/,alloc_fail.c $(tests_nth_SRC)) \
+	$(addprefix tests/crash/,alloc_fail.c arm.c $(tests_nth_SRC)) \
 	$(addprefix tests/math/,$(tests_math_SRC)) \
 	$(addprefix tests/fuzz/,entry.c $(tests_fuzz_SRC) seeds.c)
 FUZZ_TARGETS := $(patsubst fuzz_%.c,%,$(filter fuzz_%.c,$(tests_fuzz_SRC)))
@@ -283,6 +304,16 @@ $(BUILD)/obj/tools/bench_peak.$(1).o: tools/bench_peak.c Makefile $(FLAGS_FILE)
 endef
 $(foreach i,$(peak_ISAS),$(eval $(call peak_rule,$(i))))
 $(call lib,tools): $(PEAK_OBJECTS)
+
+# The .cl files as an array.
+$(BUILD)/gen/opencl_sources.c: $(addprefix compute/opencl/,$(compute/opencl_CL)) \
+		scripts/embed.sh Makefile
+	@mkdir -p $(@D)
+	$(call quiet,EMBED,$@)scripts/embed.sh $(filter %.cl,$^) > $@.new && mv $@.new $@
+$(BUILD)/obj/opencl_sources.o: $(BUILD)/gen/opencl_sources.c $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call quiet,CC,$<)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(call lib,compute/opencl): $(BUILD)/obj/opencl_sources.o
 
 define archive_rule
 $(call lib,$(1)): $(patsubst %.c,$(BUILD)/obj/$(1)/%.o,$(filter-out $(MAINS:$(1)/%=%),$($(1)_SRC)))
@@ -330,6 +361,11 @@ $(BUILD)/tests/crash/points: $(tests_points_SRC:%.c=$(BUILD)/obj/tests/crash/%.o
 	@mkdir -p $(@D)
 	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lcrypto -linih -lxxhash -lm
 
+# Arms fault points of a run that goes on, for scripts of tests/e2e.
+$(BUILD)/tests/crash/arm: $(BUILD)/obj/tests/crash/arm.o $(call lib,shm base)
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@)$(CC) -o $@ $^ $(ALL_LDFLAGS) -linih -lxxhash
+
 $(BUILD)/tests/crash/chaos: $(tests_chaos_SRC:%.c=$(BUILD)/obj/tests/crash/%.o) \
 		$(call lib,coordinator formats shm model base)
 	@mkdir -p $(@D)
@@ -347,7 +383,7 @@ include tests/math/math.mk
 
 # A library archive without members is normal for a folder that has only its main file.
 .SECONDARY: $(OBJECTS)
--include $(OBJECTS:.o=.d) $(ISA_OBJECTS:.o=.d) $(PEAK_OBJECTS:.o=.d)
+-include $(BUILD)/obj/opencl_sources.d $(OBJECTS:.o=.d) $(ISA_OBJECTS:.o=.d) $(PEAK_OBJECTS:.o=.d)
 
 # ---- what can be done -------------------------------------------------------------------
 
@@ -363,7 +399,7 @@ help: ## this list
 deps:
 	@scripts/install-deps.sh
 
-build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/points $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(NTH) $(DISKS) $(MATH)
+build-tests: $(BINARIES) $(TESTS) $(BENCHES) $(BUILD)/tests/crash/arm $(BUILD)/tests/crash/points $(BUILD)/tests/crash/chaos $(BUILD)/tests/crash/sim $(BUILD)/tests/crash/stepping $(NTH) $(DISKS) $(MATH)
 
 # With every core, unless make was told how many.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -378,6 +414,15 @@ test-fast: build-tests ## unit tests only; T=ring picks one
 .PHONY: test-math
 test-math: $(MATH) ## prove the elementary functions over all 2^32 floats, minutes; T=erf picks one
 	@$(MATH) $(T)
+
+.PHONY: test-opencl-long test-oclgrind
+test-opencl-long test-oclgrind: $(addprefix $(BUILD)/tests/test_opencl_,ops products crystal tensor)
+test-opencl-long: ## OpenCL: all sizes of heads, all variants, sizes of models; long, most of all the first time
+	@mkdir -p $(BUILD)/cache
+	@for t in $^; do CLLM_LONG=1 CLLM_CACHE_DIR=$(abspath $(BUILD))/cache $$t || exit 1; done
+
+test-oclgrind: ## every OpenCL kernel in a simulator that sees races, 20 minutes; T=products picks a part
+	@scripts/check-oclgrind.sh $(BUILD) $(T)
 
 .PHONY: test-crash campaign
 test-crash: build-tests ## the crash tests in their deep form, an hour; T=chaos-kill picks one

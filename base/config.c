@@ -353,6 +353,13 @@ int cllm_config_check(const struct cllm_config *config)
             "[data] train = data/train_*.bin; cllm-prep makes shards from text");
         return rc;
     }
+    if ((config->lora_rank > 0 || strcmp(config->lora_from, "none") != 0) &&
+        strcmp(config->train_from, "none") == 0) {
+        rc = cllm_err(CLLM_ECONFIG, "lora.%s is given, but not train.from",
+                      config->lora_rank > 0 ? "rank" : "from");
+        cllm_err_hint("adapters finetune a model that is there: [train] from = MODEL");
+        return rc;
+    }
     rc = check_model(config);
     if (rc == 0)
         rc = check_divides("train.batch", config->train_batch, "run.lanes",

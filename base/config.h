@@ -20,6 +20,8 @@ enum cllm_config_policy { CLLM_POLICY_STOP = 0, CLLM_POLICY_SKIP };
 enum cllm_config_method { CLLM_METHOD_AUTO = 0, CLLM_METHOD_URING, CLLM_METHOD_PREAD };
 enum cllm_config_direct { CLLM_DIRECT_AUTO = 0, CLLM_DIRECT_YES, CLLM_DIRECT_NO };
 enum cllm_config_pin { CLLM_PIN_AUTO = 0, CLLM_PIN_YES, CLLM_PIN_NO };
+enum cllm_config_backend { CLLM_BACKEND_CPU = 0, CLLM_BACKEND_OPENCL, CLLM_BACKEND_AUTO };
+enum cllm_config_loss { CLLM_LOSS_CPU = 0, CLLM_LOSS_STOP };
 enum cllm_config_sandbox { CLLM_SANDBOX_AUTO = 0, CLLM_SANDBOX_OFF };
 
 struct cllm_config_list {
@@ -72,6 +74,11 @@ int cllm_config_check(const struct cllm_config *config);
 /* Effective configuration as .ini text; heap, the caller frees. NULL when memory is
  * out. */
 char *cllm_config_text(const struct cllm_config *config);
+
+/* Which options that change a run's weights differ, for people: "train.seed is 2, was 1;
+ * ..." into @out, as far as it fits. Returns how many. */
+uint32_t cllm_config_compare(const struct cllm_config *here,
+                             const struct cllm_config *there, char *out, size_t bytes);
 
 /* All options for people (--help-options), or as the Markdown of docs/options.md. To
  * stdout. */

@@ -19,6 +19,7 @@ static void append(char *text, size_t bytes, const char *tail)
     text[len + n] = '\0';
 }
 
+#undef cllm_err /* the function itself */
 int cllm_err(int rc, const char *fmt, ...)
 {
     char text[sizeof self.text]; /* the arguments may point into the old text */
@@ -109,6 +110,10 @@ int cllm_exit_code(int rc)
         return CLLM_EXIT_BUDGET;
     case CLLM_ENONFINITE:
         return CLLM_EXIT_NONFINITE;
+    case CLLM_ESTOPPED:
+        return CLLM_EXIT_STOPPED;
+    case CLLM_EDEVICE:
+        return CLLM_EXIT_DEVICE;
     default:
         return CLLM_EXIT_FAILURE;
     }

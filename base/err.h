@@ -23,6 +23,8 @@ enum {
     CLLM_EDATA = -10003,      /* a shard or checkpoint is bad */
     CLLM_EBUDGET = -10004,    /* restart budget spent */
     CLLM_ENONFINITE = -10005, /* loss or gradient not finite, beyond policy */
+    CLLM_ESTOPPED = -10006,   /* somebody asked to stop; what was begun is undone */
+    CLLM_EDEVICE = -10007,    /* a device cannot be opened, or fails */
 };
 
 /* Exit codes of every program. */
@@ -33,6 +35,7 @@ enum {
     CLLM_EXIT_DATA = 3,
     CLLM_EXIT_BUDGET = 4,
     CLLM_EXIT_NONFINITE = 5,
+    CLLM_EXIT_DEVICE = 6,
     CLLM_EXIT_STOPPED = 75, /* stopped after a checkpoint: run again with --resume */
     CLLM_EXIT_RELOAD = 76,  /* Node Zero to its guardian: begin again from a checkpoint */
     CLLM_EXIT_INTERRUPTED = 130 /* second interrupt */
@@ -44,6 +47,15 @@ enum {
  * reads well.
  */
 int cllm_err(int rc, const char *fmt, ...) CLLM_PRINTF(2, 3);
+
+/* What cllm_err() asserts, told to compilers and analysers: who calls it has failed. */
+static inline int cllm_err_negative(int rc)
+{
+    if (rc >= 0)
+        __builtin_unreachable();
+    return rc;
+}
+#define cllm_err(...) cllm_err_negative(cllm_err(__VA_ARGS__))
 
 /* Puts "what I was doing: " before the text. */
 void cllm_err_add(const char *fmt, ...) CLLM_PRINTF(1, 2);

@@ -34,6 +34,7 @@ static struct {
 #define LOADER   (1u << CLLM_FAULT_LOADER)
 #define SAVER    (1u << CLLM_FAULT_SAVER)
 #define GUARDIAN (1u << CLLM_FAULT_GUARDIAN)
+#define PREP     (1u << CLLM_FAULT_PREP)
 #define CHILDREN (WORKER | LOADER | SAVER)
 
 static const struct cllm_fault_row row[] = {
@@ -48,7 +49,7 @@ static_assert(CLLM_LEN(row) == CLLM_FAULT_LAST, "a row for every point");
 static const char *const role_name[] = {
     [CLLM_FAULT_NODE_ZERO] = "node-zero", [CLLM_FAULT_WORKER] = "worker",
     [CLLM_FAULT_LOADER] = "loader",       [CLLM_FAULT_SAVER] = "saver",
-    [CLLM_FAULT_GUARDIAN] = "guardian",
+    [CLLM_FAULT_GUARDIAN] = "guardian",   [CLLM_FAULT_PREP] = "prep",
 };
 static_assert(CLLM_LEN(role_name) == CLLM_FAULT_ROLES, "name every role");
 
@@ -58,7 +59,7 @@ static const char *const action_name[] = {
     [CLLM_FAULT_ABORT] = "abort", [CLLM_FAULT_STOP] = "stop",
     [CLLM_FAULT_HANG] = "hang",   [CLLM_FAULT_SLEEP] = "sleep",
     [CLLM_FAULT_EXIT] = "exit",   [CLLM_FAULT_ERRNO] = "errno",
-    [CLLM_FAULT_SHORT] = "short",
+    [CLLM_FAULT_SHORT] = "short", [CLLM_FAULT_FLIP] = "flip",
 };
 static_assert(CLLM_LEN(action_name) == CLLM_FAULT_ACTIONS, "name every action");
 
@@ -267,10 +268,13 @@ static const char *mismatch(const struct item *item)
 
     if (item->first != item->last && item->action != CLLM_FAULT_COUNT)
         return "all points can only be counted";
-    if (item->action == CLLM_FAULT_ERRNO && kind == CLLM_FAULT_PLACE)
+    if (item->action == CLLM_FAULT_ERRNO && kind != CLLM_FAULT_ERROR &&
+        kind != CLLM_FAULT_IO)
         return "no error can be met at that point";
     if (item->action == CLLM_FAULT_SHORT && kind != CLLM_FAULT_IO)
         return "no bytes are moved at that point";
+    if (item->action == CLLM_FAULT_FLIP && kind != CLLM_FAULT_DATA)
+        return "nothing is computed at that point";
     return NULL;
 }
 
@@ -398,6 +402,8 @@ static int act(uint32_t action, int32_t argument, size_t *bytes)
         if (bytes && *bytes > 1)
             *bytes /= 2;
         break;
+    case CLLM_FAULT_FLIP:
+        return 1;
     default:
         break;
     }

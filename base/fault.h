@@ -8,7 +8,7 @@
  * comes, and a process that is started again does not meet the same fault again.
  *
  * base/fault.def is the list. CLLM_FAULTS in the environment of cllm-coord arms points of
- * a run; the text is described at cllm_fault_arm().
+ * a run, in that of cllm-prep its own; the text is described at cllm_fault_arm().
  */
 #ifndef CLLM_BASE_FAULT_H
 #define CLLM_BASE_FAULT_H
@@ -20,7 +20,7 @@
 #include "base/base.h"
 
 #define CLLM_FAULT_ENVIRONMENT "CLLM_FAULTS"
-#define CLLM_FAULT_ROOM        176        /* points that a page has room for */
+#define CLLM_FAULT_ROOM        240        /* points that a page has room for */
 #define CLLM_FAULT_ANY         UINT32_MAX /* every slot */
 
 enum cllm_fault_point {
@@ -38,6 +38,7 @@ enum cllm_fault_role {
     CLLM_FAULT_LOADER,
     CLLM_FAULT_SAVER,
     CLLM_FAULT_GUARDIAN,
+    CLLM_FAULT_PREP, /* cllm-prep, which belongs to no run */
     CLLM_FAULT_ROLES
 };
 
@@ -46,6 +47,7 @@ enum cllm_fault_kind {
     CLLM_FAULT_PLACE, /* nothing */
     CLLM_FAULT_ERROR, /* a call that returns an error instead of being made */
     CLLM_FAULT_IO,    /* likewise, or that moves fewer bytes than it was asked to */
+    CLLM_FAULT_DATA,  /* what was computed is wrong from here on */
     CLLM_FAULT_KINDS
 };
 
@@ -61,6 +63,7 @@ enum cllm_fault_action {
     CLLM_FAULT_EXIT,
     CLLM_FAULT_ERRNO, /* not of CLLM_FAULT_PLACE */
     CLLM_FAULT_SHORT, /* of CLLM_FAULT_IO */
+    CLLM_FAULT_FLIP,  /* of CLLM_FAULT_DATA */
     CLLM_FAULT_ACTIONS
 };
 
@@ -74,7 +77,7 @@ struct cllm_fault_entry {
     _Atomic uint32_t fired; /* times that it has acted */
     uint32_t pad0;
     _Atomic uint32_t hits[CLLM_FAULT_ROLES]; /* while it was armed, each role */
-    uint32_t pad1[3];
+    uint32_t pad1[2];
 };
 static_assert(sizeof(struct cllm_fault_entry) == 64, "an entry is one line");
 
@@ -83,9 +86,9 @@ struct cllm_fault_page {
     /* enum cllm_fault_action; all that an unarmed point looks at */
     _Atomic uint32_t armed[CLLM_FAULT_ROOM];
     struct cllm_fault_entry entry[CLLM_FAULT_ROOM];
-    uint8_t pad0[320];
+    uint8_t pad0[64];
 };
-static_assert(sizeof(struct cllm_fault_page) == 3 * CLLM_PAGE, "no hidden padding");
+static_assert(sizeof(struct cllm_fault_page) == 4 * CLLM_PAGE, "no hidden padding");
 
 /* The page that this process looks at; never NULL. Only for the functions below. */
 extern struct cllm_fault_page *cllm_fault_page;
@@ -109,11 +112,11 @@ void cllm_fault_detach(const struct cllm_fault_page *page);
  *     POINT:ACTION[=ARGUMENT][:N[*TIMES][:WHO]][,...]
  *
  * POINT is a name of base/fault.def, or "all" (only with count). ACTION is count, kill,
- * segv, abort, stop, hang, sleep=MS, exit=CODE, errno=NAME or short. It acts when
+ * segv, abort, stop, hang, sleep=MS, exit=CODE, errno=NAME, short or flip. It acts when
  * somebody comes by for the N-th time (1), and TIMES - 1 times after that. WHO is a slot,
- * or a role (node-zero, worker, loader, saver, guardian); others pass and do not count.
- * A point stands at most once in a text. "" arms nothing. Returns the number of points
- * that are armed, or CLLM_ECONFIG with text; nothing is armed then.
+ * or a role (node-zero, worker, loader, saver, guardian, prep); others pass and do not
+ * count. A point stands at most once in a text. "" arms nothing. Returns the number of
+ * points that are armed, or CLLM_ECONFIG with text; nothing is armed then.
  */
 int cllm_fault_arm(struct cllm_fault_page *page, const char *text);
 
@@ -135,7 +138,7 @@ struct cllm_fault_row {
 const struct cllm_fault_row *cllm_fault_row(enum cllm_fault_point point);
 const char *cllm_fault_role_name(enum cllm_fault_role role);
 
-/* Somebody comes by an armed point. 0, or what cllm_fault_io() returns. */
+/* Somebody comes by an armed point. 0, what cllm_fault_io() returns, or 1 for a flip. */
 __attribute__((cold, noinline)) int cllm_fault_hit(enum cllm_fault_point point,
                                                    size_t *bytes);
 
@@ -163,6 +166,12 @@ static inline int cllm_fault_error(enum cllm_fault_point point)
 static inline int cllm_fault_io(enum cllm_fault_point point, size_t *bytes)
 {
     return cllm_fault_armed(point) ? cllm_fault_hit(point, bytes) : 0;
+}
+
+/* After something was computed: shall a bit of it be wrong, as where a processor errs? */
+static inline bool cllm_fault_flips(enum cllm_fault_point point)
+{
+    return cllm_fault_armed(point) && cllm_fault_hit(point, NULL) > 0;
 }
 
 #endif /* CLLM_BASE_FAULT_H */

@@ -33,6 +33,7 @@ struct cllm_model_config cllm_model_config_from(const struct cllm_config *option
         .norm_epsilon = options->model_norm_epsilon,
         .rope_scaling = options->model_rope_scaling,
         .rope_original = (uint32_t)options->model_rope_original,
+        .crystalline_bias = options->model_crystalline_bias,
         .rope_theta = llama ? options->model_rope_theta : 0,
         .rope_factor = options->model_rope_factor,
         .rope_low = options->model_rope_low,
@@ -95,6 +96,21 @@ static int check_limits(const struct cllm_model_config *model)
     return 0;
 }
 
+static int check_crystalline(const struct cllm_model_config *model)
+{
+    int rc;
+
+    if (model->crystalline_bias == 0 || model->context <= CLLM_CRYSTALLINE_CONTEXT)
+        return 0;
+    rc = cllm_err(CLLM_ECONFIG,
+                  "cannot plan the model: crystalline_bias with context = %u, at most %d",
+                  model->context, CLLM_CRYSTALLINE_CONTEXT);
+    cllm_err_hint("it keeps a number for each pair of tokens of a sequence: set context "
+                  "to %d or less, or crystalline_bias to no",
+                  CLLM_CRYSTALLINE_CONTEXT);
+    return rc;
+}
+
 /* The width in heads. Only a head of a size of its own need not divide it. */
 static int check_heads(const struct cllm_model_config *model)
 {
@@ -137,14 +153,6 @@ static int check_gpt2(const struct cllm_model_config *model)
         rc = cllm_err(CLLM_ECONFIG, "cannot plan the model: gpt2 has no rotated "
                                     "positions to be scaled");
         cllm_err_hint("set rope_scaling to none, or [model] arch = llama");
-        return rc;
-    }
-    if (model->norm_epsilon < 0.999999e-5 || model->norm_epsilon > 1.000001e-5) {
-        rc = cllm_err(CLLM_ECONFIG,
-                      "cannot plan the model: norm_epsilon = %g of gpt2, whose LayerNorm "
-                      "knows 1e-05 alone",
-                      model->norm_epsilon);
-        cllm_err_hint("set norm_epsilon to 1e-5");
         return rc;
     }
     return 0;
@@ -212,6 +220,8 @@ int cllm_model_config_check(const struct cllm_model_config *model)
 
     if (rc == 0)
         rc = check_heads(model);
+    if (rc == 0)
+        rc = check_crystalline(model);
     if (rc == 0)
         rc = model->arch == CLLM_ARCH_LLAMA ? check_llama(model) : check_gpt2(model);
     return rc;

@@ -41,20 +41,26 @@ struct cllm_model_config {
     uint32_t arch;  /* enum cllm_arch */
     uint32_t vocab; /* V */
     uint32_t context, layers, heads, width;
-    uint32_t kv_heads;      /* 0 = as many as heads */
-    uint32_t head_size;     /* 0 = width / heads */
-    uint32_t hidden;        /* 0 = 4 width (gpt2), 8/3 width up to a multiple of 32 */
-    uint32_t untied;        /* 1: the output matrix is a tensor of its own */
-    uint32_t rope_scaling;  /* enum cllm_rope_scaling */
-    uint32_t rope_original; /* context before scaling (llama3, yarn) */
-    double norm_epsilon;    /* 0 = 1e-5 */
-    double rope_theta;      /* 0 = 10000; this and the rest: llama alone */
-    double rope_factor;     /* of the scaling; 0 = 1 */
-    double rope_low;        /* llama3: low_freq_factor, 0 = 1; yarn: beta_slow, 0 = 1 */
-    double rope_high;       /* llama3: high_freq_factor, 0 = 4; yarn: beta_fast, 0 = 32 */
+    uint32_t kv_heads;         /* 0 = as many as heads */
+    uint32_t head_size;        /* 0 = width / heads */
+    uint32_t hidden;           /* 0 = 4 width (gpt2), 8/3 width up to a multiple of 32 */
+    uint32_t untied;           /* 1: the output matrix is a tensor of its own */
+    uint32_t rope_scaling;     /* enum cllm_rope_scaling */
+    uint32_t rope_original;    /* context before scaling (llama3, yarn) */
+    uint32_t crystalline_bias; /* 1: each head learns a bias (docs/crystalline.md) */
+    uint32_t pad0;
+    double norm_epsilon; /* 0 = 1e-5 */
+    double rope_theta;   /* 0 = 10000; this and the rest: llama alone */
+    double rope_factor;  /* of the scaling; 0 = 1 */
+    double rope_low;     /* llama3: low_freq_factor, 0 = 1; yarn: beta_slow, 0 = 1 */
+    double rope_high;    /* llama3: high_freq_factor, 0 = 4; yarn: beta_fast, 0 = 32 */
 };
 
-#define CLLM_NORM_EPSILON 1e-5 /* the usual one, and LayerNorm's only one */
+/* The longest context with a crystalline bias: the similarities of all pairs of a
+ * sequence are kept, half of context x context floats. */
+#define CLLM_CRYSTALLINE_CONTEXT 8192
+
+#define CLLM_NORM_EPSILON 1e-5 /* the usual one */
 
 /* As [model] says, zeros where it says auto. */
 struct cllm_model_config cllm_model_config_from(const struct cllm_config *options);

@@ -18,6 +18,8 @@ enum dim {
     C,
     C3,
     F,
+    L,
+    H,
     QD, /* all heads of queries */
     KVD /* of keys, or of values */
 };
@@ -73,17 +75,23 @@ static const struct row llama_last[] = {
 
 static const struct row head = {"lm_head.weight", CLLM_TENSOR_HEAD_W, V, C,
                                 CLLM_INIT_NORMAL};
+static const struct row gpt2_bias = {"transformer.crystalline_bias",
+                                     CLLM_TENSOR_CRYSTALLINE, L, H, CLLM_INIT_ZERO};
+static const struct row llama_bias = {"model.crystalline_bias", CLLM_TENSOR_CRYSTALLINE,
+                                      L, H, CLLM_INIT_ZERO};
 
 static const struct family {
     const char *prefix; /* of a block's names, before the layer's number */
     const struct row *first, *block, *last;
     uint32_t n_first, n_block, n_last;
+    const struct row *bias;
 } families[CLLM_N_ARCHS] = {
     [CLLM_ARCH_GPT2] = {"transformer.h", gpt2_first, gpt2_block, gpt2_last,
-                        CLLM_LEN(gpt2_first), CLLM_LEN(gpt2_block), CLLM_LEN(gpt2_last)},
+                        CLLM_LEN(gpt2_first), CLLM_LEN(gpt2_block), CLLM_LEN(gpt2_last),
+                        &gpt2_bias},
     [CLLM_ARCH_LLAMA] = {"model.layers", llama_first, llama_block, llama_last,
                          CLLM_LEN(llama_first), CLLM_LEN(llama_block),
-                         CLLM_LEN(llama_last)},
+                         CLLM_LEN(llama_last), &llama_bias},
 };
 
 static uint64_t size_of(const struct cllm_model_config *config, enum dim dim)
@@ -101,6 +109,10 @@ static uint64_t size_of(const struct cllm_model_config *config, enum dim dim)
         return 3 * (uint64_t)config->width;
     case F:
         return config->hidden;
+    case L:
+        return config->layers;
+    case H:
+        return config->heads;
     case QD:
         return (uint64_t)config->heads * config->head_size;
     case KVD:
@@ -132,7 +144,7 @@ static void append(struct cllm_parameters *parameters, const struct row *row,
     tensor->shape[1] = size_of(&parameters->config, row->cols);
     tensor->count = tensor->shape[0] * tensor->shape[1];
     tensor->off = cllm_align_up(parameters->n_elements, CLLM_TENSOR_ALIGN);
-    tensor->decay = tensor->rank == 2;
+    tensor->decay = tensor->rank == 2 && row->kind != CLLM_TENSOR_CRYSTALLINE;
     tensor->init = row->init;
     parameters->n_elements = tensor->off + tensor->count;
     parameters->n_params += tensor->count;
@@ -153,7 +165,7 @@ int cllm_parameters_init(struct cllm_parameters *parameters,
         return rc;
     family = &families[config->arch];
     count = family->n_first + config->layers * family->n_block + family->n_last +
-            (config->untied != 0);
+            (config->untied != 0) + (config->crystalline_bias != 0);
     parameters->per_block = family->n_block;
     for (uint32_t kind = 0; kind < CLLM_N_TENSOR_KINDS; kind++)
         parameters->place[kind] = UINT32_MAX;
@@ -169,6 +181,8 @@ int cllm_parameters_init(struct cllm_parameters *parameters,
         append(parameters, &family->last[i], CLLM_NO_LAYER);
     if (config->untied)
         append(parameters, &head, CLLM_NO_LAYER);
+    if (config->crystalline_bias)
+        append(parameters, family->bias, CLLM_NO_LAYER);
     CLLM_ASSERT(parameters->n_tensors == count);
     parameters->n_elements = cllm_align_up(parameters->n_elements, CLLM_VECTOR_ALIGN);
     return 0;

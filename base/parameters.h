@@ -18,7 +18,7 @@
 #include "base/base.h"
 #include "base/model_config.h"
 
-#define CLLM_TENSOR_NAME_BYTES 64
+#define CLLM_TENSOR_NAME_BYTES 80
 #define CLLM_TENSOR_ALIGN      16   /* elements: one cache line */
 #define CLLM_VECTOR_ALIGN      1024 /* elements: the whole vector */
 
@@ -45,6 +45,8 @@ enum cllm_tensor_kind {
     CLLM_TENSOR_NORM_W,        // (C) the last norm
     CLLM_TENSOR_NORM_B,        // (C) gpt2
     CLLM_TENSOR_HEAD_W,        // (V,C) untied
+    CLLM_TENSOR_CRYSTALLINE,   // (L,H) with crystalline_bias: last, so that all others
+                               // lie, and begin, as without it
     CLLM_N_TENSOR_KINDS
 };
 
@@ -52,8 +54,9 @@ enum cllm_tensor_kind {
 enum cllm_tensor_init {
     CLLM_INIT_ZERO = 0,
     CLLM_INIT_ONE,
-    CLLM_INIT_NORMAL,  /* standard deviation 0.02 */
-    CLLM_INIT_RESIDUAL /* 0.02 / sqrt(2 L): what is added to the residual stream (gpt2) */
+    CLLM_INIT_NORMAL,   /* standard deviation 0.02 */
+    CLLM_INIT_RESIDUAL, /* 0.02 / sqrt(2 L): what is added to the residual stream */
+    CLLM_INIT_UNIFORM   /* within 1 / sqrt(columns) of 0: adapters */
 };
 
 #define CLLM_NO_LAYER UINT32_MAX
@@ -66,7 +69,7 @@ struct cllm_tensor {
     uint64_t shape[2]; /* shape[1] is 1 for rank 1 */
     uint64_t off;      /* of element 0 in the vector; a multiple of CLLM_TENSOR_ALIGN */
     uint64_t count;    /* product of the shape */
-    bool decay;        /* weight decay: the 2-D tensors */
+    bool decay;        /* weight decay: the 2-D tensors but the bias */
     enum cllm_tensor_init init;
 };
 

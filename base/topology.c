@@ -15,6 +15,8 @@
 
 #include <hwloc.h>
 
+#include "base/units.h"
+
 #define PATH_BYTES 4096
 
 /* ---- cgroups ---- */
@@ -287,11 +289,6 @@ uint32_t cllm_topology_workers(const struct cllm_topology *topology)
 
 /* ---- for people ---- */
 
-static const char *plural(uint32_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
 const char *cllm_topology_text(char out[CLLM_TOPOLOGY_TEXT],
                                const struct cllm_topology *topology)
 {
@@ -303,9 +300,9 @@ const char *cllm_topology_text(char out[CLLM_TOPOLOGY_TEXT],
     (void)snprintf(
         out, CLLM_TOPOLOGY_TEXT,
         "%u core%s, %u logical CPU%s, %u NUMA node%s, %u last-level cache%s%s%s%s",
-        topology->n_cores, plural(topology->n_cores), topology->n_cpus,
-        plural(topology->n_cpus), topology->n_nodes, plural(topology->n_nodes),
-        topology->n_caches, plural(topology->n_caches), quota,
+        topology->n_cores, cllm_plural(topology->n_cores), topology->n_cpus,
+        cllm_plural(topology->n_cpus), topology->n_nodes, cllm_plural(topology->n_nodes),
+        topology->n_caches, cllm_plural(topology->n_caches), quota,
         topology->guessed ? " (a guess: hwloc does not tell)" : "",
         topology->real ? "" : " (a description, not this machine)");
     return out;

@@ -101,3 +101,13 @@ const char *cllm_format_duration(char out[CLLM_UNITS_BYTES], uint64_t ns)
                        s / 3600 % 24);
     return out;
 }
+
+const char *cllm_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+const char *cllm_plural_es(uint64_t n)
+{
+    return n == 1 ? "" : "es";
+}

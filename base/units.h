@@ -22,4 +22,9 @@ const char *cllm_format_count(char out[CLLM_UNITS_BYTES], uint64_t n);
 /* A time: "0s", "85us", "3.2ms", "850ms", "7.4s", "59.9s", "1m12s", "3h04m", "2d05h". */
 const char *cllm_format_duration(char out[CLLM_UNITS_BYTES], uint64_t ns);
 
+/* What a noun has behind its number: "" for one, "s" for any other. And for a noun like
+ * "batch": "" or "es". */
+const char *cllm_plural(uint64_t n);
+const char *cllm_plural_es(uint64_t n);
+
 #endif /* CLLM_BASE_UNITS_H */

@@ -4,7 +4,8 @@
  * A block of 64 queries meets the keys up to its own end and no more, so nearly half of
  * the square is never computed, and no T x T matrix exists: the scores of a block are
  * scratch. The backward pass computes the probabilities again from the scores and the
- * logarithm of each row's sum (Dao: "FlashAttention-2", section 3.1).
+ * logarithm of each row's sum (Dao: "FlashAttention-2", section 3.1), and where some are
+ * dropped, which ones.
  *
  * q, k and v of a head are strips of the rows of qkv; with D = C / H and the query's key
  * g = h KV / H: q at h D, k at C + g D, v at C + KV D + g D.
@@ -22,12 +23,15 @@ enum { BLOCK = CLLM_ATTENTION_BLOCK };
 struct head {
     const struct cllm_ops *ops;
     size_t T, C, D, row;
-    float scale;             /* 1 / sqrt(D) */
-    const float *q, *k, *v;  // (T,D), row apart
-    const float *out, *dout; // (T,D), C apart
-    float *dq, *dk, *dv;     // (T,D), row apart
-    const float *lse;        // (T)
-    float *scores, *dscores; // (BLOCK,T)
+    float scale;                 /* 1 / sqrt(D) */
+    const float *q, *k, *v;      // (T,D), row apart
+    const float *out, *dout;     // (T,D), C apart
+    float *dq, *dk, *dv;         // (T,D), row apart
+    const float *lse;            // (T)
+    float *scores, *dscores;     // (BLOCK,T)
+    float beta;                  /* of the bias */
+    const float *similar;        // (pairs) of the sequence, or NULL: no bias
+    struct cllm_dropout dropout; /* first: that of the probability (0,0) */
 };
 
 /* One past the last head to be computed. */
@@ -55,6 +59,31 @@ static void scores_of_block(const struct head *head, size_t first, size_t rows,
     head->ops->matmul(head->scores, head->q + first * head->row, head->k, &shape);
 }
 
+/* The scores of one row with all that belongs to them. */
+static void add_bias(float *restrict scores, const float *restrict similar, size_t seen,
+                     float scale, float beta)
+{
+    for (size_t j = 0; j < seen; j++)
+        scores[j] = scores[j] * scale + beta * similar[j];
+}
+
+/* The similarities of query @t to all keys before it; there is a bias. */
+static const float *similar_of(const struct head *head, size_t first, size_t keys,
+                               size_t t)
+{
+    return head->similar + cllm_attention_pairs_before(first) + (t - first) * keys;
+}
+
+/* What is dropped of the probabilities of query @t; their elements begin at a multiple of
+ * what is decided at once. */
+static struct cllm_dropout dropout_of(const struct head *head, size_t t)
+{
+    struct cllm_dropout dropout = head->dropout;
+
+    dropout.first += t * cllm_align_up(head->T, CLLM_DROPOUT_GROUP);
+    return dropout;
+}
+
 static void forward_block(const struct head *head, float *out, float *lse, size_t first,
                           size_t rows)
 {
@@ -67,7 +96,16 @@ static void forward_block(const struct head *head, float *out, float *lse, size_
         float *row = head->scores + r * keys;
         size_t seen = first + r + 1;
 
-        lse[first + r] = head->ops->softmax(row, seen, head->scale);
+        if (head->similar != NULL)
+            add_bias(row, similar_of(head, first, keys, first + r), seen, head->scale,
+                     head->beta);
+        lse[first + r] =
+            head->ops->softmax(row, seen, head->similar != NULL ? 1.0f : head->scale);
+        if (head->dropout.threshold > 0) {
+            const struct cllm_dropout dropout = dropout_of(head, first + r);
+
+            CLLM_KERNEL(dropout)(row, NULL, row, seen, &dropout);
+        }
         memset(row + seen, 0, (keys - seen) * sizeof *row);
     }
     head->ops->matmul(out + first * head->C, head->scores, head->v, &shape);
@@ -81,7 +119,9 @@ static struct head head_of(const struct cllm_ops *ops, const float *qkv, float *
     size_t group = cllm_attention_group(sizes), row = cllm_attention_row(sizes);
     const float *of_sequence = qkv + b * T * row;
     const float *k = of_sequence + C + h / group * D;
+    struct cllm_dropout dropout = sizes->dropout;
 
+    dropout.first = (b * sizes->H + h) * T * cllm_align_up(T, CLLM_DROPOUT_GROUP);
     return (struct head){.ops = ops,
                          .T = T,
                          .C = C,
@@ -91,7 +131,12 @@ static struct head head_of(const struct cllm_ops *ops, const float *qkv, float *
                          .q = of_sequence + h * D,
                          .k = k,
                          .v = k + C / group,
-                         .scores = scratch};
+                         .scores = scratch,
+                         .beta = sizes->beta == NULL ? 0 : sizes->beta[h],
+                         .similar = sizes->beta == NULL
+                                        ? NULL
+                                        : sizes->similar + b * cllm_attention_pairs(T),
+                         .dropout = dropout};
 }
 
 void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
@@ -126,10 +171,71 @@ static void backward_row(float *restrict p, float *restrict ds, size_t seen, flo
     }
 }
 
-/* dP = dout v^T, then both blocks in place; what is above the diagonal becomes 0. */
-static void differentiate_block(const struct head *head, size_t first, size_t rows,
-                                size_t keys)
+/* With a bias: returns the row's part of its gradient, the sum of P (dP - dP.P) times the
+ * similarity. */
+static float backward_biased(float *restrict p, float *restrict ds,
+                             const float *restrict similar, size_t seen,
+                             const struct head *head, float lse, float dot)
 {
+    const float scale = head->scale, beta = head->beta;
+    float dbeta;
+
+    for (size_t j = 0; j < seen; j++) {
+        float probability = cllm_expf((p[j] * scale + beta * similar[j]) - lse);
+
+        p[j] = probability;
+        ds[j] = probability * (ds[j] - dot);
+    }
+    dbeta = cllm_reduce_dot(ds, similar, seen);
+    for (size_t j = 0; j < seen; j++)
+        ds[j] *= scale;
+    return dbeta;
+}
+
+/*
+ * One row where some probabilities are dropped: with M their factors, out = (P M) v, so
+ * dP = M (dout v^T), and dP.P is still dout.out. The scores become P M, as dv wants it.
+ * Returns the same as backward_biased(), without a bias 0.
+ */
+static float backward_dropped(float *restrict p, float *restrict ds,
+                              const float *restrict similar, size_t seen,
+                              const struct head *head, size_t t, float dot)
+{
+    struct cllm_dropout dropout = dropout_of(head, t);
+    const float scale = head->scale, lse = head->lse[t];
+    float factor[CLLM_DROPOUT_GROUP], dbeta = 0;
+
+    if (similar != NULL)
+        add_bias(p, similar, seen, scale, head->beta);
+    else
+        for (size_t j = 0; j < seen; j++)
+            p[j] *= scale;
+    for (size_t at = 0; at < seen; at += CLLM_DROPOUT_GROUP) {
+        size_t count = cllm_min_u64(CLLM_DROPOUT_GROUP, seen - at);
+
+        CLLM_KERNEL(dropout_factors)(factor, &dropout);
+        dropout.first += CLLM_DROPOUT_GROUP;
+        for (size_t j = 0; j < count; j++) {
+            float probability = cllm_expf(p[at + j] - lse);
+
+            p[at + j] = probability * factor[j];
+            ds[at + j] = probability * (ds[at + j] * factor[j] - dot);
+        }
+    }
+    if (similar != NULL)
+        dbeta = cllm_reduce_dot(ds, similar, seen);
+    for (size_t j = 0; j < seen; j++)
+        ds[j] *= scale;
+    return dbeta;
+}
+
+/* dP = dout v^T, then both blocks in place; what is above the diagonal becomes 0. Returns
+ * the block's part of the bias' gradient, its rows in order. */
+static double differentiate_block(const struct head *head, size_t first, size_t rows,
+                                  size_t keys)
+{
+    double dbeta = 0;
+
     const struct cllm_matmul shape = {.m = rows,
                                       .n = keys,
                                       .k = head->D,
@@ -144,16 +250,28 @@ static void differentiate_block(const struct head *head, size_t first, size_t ro
         float dot =
             cllm_reduce_dot(head->dout + t * head->C, head->out + t * head->C, head->D);
 
-        backward_row(p, ds, seen, head->scale, head->lse[t], dot);
+        const float *similar =
+            head->similar != NULL ? similar_of(head, first, keys, t) : NULL;
+
+        if (head->dropout.threshold > 0)
+            dbeta += (double)backward_dropped(p, ds, similar, seen, head, t, dot);
+        else if (similar != NULL)
+            dbeta +=
+                (double)backward_biased(p, ds, similar, seen, head, head->lse[t], dot);
+        else
+            backward_row(p, ds, seen, head->scale, head->lse[t], dot);
         memset(p + seen, 0, (keys - seen) * sizeof *p);
         memset(ds + seen, 0, (keys - seen) * sizeof *ds);
     }
+    return dbeta;
 }
 
-/* The last block covers all keys; who comes first writes, the others add to it. */
-static void backward_block(const struct head *head, size_t first, size_t rows, bool add)
+/* The last block covers all keys; who comes first writes, the others add to it. Returns
+ * the block's part of the bias' gradient. */
+static double backward_block(const struct head *head, size_t first, size_t rows, bool add)
 {
     size_t keys = first + rows, row = head->row;
+    double dbeta;
     const struct cllm_ops *ops = head->ops;
     const struct cllm_matmul to_dq = {
         .m = rows, .n = head->D, .k = keys, .ldb = row, .ldc = row};
@@ -168,10 +286,11 @@ static void backward_block(const struct head *head, size_t first, size_t rows, b
 
     to_dv.ldb = head->C;
     scores_of_block(head, first, rows, keys);
-    differentiate_block(head, first, rows, keys);
+    dbeta = differentiate_block(head, first, rows, keys);
     ops->matmul(head->dq + first * row, head->dscores, head->k, &to_dq);
     ops->matmul(head->dk, head->dscores, head->q + first * row, &to_dk);
     ops->matmul(head->dv, head->scores, head->dout + first * head->C, &to_dv);
+    return dbeta;
 }
 
 void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
@@ -187,6 +306,7 @@ void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
     for (size_t i = sizes->first; i < end; i++) {
         size_t b = i / H, h = i % H;
         struct head head = head_of(ops, qkv, scratch, sizes, b, h);
+        double dbeta = 0; /* blocks from the last to the first */
 
         head.out = out + b * T * C + h * D;
         head.dout = dout + b * T * C + h * D;
@@ -196,10 +316,12 @@ void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
         head.lse = lse + i * T;
         head.dscores = scratch + cllm_min_u64(T, BLOCK) * T;
         for (size_t first = last;; first -= BLOCK) {
-            backward_block(&head, first, cllm_min_u64(BLOCK, T - first),
-                           first != last || h % group != 0);
+            dbeta += backward_block(&head, first, cllm_min_u64(BLOCK, T - first),
+                                    first != last || h % group != 0);
             if (first == 0)
                 break;
         }
+        if (sizes->beta != NULL)
+            sizes->dbeta[i] = (float)dbeta;
     }
 }

@@ -49,7 +49,8 @@ enum {
     COLS = 2 * WIDTH, /* of a tile */
     ROW_BLOCK = 96,   /* rows of A that a panel of B meets: in the second-level cache */
     COL_BLOCK = 1024, /* columns of B that are packed at once */
-    AHEAD = 32        /* rows that are fetched before they are packed */
+    AHEAD = 32,       /* rows that are fetched before they are packed */
+    FEW_COLS = 128    /* of which packing A costs more than it gains */
 };
 
 enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
@@ -75,7 +76,7 @@ static void pack_transposed(float *to, const float *b, size_t ldb, size_t cols,
         size_t p = 0;
 
         for (; p + SQUARE <= depth; p += SQUARE)
-            transpose_square(to + p * COLS + j, COLS, b + j * ldb + p, ldb);
+            transpose_square(to + p * COLS + j, COLS, b + j * ldb + p, ldb, SQUARE);
         for (; p < depth; p++)
             for (size_t i = 0; i < SQUARE; i++)
                 to[p * COLS + j + i] = b[(j + i) * ldb + p];
@@ -102,11 +103,33 @@ static void pack_straight(float *to, const float *b, size_t ldb, size_t cols,
     }
 }
 
+/* As many steps of a whole panel (depth,ROWS) of A, stored (m,k), as squares take; the
+ * result. */
+static size_t pack_squares(float *to, const float *a, size_t row, size_t depth)
+{
+    float square[SQUARE * SQUARE];
+    size_t p = 0;
+
+    for (; p + SQUARE <= depth; p += SQUARE) {
+#    pragma GCC unroll 2
+        for (size_t i = 0; i < ROWS; i += SQUARE) {
+            size_t rows = cllm_min_u64(SQUARE, ROWS - i);
+
+            transpose_square(square, SQUARE, a + i * row + p, row, rows);
+            for (size_t q = 0; q < SQUARE; q++)
+                memcpy(to + (p + q) * ROWS + i, square + q * SQUARE, rows * sizeof *to);
+        }
+    }
+    return p;
+}
+
 /* A panel (depth,ROWS) of A: @rows rows, @row apart, elements @step apart. */
 static void pack_rows(float *to, const float *a, size_t row, size_t step, size_t rows,
                       size_t depth)
 {
-    for (size_t p = 0; p < depth; p++) {
+    size_t p = rows == ROWS && step == 1 ? pack_squares(to, a, row, depth) : 0;
+
+    for (; p < depth; p++) {
         for (size_t i = 0; i < rows; i++)
             to[p * ROWS + i] = a[i * row + p * step];
         for (size_t i = rows; i < ROWS; i++)
@@ -332,7 +355,7 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
         struct block block = {.panels = panels,
                               .lda = ld.a,
                               .cols = cllm_min_u64(COL_BLOCK, n - j),
-                              .packed = shape->trans_a || bf16,
+                              .packed = shape->trans_a || bf16 || n > FEW_COLS,
                               .bf16 = bf16};
 
         for (size_t p = 0; p < k; p += DEPTH) {

@@ -10,7 +10,8 @@
 
 #include "base/random.h"
 
-enum { BLOCKS = 32, WORDS = 4, GROUP = BLOCKS * WORDS };
+enum { BLOCKS = 32, WORDS = 4, GROUP = CLLM_DROPOUT_GROUP };
+_Static_assert(BLOCKS *WORDS == GROUP, "blocks give a word to each element");
 
 /* A round of Philox. */
 static void round_once(uint32_t *restrict w0, uint32_t *restrict w1,
@@ -46,14 +47,13 @@ static void random_words(uint32_t word[GROUP], uint64_t key, uint64_t index)
     }
 }
 
-/* What each element of a group is multiplied by. */
-static void factors(float factor[GROUP], const struct cllm_dropout *dropout, uint64_t at)
+void CLLM_KERNEL(dropout_factors)(float *factor, const struct cllm_dropout *dropout)
 {
     const uint32_t threshold = dropout->threshold;
     const float scale = dropout->scale;
     uint32_t word[GROUP];
 
-    random_words(word, dropout->key, at / WORDS);
+    random_words(word, dropout->key, dropout->first / WORDS);
     for (size_t i = 0; i < GROUP; i++)
         factor[i] = word[i] < threshold ? 0.0f : scale;
 }
@@ -61,13 +61,14 @@ static void factors(float factor[GROUP], const struct cllm_dropout *dropout, uin
 void CLLM_KERNEL(dropout)(float *out, const float *add, const float *x, size_t n,
                           const struct cllm_dropout *dropout)
 {
+    struct cllm_dropout here = *dropout;
     float factor[GROUP];
 
     CLLM_ASSERT(dropout->first % GROUP == 0);
-    for (size_t at = 0; at < n; at += GROUP) {
+    for (size_t at = 0; at < n; at += GROUP, here.first += GROUP) {
         size_t count = cllm_min_u64(GROUP, n - at);
 
-        factors(factor, dropout, dropout->first + at);
+        CLLM_KERNEL(dropout_factors)(factor, &here);
         if (add == NULL)
             for (size_t i = 0; i < count; i++)
                 out[at + i] = x[at + i] * factor[i];

@@ -106,9 +106,10 @@ void CLLM_KERNEL(swiglu_backward)(float *restrict d, float *restrict dup,
 }
 
 void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
-                            const float *wte, const float *wpe, size_t B, size_t T,
-                            size_t C)
+                            const float *wte, const float *wpe, size_t V, size_t B,
+                            size_t T, size_t C)
 {
+    (void)V;
     for (size_t b = 0; b < B; b++) {
         for (size_t t = 0; t < T; t++) {
             float *to = out + (b * T + t) * C;
@@ -127,9 +128,10 @@ void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
 }
 
 void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
-                                     size_t stride, const float *dout, size_t B, size_t T,
-                                     size_t C)
+                                     size_t stride, const float *dout, size_t V, size_t B,
+                                     size_t T, size_t C)
 {
+    (void)V;
     for (size_t b = 0; b < B; b++) {
         for (size_t t = 0; t < T; t++) {
             const float *from = dout + (b * T + t) * C;
@@ -145,4 +147,11 @@ void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *t
                 place[c] += from[c];
         }
     }
+}
+
+void CLLM_KERNEL(next_tokens)(uint32_t *targets, const uint32_t *tokens, size_t B,
+                              size_t T)
+{
+    for (size_t b = 0; b < B; b++)
+        memcpy(targets + b * T, tokens + b * (T + 1) + 1, T * sizeof *targets);
 }

@@ -44,20 +44,27 @@ void CLLM_KERNEL(swiglu)(float *out, const float *gate, const float *up, size_t 
 void CLLM_KERNEL(swiglu_backward)(float *d, float *dup, float *out, const float *gate,
                                   const float *up, size_t n);
 void CLLM_KERNEL(embedding)(float *out, const uint32_t *tokens, size_t stride,
-                            const float *wte, const float *wpe, size_t B, size_t T,
-                            size_t C);
+                            const float *wte, const float *wpe, size_t V, size_t B,
+                            size_t T, size_t C);
 void CLLM_KERNEL(embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
-                                     size_t stride, const float *dout, size_t B, size_t T,
-                                     size_t C);
+                                     size_t stride, const float *dout, size_t V, size_t B,
+                                     size_t T, size_t C);
+void CLLM_KERNEL(next_tokens)(uint32_t *targets, const uint32_t *tokens, size_t B,
+                              size_t T);
 
 /* compute/dropout.c */
 void CLLM_KERNEL(dropout)(float *out, const float *add, const float *x, size_t n,
                           const struct cllm_dropout *dropout);
 
+/* What each of the CLLM_DROPOUT_GROUP elements from dropout->first on is multiplied by.
+ */
+#define CLLM_DROPOUT_GROUP 128
+void CLLM_KERNEL(dropout_factors)(float *factor, const struct cllm_dropout *dropout);
+
 /* compute/norm.c */
 void CLLM_KERNEL(layernorm)(float *out, float *mean, float *rstd, const float *x,
-                            const float *weight, const float *bias, size_t rows,
-                            size_t cols);
+                            const float *weight, const float *bias, float epsilon,
+                            size_t rows, size_t cols);
 void CLLM_KERNEL(layernorm_backward)(float *dx, float *dweight, float *dbias,
                                      const float *dout, const float *x, const float *mean,
                                      const float *rstd, const float *weight, size_t rows,
@@ -77,16 +84,23 @@ void CLLM_KERNEL(rmsnorm_weights)(float *dweight, const float *dout, const float
 
 /* compute/softmax.c */
 float CLLM_KERNEL(softmax)(float *x, size_t n, float scale);
-double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
-                                  size_t V, bool backward);
+void CLLM_KERNEL(cross_entropy)(double *losses, float *logits, const uint32_t *targets,
+                                size_t rows, size_t V, bool backward);
+double CLLM_KERNEL(sum_losses)(const double *losses, size_t n, size_t chunk);
 
 /* compute/smoothing.c */
 void CLLM_KERNEL(similarities)(float *c, uint32_t target, size_t V,
                                const struct cllm_smoothing *smoothing);
-double CLLM_KERNEL(smooth_cross_entropy)(float *logits, const uint32_t *targets,
-                                         size_t rows, size_t V, bool backward,
-                                         const struct cllm_smoothing *smoothing,
-                                         float *c);
+void CLLM_KERNEL(smooth_cross_entropy)(double *losses, float *logits,
+                                       const uint32_t *targets, size_t rows, size_t V,
+                                       bool backward,
+                                       const struct cllm_smoothing *smoothing, float *c);
+
+/* compute/crystal.c */
+void CLLM_KERNEL(crystal_points)(float *points, size_t stride, const uint32_t *tokens,
+                                 size_t first, size_t n);
+void CLLM_KERNEL(crystal_pairs)(float *similar, size_t ld, const float *points,
+                                size_t stride, size_t first, size_t rows);
 
 /* compute/attention.c */
 void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
@@ -102,6 +116,9 @@ void CLLM_KERNEL(rope)(float *qkv, const float *table, const struct cllm_attenti
                        size_t first, size_t rows, bool inverse);
 
 /* compute/vector.c */
+void CLLM_KERNEL(put)(void *to, const void *from, size_t bytes);
+void CLLM_KERNEL(zero)(float *x, size_t n);
+void CLLM_KERNEL(copy)(float *out, const float *x, size_t n);
 void CLLM_KERNEL(adamw)(float *w1, float *m1, float *v1, const float *w0, const float *m0,
                         const float *v0, const float *g, size_t n,
                         const struct cllm_adamw_terms *terms);

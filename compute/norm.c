@@ -7,12 +7,10 @@
 #include "compute/elementary.h"
 #include "compute/reduce.h"
 
-#define EPSILON 1e-5f
-
 void CLLM_KERNEL(layernorm)(float *restrict out, float *restrict mean,
                             float *restrict rstd, const float *restrict x,
                             const float *restrict weight, const float *restrict bias,
-                            size_t rows, size_t cols)
+                            float epsilon, size_t rows, size_t cols)
 {
     float count = (float)cols;
 
@@ -22,7 +20,7 @@ void CLLM_KERNEL(layernorm)(float *restrict out, float *restrict mean,
         float m = cllm_reduce_sum(from, cols) / count;
         /* In two passes: x^2 - mean^2 would cancel. */
         float variance = cllm_reduce_squares(from, m, cols) / count;
-        float s = 1.0f / cllm_sqrtf(variance + EPSILON);
+        float s = 1.0f / cllm_sqrtf(variance + epsilon);
 
         for (size_t c = 0; c < cols; c++)
             to[c] = (from[c] - m) * s * weight[c] + bias[c];

@@ -32,6 +32,19 @@ struct cllm_matmul {
 };
 
 /*
+ * Which elements of an array are dropped: those whose 32 random bits are below the
+ * threshold; the others are multiplied by the scale. Of 128 elements, from 128 i on,
+ * element 32 k + j has word k of the block with index 32 i + j of stream
+ * CLLM_RANDOM_DROPOUT (base/random.h).
+ */
+struct cllm_dropout {
+    uint64_t key;
+    uint32_t threshold; /* 2^32 times the share that is dropped */
+    float scale;        /* 1 / (1 - share) */
+    uint64_t first;     /* of the whole array's elements; a multiple of 128 */
+};
+
+/*
  * Sizes of a causal self-attention: H heads of queries, together of width C, so a head
  * has D = C / H elements; KV heads of keys and values, each for H / KV queries that
  * follow each other (Ainslie and others: "GQA"); KV 0: one for each query. A row of qkv
@@ -39,10 +52,22 @@ struct cllm_matmul {
  *
  * Of the B H heads (h + b H) those from first on are computed, count of them; count 0:
  * all. Groups that share a key stay together; groups share no output.
+ *
+ * With @beta a learned bias joins the scores: that of query i and key j in sequence b
+ * grows by beta[h] similar(i,j). Its gradient is a number for each head of each sequence.
+ *
+ * With a threshold in @dropout probabilities are dropped, behind the softmax: what is
+ * kept is scaled, the sum stays that of all. Of the array (B,H,T,T up to the next 128);
+ * first counts nothing.
  */
 struct cllm_attention {
     size_t B, T, C, H, KV;
     size_t first, count;
+    const float *beta;           // (H), or NULL: no bias
+    const float *similar;        // (B,cllm_attention_pairs(T)), see there
+    float *dbeta;                // (B,H), overwritten by the backward pass
+    float *by_query;             // (B,H,T): scratch of that pass on a device
+    struct cllm_dropout dropout; /* threshold 0: none */
 };
 
 /* Queries that share a key; elements of a row of qkv. */
@@ -91,21 +116,16 @@ struct cllm_smoothing {
     float *x, *y;  // (V) place of each id on the spiral
 };
 
-/*
- * Which elements of an array are dropped: those whose 32 random bits are below the
- * threshold; the others are multiplied by the scale. Of 128 elements, from 128 i on,
- * element 32 k + j has word k of the block with index 32 i + j of stream
- * CLLM_RANDOM_DROPOUT (base/random.h).
- */
-struct cllm_dropout {
-    uint64_t key;
-    uint32_t threshold; /* 2^32 times the share that is dropped */
-    float scale;        /* 1 / (1 - share) */
-    uint64_t first;     /* of the whole array's elements; a multiple of 128 */
-};
-
 struct cllm_ops {
     const char *name;
+
+    /* Memory that holds arrays need not be memory that a pointer reads: a table for a
+     * device has addresses of its own, and what calls it leaves all reading and writing
+     * to the table. Copies @bytes of plain memory into an array; @from may change after.
+     */
+    void (*put)(void *to, const void *from, size_t bytes);
+    void (*zero)(float *x, size_t n);
+    void (*copy)(float *out, const float *x, size_t n);
 
     /* As in struct cllm_matmul; m, n, k at least 1. Alignment of 4 bytes. */
     void (*matmul)(float *c, const float *a, const float *b,
@@ -123,10 +143,11 @@ struct cllm_ops {
     void (*dropout)(float *out, const float *add, const float *x, size_t n,
                     const struct cllm_dropout *dropout);
 
-    /* Ba, Kiros, Hinton: "Layer normalization", eps 1e-5. mean and rstd (rows) are kept
-     * for the backward pass. */
+    /* Ba, Kiros, Hinton: "Layer normalization". mean and rstd (rows) are kept for the
+     * backward pass. */
     void (*layernorm)(float *out, float *mean, float *rstd, const float *x,
-                      const float *weight, const float *bias, size_t rows, size_t cols);
+                      const float *weight, const float *bias, float epsilon, size_t rows,
+                      size_t cols);
     /* All three outputs are added to; dweight and dbias may both be NULL. */
     void (*layernorm_backward)(float *dx, float *dweight, float *dbias, const float *dout,
                                const float *x, const float *mean, const float *rstd,
@@ -163,14 +184,17 @@ struct cllm_ops {
                             const float *up, size_t n);
 
     /* out (B,T,C) = wte[token] + wpe[t]; wpe NULL: the token alone. tokens has @stride
-     * elements from sequence to sequence; every token is below V, which the caller has
-     * checked. */
+     * elements from sequence to sequence; every token is below V, the rows of wte, which
+     * the caller has checked. */
     void (*embedding)(float *out, const uint32_t *tokens, size_t stride, const float *wte,
-                      const float *wpe, size_t B, size_t T, size_t C);
+                      const float *wpe, size_t V, size_t B, size_t T, size_t C);
     /* dwte[token] += dout, dwpe[t] += dout (unless NULL), in the order of (b, t). */
     void (*embedding_backward)(float *dwte, float *dwpe, const uint32_t *tokens,
-                               size_t stride, const float *dout, size_t B, size_t T,
-                               size_t C);
+                               size_t stride, const float *dout, size_t V, size_t B,
+                               size_t T, size_t C);
+
+    /* targets (B,T) of tokens (B,T+1): what follows each. */
+    void (*next_tokens)(uint32_t *targets, const uint32_t *tokens, size_t B, size_t T);
 
     /* In place: x[i] = exp(scale x[i]) / sum. Returns the logarithm of the sum of
      * exp(scale x[i]). n at least 1; alignment of 4 bytes. */
@@ -193,11 +217,22 @@ struct cllm_ops {
                                const float *qkv, const float *out, const float *lse,
                                float *scratch, const struct cllm_attention *sizes);
 
-    /* Softmax cross-entropy of rows of logits (rows,V). Returns the sum of -log p[target]
-     * in nats. With @backward the logits become the gradient of that sum, otherwise they
-     * are scratch afterwards. */
-    double (*cross_entropy)(float *logits, const uint32_t *targets, size_t rows, size_t V,
-                            bool backward);
+    /* What crystal_pairs() needs of tokens first to first + n - 1 of a sequence: the
+     * number, and its place on the spiral. points (3,stride); ids below 2^20. */
+    void (*crystal_points)(float *points, size_t stride, const uint32_t *tokens,
+                           size_t first, size_t n);
+    /* The similarities (base/crystal.h) of tokens first to first + rows - 1 to the tokens
+     * up to themselves: row r of @similar, @ld elements apart, gets first + r + 1; what
+     * lies behind them is not written. */
+    void (*crystal_pairs)(float *similar, size_t ld, const float *points, size_t stride,
+                          size_t first, size_t rows);
+
+    /* Softmax cross-entropy of rows of logits (rows,V): losses (rows) become
+     * -log p[target] in nats. With @backward the logits become the gradient of their sum,
+     * otherwise they are scratch afterwards. A table for a device may keep something else
+     * of a double's size in losses: only sum_losses() knows. */
+    void (*cross_entropy)(double *losses, float *logits, const uint32_t *targets,
+                          size_t rows, size_t V, bool backward);
 
     /* c (V): the similarities of id @target to all ids, divided by their sum
      * (compute/smoothing.c). */
@@ -205,9 +240,12 @@ struct cllm_ops {
                          const struct cllm_smoothing *smoothing);
     /* cross_entropy() against targets smoothed towards what is similar. c (V): scratch.
      * The loss is not 0 at its least, but the entropy of the targets. */
-    double (*smooth_cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
-                                   size_t V, bool backward,
-                                   const struct cllm_smoothing *smoothing, float *c);
+    void (*smooth_cross_entropy)(double *losses, float *logits, const uint32_t *targets,
+                                 size_t rows, size_t V, bool backward,
+                                 const struct cllm_smoothing *smoothing, float *c);
+    /* Each @chunk of n losses is summed in order from 0, and so are their sums. All that
+     * was begun before is done when this returns. */
+    double (*sum_losses)(const double *losses, size_t n, size_t chunk);
 
     /* Read version 0, write version 1; the versions do not overlap. Alignment of 4 bytes,
      * and an element's bits do not depend on its place in the range. */
@@ -227,8 +265,9 @@ struct cllm_ops {
      * least 1. dst overlaps nothing. */
     void (*fold)(float *dst, const float *acc, const float *const *lanes,
                  uint32_t n_lanes, size_t n);
-    /* to = from, past the caches, for what nobody reads soon; other processors see it
-     * before anything that is written after it. Fastest where @to is aligned to 64. */
+    /* to = from, past the caches, for what nobody reads soon. Other processors see it
+     * before what is written after it only if the caller puts a fence between
+     * (_mm_sfence()). Fastest where @to is aligned to 64. */
     void (*stream)(float *to, const float *from, size_t n);
     double (*sumsq)(const float *x, size_t n);
     bool (*is_finite)(const float *x, size_t n);
@@ -241,6 +280,26 @@ struct cllm_ops {
 static inline size_t cllm_attention_scratch(size_t T)
 {
     return 2 * cllm_min_u64(T, CLLM_ATTENTION_BLOCK) * T;
+}
+
+/*
+ * Similarities of a sequence lie as the scores of its blocks do: for each block of query
+ * rows, one behind the other, (rows,keys) with as many keys as end with the block. Of a
+ * row those behind its own query are not looked at. The elements before the block that
+ * begins with row @first, and all of them: about half of T x T.
+ */
+static inline size_t cllm_attention_pairs_before(size_t first)
+{
+    size_t block = first / CLLM_ATTENTION_BLOCK;
+
+    return CLLM_ATTENTION_BLOCK * CLLM_ATTENTION_BLOCK * (block * (block + 1) / 2);
+}
+
+static inline size_t cllm_attention_pairs(size_t T)
+{
+    size_t last = (T - 1) / CLLM_ATTENTION_BLOCK * CLLM_ATTENTION_BLOCK;
+
+    return cllm_align_up(cllm_attention_pairs_before(last) + (T - last) * T, 16);
 }
 
 /* ---- compute/select.c ---- */

@@ -56,13 +56,15 @@ enum { SQUARE = 8, FEW_ROWS = 3 };
 void CLLM_KERNEL(multiply_rows)(float *c, const float *a, const float *b,
                                 const struct cllm_matmul *shape);
 
-/* Rows of a square of 8 x 8 at @x, @from apart, become columns, @to apart. */
-static inline void transpose_square(float *out, size_t to, const float *x, size_t from)
+/* Rows of a square of 8 x 8 at @x, @from apart, become columns, @to apart; of fewer
+ * @rows the rest of the columns is 0. */
+static inline void transpose_square(float *out, size_t to, const float *x, size_t from,
+                                    size_t rows)
 {
     __m256 r[8], s[8];
 
     for (size_t i = 0; i < SQUARE; i++)
-        r[i] = _mm256_loadu_ps(x + i * from);
+        r[i] = i < rows ? _mm256_loadu_ps(x + i * from) : _mm256_setzero_ps();
     for (size_t i = 0; i < SQUARE; i += 2) {
         s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);

@@ -44,7 +44,7 @@ static void multiply_square(float *c, const float *a, size_t step, const float *
         __m256 sum = _mm256_setzero_ps();
 
         for (; q + SQUARE <= end; q += SQUARE) {
-            transpose_square(square, SQUARE, b + q, ldb);
+            transpose_square(square, SQUARE, b + q, ldb, SQUARE);
             for (size_t i = 0; i < SQUARE; i++)
                 sum = _mm256_fmadd_ps(_mm256_set1_ps(a[(q + i) * step]),
                                       _mm256_loadu_ps(square + i * SQUARE), sum);

@@ -57,12 +57,12 @@ void CLLM_KERNEL(similarities)(float *c, uint32_t target, size_t V,
         c[j] *= inverse;
 }
 
-double CLLM_KERNEL(smooth_cross_entropy)(float *logits, const uint32_t *targets,
-                                         size_t rows, size_t V, bool backward,
-                                         const struct cllm_smoothing *smoothing, float *c)
+void CLLM_KERNEL(smooth_cross_entropy)(double *losses, float *logits,
+                                       const uint32_t *targets, size_t rows, size_t V,
+                                       bool backward,
+                                       const struct cllm_smoothing *smoothing, float *c)
 {
     const float epsilon = smoothing->epsilon;
-    double loss = 0;
 
     for (size_t r = 0; r < rows; r++) {
         float *row = logits + r * V; // (V)
@@ -71,13 +71,12 @@ double CLLM_KERNEL(smooth_cross_entropy)(float *logits, const uint32_t *targets,
         CLLM_KERNEL(similarities)(c, targets[r], V, smoothing);
         target = row[targets[r]];
         mean = cllm_reduce_dot(c, row, V);
-        loss += CLLM_KERNEL(cross_entropy)(row, targets + r, 1, V, backward) +
-                (double)epsilon * ((double)target - (double)mean);
+        CLLM_KERNEL(cross_entropy)(losses + r, row, targets + r, 1, V, backward);
+        losses[r] += (double)epsilon * ((double)target - (double)mean);
         if (!backward)
             continue;
         for (size_t j = 0; j < V; j++)
             row[j] -= epsilon * c[j];
         row[targets[r]] += epsilon;
     }
-    return loss;
 }

@@ -23,11 +23,9 @@ float CLLM_KERNEL(softmax)(float *x, size_t n, float scale)
     return top + cllm_logf(sum);
 }
 
-double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t rows,
-                                  size_t V, bool backward)
+void CLLM_KERNEL(cross_entropy)(double *losses, float *logits, const uint32_t *targets,
+                                size_t rows, size_t V, bool backward)
 {
-    double loss = 0;
-
     for (size_t r = 0; r < rows; r++) {
         float *row = logits + r * V; // (V)
         float target = row[targets[r]];
@@ -37,7 +35,7 @@ double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t
         for (size_t i = 0; i < V; i++)
             row[i] = cllm_expf(row[i] - top);
         sum = cllm_reduce_sum(row, V);
-        loss += (double)cllm_logf(sum) + ((double)top - (double)target);
+        losses[r] = (double)cllm_logf(sum) + ((double)top - (double)target);
         if (!backward)
             continue;
         inverse = 1.0f / sum;
@@ -45,5 +43,19 @@ double CLLM_KERNEL(cross_entropy)(float *logits, const uint32_t *targets, size_t
             row[i] *= inverse;
         row[targets[r]] -= 1.0f;
     }
-    return loss;
+}
+
+double CLLM_KERNEL(sum_losses)(const double *losses, size_t n, size_t chunk)
+{
+    double sum = 0;
+
+    for (size_t first = 0; first < n; first += chunk) {
+        size_t end = cllm_min_u64(first + chunk, n);
+        double part = 0;
+
+        for (size_t r = first; r < end; r++)
+            part += losses[r];
+        sum += part;
+    }
+    return sum;
 }

@@ -19,7 +19,10 @@
     OP(add_columns) \
     OP(attention) \
     OP(attention_backward) \
+    OP(copy) \
     OP(cross_entropy) \
+    OP(crystal_pairs) \
+    OP(crystal_points) \
     OP(dropout) \
     OP(embedding) \
     OP(embedding_backward) \
@@ -32,6 +35,8 @@
     OP(layernorm_weights) \
     OP(lion) \
     OP(mix) \
+    OP(next_tokens) \
+    OP(put) \
     OP(rmsnorm) \
     OP(rmsnorm_backward) \
     OP(rmsnorm_weights) \
@@ -41,9 +46,11 @@
     OP(smooth_cross_entropy) \
     OP(softmax) \
     OP(stream) \
+    OP(sum_losses) \
     OP(sumsq) \
     OP(swiglu) \
-    OP(swiglu_backward)
+    OP(swiglu_backward) \
+    OP(zero)
 /* clang-format on */
 
 const struct cllm_ops CLLM_KERNEL(f32) = {

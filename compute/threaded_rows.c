@@ -5,9 +5,8 @@
 #include "compute/threaded.h"
 
 enum {
-    VECTOR = 16,     /* elements: what begins at a multiple begins at a cache line */
-    DROPPED = 128,   /* elements that share random blocks */
-    LOSS_ROWS = 1024 /* whose losses are kept until they are added */
+    VECTOR = 16,  /* elements: what begins at a multiple begins at a cache line */
+    DROPPED = 128 /* elements that share random blocks */
 };
 
 /* ---- rows ---- */
@@ -50,12 +49,13 @@ static void layernorm_part(void *ctx, uint32_t part, uint32_t thread)
 
     (void)thread;
     cllm_threaded_base()->layernorm(r->out + row * r->cols, r->mean + row, r->rstd + row,
-                                    r->x + row * r->cols, r->weight, r->bias, count,
-                                    r->cols);
+                                    r->x + row * r->cols, r->weight, r->bias, r->epsilon,
+                                    count, r->cols);
 }
 
 static void layernorm(float *out, float *mean, float *rstd, const float *x,
-                      const float *weight, const float *bias, size_t rows, size_t cols)
+                      const float *weight, const float *bias, float epsilon, size_t rows,
+                      size_t cols)
 {
     struct rows r = {.cut = cllm_cut_of(rows, VECTOR, rows * cols),
                      .cols = cols,
@@ -64,7 +64,8 @@ static void layernorm(float *out, float *mean, float *rstd, const float *x,
                      .rstd = rstd,
                      .x = x,
                      .weight = weight,
-                     .bias = bias};
+                     .bias = bias,
+                     .epsilon = epsilon};
 
     cllm_threads_run(layernorm_part, &r, r.cut.n_parts);
 }
@@ -190,7 +191,7 @@ struct embedding {
     struct cllm_cut cut; /* of all B T positions */
     float *out;
     const uint32_t *tokens;
-    size_t stride, T, C;
+    size_t stride, V, T, C;
     const float *wte, *wpe;
 };
 
@@ -205,18 +206,19 @@ static void embedding_part(void *ctx, uint32_t part, uint32_t thread)
 
         cllm_threaded_base()->embedding(
             x->out + at * x->C, x->tokens + b * x->stride + t, x->stride, x->wte,
-            x->wpe == NULL ? NULL : x->wpe + t * x->C, 1, some, x->C);
+            x->wpe == NULL ? NULL : x->wpe + t * x->C, x->V, 1, some, x->C);
         at += some;
     }
 }
 
 static void embedding(float *out, const uint32_t *tokens, size_t stride, const float *wte,
-                      const float *wpe, size_t B, size_t T, size_t C)
+                      const float *wpe, size_t V, size_t B, size_t T, size_t C)
 {
     struct embedding x = {.cut = cllm_cut_of(B * T, VECTOR, B * T * C),
                           .out = out,
                           .tokens = tokens,
                           .stride = stride,
+                          .V = V,
                           .T = T,
                           .C = C,
                           .wte = wte,
@@ -231,38 +233,30 @@ struct losses {
     const uint32_t *targets;
     size_t V;
     bool backward;
-    double of_row[LOSS_ROWS];
+    double *losses; /* of rows */
 };
 
 static void loss_part(void *ctx, uint32_t part, uint32_t thread)
 {
     struct losses *x = ctx;
-    size_t count, row = cllm_cut_piece(&x->cut, part, &count), end = row + count;
+    size_t count, row = cllm_cut_piece(&x->cut, part, &count);
 
     (void)thread;
-    for (; row < end; row++)
-        x->of_row[row] = cllm_threaded_base()->cross_entropy(
-            x->logits + row * x->V, x->targets + row, 1, x->V, x->backward);
+    cllm_threaded_base()->cross_entropy(x->losses + row, x->logits + row * x->V,
+                                        x->targets + row, count, x->V, x->backward);
 }
 
-/* Losses are added in the order of rows, as one thread adds them. */
-static double cross_entropy(float *logits, const uint32_t *targets, size_t rows, size_t V,
-                            bool backward)
+static void cross_entropy(double *losses, float *logits, const uint32_t *targets,
+                          size_t rows, size_t V, bool backward)
 {
-    struct losses x = {.V = V, .backward = backward};
-    double loss = 0;
+    struct losses x = {.cut = cllm_cut_of(rows, 1, rows * V),
+                       .logits = logits,
+                       .targets = targets,
+                       .V = V,
+                       .backward = backward,
+                       .losses = losses};
 
-    for (size_t first = 0; first < rows; first += LOSS_ROWS) {
-        size_t n = cllm_min_u64(LOSS_ROWS, rows - first);
-
-        x.cut = cllm_cut_of(n, 1, n * V);
-        x.logits = logits + first * V;
-        x.targets = targets + first;
-        cllm_threads_run(loss_part, &x, x.cut.n_parts);
-        for (size_t r = 0; r < n; r++)
-            loss += x.of_row[r];
-    }
-    return loss;
+    cllm_threads_run(loss_part, &x, x.cut.n_parts);
 }
 
 /* ---- elements ---- */

@@ -1,6 +1,5 @@
 /*
- * compute/vector.c - passes over parameter vectors: optimizers, fold, copy, norm, finite
- * check.
+ * compute/vector.c - passes over vectors: copies, optimizers, fold, norm, finite check.
  */
 #include "compute/kernels.h"
 
@@ -11,6 +10,21 @@
 #if defined(__x86_64__)
 #    include <immintrin.h>
 #endif
+
+void CLLM_KERNEL(put)(void *to, const void *from, size_t bytes)
+{
+    memcpy(to, from, bytes);
+}
+
+void CLLM_KERNEL(zero)(float *x, size_t n)
+{
+    memset(x, 0, n * sizeof *x);
+}
+
+void CLLM_KERNEL(copy)(float *out, const float *x, size_t n)
+{
+    memcpy(out, x, n * sizeof *out);
+}
 
 void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict v1,
                         const float *restrict w0, const float *restrict m0,
@@ -105,7 +119,8 @@ void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
 }
 
 /* Intrinsics, because C has no other word for it. A line of the cache is written whole,
- * so that it is not read first; x86 orders such stores only by a fence. */
+ * so that it is not read first. x86 orders such stores only by a fence, and that waits
+ * for the memory: once for many pieces, by who calls this. */
 void CLLM_KERNEL(stream)(float *restrict to, const float *restrict from, size_t n)
 {
 #if defined(__x86_64__)
@@ -118,7 +133,6 @@ void CLLM_KERNEL(stream)(float *restrict to, const float *restrict from, size_t 
         _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
     for (; i < n; i++)
         to[i] = from[i];
-    _mm_sfence();
 #else
     memcpy(to, from, n * sizeof *to);
 #endif

@@ -13,17 +13,41 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "coordinator/frozen.h"
+#include "coordinator/journal.h"
 #include "coordinator/logout.h"
 #include "coordinator/origin.h"
 #include "coordinator/vocabulary.h"
 #include "formats/checkpoint.h"
 #include "shm/chunk.h"
 
+#define CONFIG_CAP (1u << 20)
+
+/* To the error at hand: which options differ from @text, the run's configuration as .ini
+ * text. False when that does not tell. */
+static bool name_options(const struct cllm_config *config, const char *text)
+{
+    struct cllm_config then;
+    struct cllm_err_text why;
+    char options[512];
+    bool told;
+
+    cllm_err_save(&why);
+    cllm_config_init(&then);
+    told = cllm_config_parse(&then, text, "config.ini") == 0 &&
+           cllm_config_compare(config, &then, options, sizeof options) > 0;
+    cllm_config_fini(&then);
+    cllm_err_restore(&why);
+    if (told)
+        cllm_err_detail("%s", options);
+    return told;
+}
+
 /* ---- shared memory that is there already ---- */
 
 /* Does what is in shared memory belong to this configuration and these data? */
 static int check_same_run(const struct cllm_control *control,
-                          const struct cllm_plan *plan)
+                          const struct cllm_config *config, const struct cllm_plan *plan)
 {
     const struct cllm_header *header = control->header;
     int rc;
@@ -34,6 +58,8 @@ static int check_same_run(const struct cllm_control *control,
     rc =
         cllm_err(CLLM_ECONFIG, "run %s in shared memory has another %s", plan->run_id,
                  header->config_hash == plan->config_hash ? "data set" : "configuration");
+    if (header->config_hash != plan->config_hash)
+        (void)name_options(config, control->config);
     cllm_err_hint(
         "resume with the configuration of %s/config.ini, or throw the run away with "
         "cllm-shm clean %s",
@@ -42,9 +68,9 @@ static int check_same_run(const struct cllm_control *control,
 }
 
 static int adopt(struct cllm_beginning *beginning, struct cllm_control *control,
-                 const struct cllm_plan *plan)
+                 const struct cllm_config *config, const struct cllm_plan *plan)
 {
-    int rc = check_same_run(control, plan);
+    int rc = check_same_run(control, config, plan);
 
     if (rc != 0)
         return rc;
@@ -99,7 +125,8 @@ static void unlink_all(const char *run_id)
  * negative: error with text.
  */
 static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control *control,
-                          const struct cllm_plan *plan, bool resume)
+                          const struct cllm_config *config, const struct cllm_plan *plan,
+                          bool resume)
 {
     enum cllm_attach found = cllm_control_adopt(control, plan->run_id);
     bool usable = false;
@@ -139,7 +166,7 @@ static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control 
         return rc;
     }
     if (usable) {
-        rc = adopt(beginning, control, plan);
+        rc = adopt(beginning, control, config, plan);
         if (rc == 0)
             return 1;
         cllm_control_detach(control);
@@ -157,8 +184,26 @@ static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control 
 
 /* ---- checkpoints ---- */
 
+/* The same of a run on the disk. */
+static bool name_saved_options(const struct cllm_config *config, const char *run_dir)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    struct cllm_err_text why;
+    char *text = NULL;
+    bool told;
+
+    cllm_err_save(&why);
+    told = cllm_file_join(path, run_dir, "config.ini") == 0 &&
+           cllm_file_read(path, CONFIG_CAP, &text, NULL) == 0;
+    cllm_err_restore(&why);
+    told = told && name_options(config, text);
+    free(text);
+    return told;
+}
+
 static int record_from_checkpoint(struct cllm_step_record *record,
                                   const struct cllm_checkpoint_info *info,
+                                  const struct cllm_config *config,
                                   const struct cllm_plan *plan, bool allow)
 {
     uint64_t config_hash = 0, numerics = 0;
@@ -178,7 +223,9 @@ static int record_from_checkpoint(struct cllm_step_record *record,
         rc = cllm_err(
             CLLM_EDATA, "the checkpoint of step %" PRIu64 " was trained with another %s",
             info->step, config_hash != plan->config_hash ? "configuration" : "data set");
-        cllm_err_detail("fingerprint %s, data %s", info->fingerprint, info->data);
+        if (config_hash == plan->config_hash ||
+            !name_saved_options(config, plan->run_dir))
+            cllm_err_detail("fingerprint %s, data %s", info->fingerprint, info->data);
         cllm_err_hint("resume with %s/config.ini, or accept other bits with "
                       "--allow-numerics-change",
                       plan->run_dir);
@@ -198,7 +245,8 @@ static int record_from_checkpoint(struct cllm_step_record *record,
 }
 
 /* 1: found; 0: there is none; negative: error with text. */
-static int look_on_disk(struct cllm_beginning *beginning, const struct cllm_plan *plan,
+static int look_on_disk(struct cllm_beginning *beginning,
+                        const struct cllm_config *config, const struct cllm_plan *plan,
                         bool resume, bool allow)
 {
     char checkpoints[CLLM_FILE_PATH_BYTES], dir[CLLM_FILE_PATH_BYTES];
@@ -221,7 +269,7 @@ static int look_on_disk(struct cllm_beginning *beginning, const struct cllm_plan
         cllm_err_hint("--resume goes on from there; or choose another [run] dir");
         return rc;
     }
-    rc = record_from_checkpoint(&beginning->record, &info, plan, allow);
+    rc = record_from_checkpoint(&beginning->record, &info, config, plan, allow);
     if (rc != 0)
         return rc;
     beginning->kind = CLLM_BEGIN_CHECKPOINT;
@@ -303,6 +351,8 @@ static int make_objects(struct cllm_control *control, const struct cllm_plan *pl
     if (rc != 0)
         return rc;
     rc = cllm_objects_create(plan->run_id, &plan->geometry);
+    if (rc == 0 && plan->frozen_bytes > 0)
+        rc = cllm_frozen_share(plan);
     if (rc != 0) {
         cllm_objects_unlink(plan->run_id, &plan->geometry);
         cllm_control_detach(control);
@@ -329,7 +379,7 @@ static int begin_from_origin(struct cllm_beginning *beginning,
     if (rc == 0)
         rc = cllm_origin_import(config, plan);
     if (rc > 0)
-        rc = look_on_disk(beginning, plan, true, false);
+        rc = look_on_disk(beginning, config, plan, true, false);
     beginning->imported = rc > 0;
     return rc;
 }
@@ -341,14 +391,16 @@ int cllm_beginning_find(struct cllm_beginning *beginning, struct cllm_control *c
     int found;
 
     *beginning = (struct cllm_beginning){.kind = CLLM_BEGIN_FRESH};
-    found = look_in_memory(beginning, control, plan, resume);
+    found = look_in_memory(beginning, control, config, plan, resume);
     if (found != 0)
         return found < 0 ? found : 0;
-    found = look_on_disk(beginning, plan, resume, allow_numerics_change);
+    found = look_on_disk(beginning, config, plan, resume, allow_numerics_change);
     if (found < 0)
         return found;
     if (found == 0 && resume)
         cllm_warn("nothing to resume in %s: the run begins", plan->run_dir);
+    if (found == 0)
+        found = cllm_journal_set_aside(plan->run_dir);
     if (found == 0)
         found = cllm_vocabulary_keep(config, plan);
     if (found == 0)

@@ -23,19 +23,33 @@
 static const char *const passed_on[] = {"PATH=/usr/local/bin:/usr/bin:/bin",
                                         "LANG=C.UTF-8"};
 
-enum { ENVIRONMENT = CLLM_LEN(passed_on) + 2 };
+/* Of the user's own, if it is there: what kernels to use; and for who has a device where
+ * drivers look for themselves and keep what they compile. */
+static const char *const inherited[] = {
+    "CLLM_ISA=", "CLLM_CACHE_DIR=",     "CLLM_OPENCL_",
+    "HOME=",     "XDG_CACHE_HOME=",     "LD_LIBRARY_PATH=",
+    "OCL_ICD_",  "OPENCL_VENDOR_PATH=", "CUDA_",
+    "POCL_"};
 
-/* These and CLLM_ISA, if it is there; @isa holds it. */
-static void make_environment(char *out[ENVIRONMENT], char *isa, size_t bytes)
+enum { ENVIRONMENT = 64 };
+
+static bool is_inherited(const char *variable, bool device)
 {
-    const char *name = getenv("CLLM_ISA");
+    for (size_t i = 0; i < (device ? CLLM_LEN(inherited) : 1); i++)
+        if (strncmp(variable, inherited[i], strlen(inherited[i])) == 0)
+            return true;
+    return false;
+}
+
+static void make_environment(char *out[ENVIRONMENT], bool device)
+{
     size_t n = 0;
 
     for (; n < CLLM_LEN(passed_on); n++)
         out[n] = (char *)(uintptr_t)passed_on[n];
-    (void)snprintf(isa, bytes, "CLLM_ISA=%.40s", name ? name : "");
-    if (name)
-        out[n++] = isa;
+    for (size_t i = 0; environ[i] != NULL && n < ENVIRONMENT - 1; i++)
+        if (is_inherited(environ[i], device))
+            out[n++] = environ[i];
     out[n] = NULL;
 }
 
@@ -89,6 +103,8 @@ CLLM_NORETURN static void become(const char *path, char *const argv[],
     for (uint32_t i = 0; i < CLLM_SPAWN_FDS; i++)
         if (how->keep_fd[i] > 0)
             (void)fcntl(how->keep_fd[i], F_SETFD, 0);
+    if (how->output > 0 && dup2(how->output, STDOUT_FILENO) < 0)
+        _exit(127);
     /* Before the exec, so that all of its private memory is touched from there. */
     if (how->pinned) /* those CPUs may be gone: then it runs where it may */
         (void)sched_setaffinity(0, sizeof how->cpus, &how->cpus);
@@ -103,7 +119,7 @@ CLLM_NORETURN static void become(const char *path, char *const argv[],
 int cllm_process_spawn(struct cllm_process *process, const char *path, char *const argv[],
                        const struct cllm_spawn *how)
 {
-    char *fixed[ENVIRONMENT], isa[64], oom[16];
+    char *fixed[ENVIRONMENT], oom[16];
     pid_t parent = getpid();
     pid_t pid;
 
@@ -115,7 +131,7 @@ int cllm_process_spawn(struct cllm_process *process, const char *path, char *con
         return rc;
     }
     (void)snprintf(oom, sizeof oom, "%d", how->oom_score);
-    make_environment(fixed, isa, sizeof isa);
+    make_environment(fixed, how->device);
     pid = fork();
     if (pid < 0)
         return cllm_err(-errno, "cannot start %s", path);

@@ -46,6 +46,8 @@ struct cllm_spawn {
     int oom_score;               /* for the kernel's OOM killer; a refusal is ignored */
     bool pinned;                 /* runs on @cpus alone; a refusal costs only speed */
     cpu_set_t cpus;
+    int output;     /* becomes its standard output; 0 = it has ours */
+    bool device;    /* loads drivers, which look into their user's environment */
     bool node_zero; /* keeps its user's environment, and stop signals wait until it looks
                      */
 };

@@ -27,10 +27,14 @@ static void print_memory(const struct cllm_plan *plan, const struct cllm_config 
     print_memory_row("control", plan->control_bytes, "");
     print_memory_row("parameters", plan->params_bytes,
                      "2 versions of weights and two moments, f32");
-    (void)snprintf(text, sizeof text, "%u lane buffers of %s", g->n_buffers,
+    if (plan->frozen_bytes > 0)
+        print_memory_row("frozen weights", plan->frozen_bytes,
+                         "once for all, f32: no versions, gradients, moments");
+    (void)snprintf(text, sizeof text, "%u lane buffer%s of %s", g->n_buffers,
+                   cllm_plural(g->n_buffers),
                    cllm_format_bytes(each, cllm_vector_bytes(g)));
     print_memory_row("gradients", plan->buffers_bytes, text);
-    (void)snprintf(text, sizeof text, "%u folds", g->n_folds);
+    (void)snprintf(text, sizeof text, "%u fold%s", g->n_folds, cllm_plural(g->n_folds));
     print_memory_row("folded gradient", plan->folds_bytes, text);
     (void)snprintf(text, sizeof text, "%u batches for %u steps, %u for validation",
                    g->ring_slots, g->ring_steps, g->ring_eval_slots);
@@ -43,6 +47,9 @@ static void print_memory(const struct cllm_plan *plan, const struct cllm_config 
                    cllm_optimizer_arena_bytes(&plan->optimizer) > 0 ? ", Muon" : "");
     print_memory_row("workers", (plan->workers + plan->spares) * plan->worker_bytes,
                      text);
+    if (plan->device_bytes > 0)
+        print_memory_row("each device", plan->device_bytes,
+                         "activations, weights, gradient; not in the total");
     print_memory_row("loader, saver, others",
                      plan->loader_bytes + plan->saver_bytes + plan->node_zero_bytes, "");
     print_memory_row("total", plan->total_bytes, "");
@@ -63,12 +70,14 @@ static void print_mixture(const struct cllm_plan *plan, uint64_t sequences)
     for (uint32_t i = 0; i < train->mix.n; i++) {
         const struct cllm_mixture_part *part = &train->part[i];
 
-        (void)printf("    %-16s %6.2f %%  %s tokens in %" PRIu64 " shards: %" PRIu64
-                     " of %" PRIu64 " windows = %.2f epochs\n",
+        (void)printf("    %-16s %6.2f %%  %s tokens in %" PRIu64 " shard%s: %" PRIu64
+                     " of %" PRIu64 " window%s = %.2f epochs\n",
                      part->name,
                      100.0 * train->mix.weight[i] / (double)cllm_mix_total(&train->mix),
-                     cllm_format_count(tokens, part->n_tokens), part->n_shards, counts[i],
-                     part->n_windows, (double)counts[i] / (double)part->n_windows);
+                     cllm_format_count(tokens, part->n_tokens), part->n_shards,
+                     cllm_plural(part->n_shards), counts[i], part->n_windows,
+                     cllm_plural(part->n_windows),
+                     (double)counts[i] / (double)part->n_windows);
     }
 }
 
@@ -78,10 +87,11 @@ static void print_data(const struct cllm_plan *plan)
     uint64_t batch = (uint64_t)g->lanes * g->microbatches * g->sequences;
     char a[CLLM_UNITS_BYTES], b[CLLM_UNITS_BYTES];
 
-    (void)printf("  training data  %s tokens in %" PRIu64 " shards: %" PRIu64
-                 " windows of %u tokens\n",
+    (void)printf("  training data  %s tokens in %" PRIu64 " shard%s: %" PRIu64
+                 " window%s of %u tokens\n",
                  cllm_format_count(a, plan->train_tokens), plan->train_shards,
-                 plan->train_windows, g->model.context);
+                 cllm_plural(plan->train_shards), plan->train_windows,
+                 cllm_plural(plan->train_windows), g->model.context);
     print_mixture(plan, g->steps * batch);
     if (g->eval_microbatches > 0)
         (void)printf("  validation     %s tokens; %" PRIu64 " fixed windows of %" PRIu64
@@ -142,8 +152,9 @@ static void print_optimizer(const struct cllm_plan *plan,
             tensors++;
             n += plan->parameters.tensors[t].count;
         }
-        (void)printf("    group        %s: %u tensors, %s parameters\n",
-                     config->train_group.item[line], tensors, cllm_format_count(a, n));
+        (void)printf("    group        %s: %u tensor%s, %s parameters\n",
+                     config->train_group.item[line], tensors, cllm_plural(tensors),
+                     cllm_format_count(a, n));
     }
 }
 
@@ -181,7 +192,7 @@ static void print_workers(const struct cllm_plan *plan, const struct cllm_config
     if (placement->threads > 1)
         (void)printf(" of %u threads", placement->threads);
     if (plan->spares > 0)
-        (void)printf(" and %u spares", plan->spares);
+        (void)printf(" and %u spare%s", plan->spares, cllm_plural(plan->spares));
     if (placement->known)
         (void)printf(" on %s", cllm_topology_text(text, &placement->topology));
     if (placement->threads == 1 &&
@@ -191,6 +202,8 @@ static void print_workers(const struct cllm_plan *plan, const struct cllm_config
     else
         print_groups(plan);
     (void)printf("\n");
+    if (plan->devices.why[0] != '\0')
+        (void)printf("                 %s\n", plan->devices.why);
 }
 
 void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *config)
@@ -201,25 +214,38 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
 
     (void)printf("run %s in %s\n", plan->run_id, plan->run_dir);
     (void)printf(
-        "  model          %s parameters: %u layers, %u heads, width %u, context %u, "
+        "  model          %s parameters: %u layer%s, %u head%s, width %u, context %u, "
         "vocabulary %u\n",
-        cllm_format_count(a, g->n_params), g->model.layers, g->model.heads,
+        cllm_format_count(a, plan->model.n_params), g->model.layers,
+        cllm_plural(g->model.layers), g->model.heads, cllm_plural(g->model.heads),
         g->model.width, g->model.context, g->model.vocab);
     if (g->model.arch == CLLM_ARCH_LLAMA)
-        (void)printf("                 llama: %u heads of keys, %u elements each, hidden "
-                     "%u, output %s\n",
-                     g->model.kv_heads, g->model.head_size, g->model.hidden,
-                     g->model.untied ? "of its own" : "tied");
+        (void)printf(
+            "                 llama: %u head%s of keys, %u elements each, hidden "
+            "%u, output %s\n",
+            g->model.kv_heads, cllm_plural(g->model.kv_heads), g->model.head_size,
+            g->model.hidden, g->model.untied ? "of its own" : "tied");
+    if (g->model.crystalline_bias)
+        (void)printf("                 with a crystalline bias of attention\n");
+    if (g->lora.rank > 0)
+        (void)printf("  adapters       %s parameters (%.2f %%) of rank %u on %u matri%s "
+                     "of each block learn; the rest is frozen\n",
+                     cllm_format_count(a, g->n_params),
+                     100.0 * (double)g->n_params / (double)plan->model.n_params,
+                     g->lora.rank, plan->parameters.per_block / 2,
+                     plan->parameters.per_block / 2 == 1 ? "x" : "ces");
     print_workers(plan, config);
-    (void)printf("  batch          %" PRIu64 " sequences = %" PRIu64
-                 " tokens = %u lanes x %u micro-batches x %u sequences\n",
-                 batch, batch * g->model.context, g->lanes, g->microbatches,
-                 g->sequences);
+    (void)printf("  batch          %" PRIu64 " sequence%s = %" PRIu64
+                 " tokens = %u lane%s x %u micro-batch%s x %u sequence%s\n",
+                 batch, cllm_plural(batch), batch * g->model.context, g->lanes,
+                 cllm_plural(g->lanes), g->microbatches, cllm_plural_es(g->microbatches),
+                 g->sequences, cllm_plural(g->sequences));
     if (plan->workers > g->lanes)
         (void)printf(
-            "                 %u lanes keep %u workers busy: [run] lanes = %u would "
+            "                 %u lane%s keep%s %u worker%s busy: [run] lanes = %u would "
             "keep all\n",
-            g->lanes, g->lanes,
+            g->lanes, cllm_plural(g->lanes), g->lanes == 1 ? "s" : "", g->lanes,
+            cllm_plural(g->lanes),
             (uint32_t)cllm_div_up(plan->workers, CLLM_GROUP_LANES) * CLLM_GROUP_LANES);
     print_optimizer(plan, config);
     print_data(plan);
@@ -231,5 +257,8 @@ void cllm_plan_print(const struct cllm_plan *plan, const struct cllm_config *con
                  " newest kept, and best\n",
                  plan->run_dir, cllm_format_bytes(a, plan->checkpoint_bytes),
                  config->checkpoint_keep);
+    if (g->lora.rank > 0)
+        (void)printf("    %s/base/   %s, once: the frozen weights\n", plan->run_dir,
+                     cllm_format_bytes(a, plan->model.n_params * sizeof(float)));
     (void)printf("    %s/{metrics,journal}.jsonl, log.txt, config.ini\n", plan->run_dir);
 }

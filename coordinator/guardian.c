@@ -24,21 +24,42 @@
 #include "coordinator/heartbeat.h"
 #include "coordinator/nodezero.h"
 #include "formats/file.h"
+#include "shm/control.h"
 #include "shm/keeper.h"
 
 #define NOT_EXECUTED  127  /* exit code of a child whose exec failed */
 #define RESTARTS_KEPT 1024 /* newest ends of Node Zero that the budget looks at */
 
-#define LOCK_TRIES   100 /* a killed run's processes need a moment to go */
+#define LOCK_TRIES   100  /* who holds the lock may be about to end */
+#define DYING_TRIES  3000 /* its processes are, on however busy a machine */
 #define LOCK_WAIT_NS (10 * CLLM_NS_PER_MS)
+#define HOLDER_BYTES 32
+
+/* The pid of the guardian that has or had the lock; "" when it has not said so yet. */
+static void read_holder(int fd, char holder[HOLDER_BYTES])
+{
+    ssize_t n = pread(fd, holder, HOLDER_BYTES - 1, 0);
+
+    holder[n > 0 ? n : 0] = '\0';
+    holder[strcspn(holder, "\n")] = '\0';
+}
+
+/* Whether the lock will be free by itself: the guardian was killed, and Node Zero, which
+ * goes with it, is not gone yet. */
+static bool is_dying(int fd)
+{
+    char holder[HOLDER_BYTES];
+
+    read_holder(fd, holder);
+    return holder[0] && cllm_process_start_ticks(strtoull(holder, NULL, 10)) == 0;
+}
 
 static int refuse_second(const struct cllm_config *config, int fd)
 {
-    char holder[32] = "";
-    ssize_t n = pread(fd, holder, sizeof holder - 1, 0);
+    char holder[HOLDER_BYTES];
     int rc;
 
-    holder[n > 0 ? strcspn(holder, "\n") : 0] = '\0';
+    read_holder(fd, holder);
     rc = cllm_err(CLLM_EREFUSED, "another coordinator drives the run in %s",
                   config->run_dir);
     cllm_err_detail("its pid is %s", holder[0] ? holder : "unknown");
@@ -67,7 +88,7 @@ static int lock_run(const struct cllm_config *config, int *fd)
     for (uint32_t i = 0; flock(*fd, LOCK_EX | LOCK_NB) != 0; i++) {
         struct timespec wait = cllm_timespec(LOCK_WAIT_NS);
 
-        if (i == LOCK_TRIES)
+        if (i >= (is_dying(*fd) ? DYING_TRIES : LOCK_TRIES))
             return refuse_second(config, *fd);
         (void)nanosleep(&wait, NULL);
     }

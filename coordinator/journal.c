@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -19,9 +20,14 @@
 #include "formats/file.h"
 #include "formats/mixture.h"
 
+#define JOURNAL_NAME "journal.jsonl"
+#define METRICS_NAME "metrics.jsonl"
+
 #define FILE_CAP      (1u << 30)
 #define PENDING_CAP   (16u << 20) /* lines of a disk that stays full for days */
 #define PENDING_FIRST 4096
+
+#define MIXED ",\"mixed\":true" /* of a line: made by workers whose numbers differ */
 
 /* The step of a line that begins {"step":N, ; false when it does not. */
 static bool line_step(const char *line, uint64_t *step)
@@ -48,12 +54,11 @@ static bool keep_root(struct cllm_journal *journal, const char *line, uint64_t s
 }
 
 /*
- * Open @path and keep its lines up to @last (a torn last line is cut off); give the roots
- * to
- * @journal if it is not NULL.
+ * Open @path and keep its lines up to *@last (a torn last line is cut off); a mixed one
+ * after @from lowers *@last. Give the roots to @journal if it is not NULL.
  */
-static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t last,
-                     struct cllm_journal *journal)
+static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t from,
+                     uint64_t *last, struct cllm_journal *journal)
 {
     char path[CLLM_FILE_PATH_BYTES];
     char *text = NULL, *line, *end;
@@ -79,8 +84,11 @@ static int open_file(struct cllm_journal_file *file, const char *dir, uint64_t l
         uint64_t step;
 
         *end = '\0';
-        if (!line_step(line, &step) || step > last ||
-            (journal && !keep_root(journal, line, step)))
+        if (!line_step(line, &step))
+            break;
+        if (step > from && strstr(line, MIXED) != NULL)
+            *last = cllm_min_u64(*last, step - 1);
+        if (step > *last || (journal && !keep_root(journal, line, step)))
             break;
         file->last_step = step;
         keep = (size_t)(end + 1 - text);
@@ -135,17 +143,37 @@ static void close_file(struct cllm_journal_file *file)
     *file = (struct cllm_journal_file){.fd = -1};
 }
 
+int cllm_journal_set_aside(const char *run_dir)
+{
+    static const char *const names[] = {JOURNAL_NAME, METRICS_NAME};
+    char path[CLLM_FILE_PATH_BYTES], aside[CLLM_FILE_PATH_BYTES];
+    struct stat st;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(names); i++) {
+        rc = cllm_file_join(path, run_dir, names[i]);
+        if (rc != 0 || stat(path, &st) != 0 || st.st_size == 0)
+            continue;
+        rc = cllm_file_set_aside(path, aside);
+        cllm_fault(CLLM_FAULT_journal_aside);
+        if (rc > 0)
+            cllm_info("the lines of an earlier run are kept in %s", aside);
+        rc = rc < 0 ? rc : 0;
+    }
+    return rc;
+}
+
 int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step,
                       bool replay)
 {
     uint64_t last = replay ? UINT64_MAX : step;
     int rc;
 
-    *journal = (struct cllm_journal){.journal = {.fd = -1, .name = "journal.jsonl"},
-                                     .metrics = {.fd = -1, .name = "metrics.jsonl"}};
-    rc = open_file(&journal->journal, run_dir, last, journal);
+    *journal = (struct cllm_journal){.journal = {.fd = -1, .name = JOURNAL_NAME},
+                                     .metrics = {.fd = -1, .name = METRICS_NAME}};
+    rc = open_file(&journal->journal, run_dir, step, &last, journal);
     if (rc == 0)
-        rc = open_file(&journal->metrics, run_dir, last, NULL);
+        rc = open_file(&journal->metrics, run_dir, step, &last, NULL);
     if (rc != 0)
         cllm_journal_close(journal);
     return rc;
@@ -225,11 +253,28 @@ static const char *skip_text(uint32_t skipped)
                                        : ",\"skipped\":\"nonfinite\"";
 }
 
+/* What devices moved and made; times only where they were measured. */
+static int say_devices(char *out, size_t bytes, const struct cllm_device_counts *counts)
+{
+    int n = snprintf(out, bytes,
+                     ",\"device_up_bytes\":%" PRIu64 ",\"device_down_bytes\":%" PRIu64
+                     ",\"device_buffers_made\":%" PRIu64,
+                     counts->up_bytes, counts->down_bytes, counts->creates);
+
+    if (counts->kernel_ns == 0)
+        return n;
+    return n + snprintf(out + n, bytes - (size_t)n,
+                        ",\"device_kernel_s\":%.6f,\"device_copy_s\":%.6f,"
+                        "\"device_overlap_s\":%.6f",
+                        (double)counts->kernel_ns * 1e-9, (double)counts->copy_ns * 1e-9,
+                        (double)counts->overlap_ns * 1e-9);
+}
+
 void cllm_journal_append(struct cllm_journal *journal,
                          const struct cllm_step_record *record,
                          const struct cllm_metrics *metrics)
 {
-    char line[768 + CLLM_MIXTURE_EPOCHS], epochs[CLLM_MIXTURE_EPOCHS];
+    char line[1024 + CLLM_MIXTURE_EPOCHS], epochs[CLLM_MIXTURE_EPOCHS];
     char loss[32], norm[32];
     int n;
 
@@ -237,9 +282,10 @@ void cllm_journal_append(struct cllm_journal *journal,
         return;
     n = snprintf(line, sizeof line,
                  "{\"step\":%" PRIu64 ",\"root\":\"%016" PRIx64 "\",\"loss\":\"%a\","
-                 "\"grad_norm\":\"%a\",\"tokens\":%" PRIu64 "%s}\n",
+                 "\"grad_norm\":\"%a\",\"tokens\":%" PRIu64 "%s%s}\n",
                  record->step, record->root, record->loss, record->grad_norm,
-                 record->tokens, skip_text(record->skipped));
+                 record->tokens, skip_text(record->skipped),
+                 record->numerics == CLLM_NUMERICS_MIXED ? MIXED : "");
     append(&journal->journal, record->step, line, n);
     cllm_fault(CLLM_FAULT_journal_written);
     if (!metrics)
@@ -262,6 +308,8 @@ void cllm_journal_append(struct cllm_journal *journal,
     if (metrics->mixture)
         n += snprintf(line + n, sizeof line - (size_t)n, ",\"epochs\":%s",
                       cllm_mixture_epochs(epochs, metrics->mixture, record->cursor));
+    if (metrics->devices)
+        n += say_devices(line + n, sizeof line - (size_t)n, metrics->devices);
     n += snprintf(line + n, sizeof line - (size_t)n, "}\n");
     append(&journal->metrics, record->step, line, n);
 }

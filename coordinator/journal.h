@@ -4,14 +4,16 @@
  * journal.jsonl holds what the bits determine: step, root hash, loss and norm as
  * hexadecimal floats. Two runs of the same bits have the same journal, byte for byte.
  * Lines are never taken back: a step that is done again after a resume must reproduce the
- * root that stands there. metrics.jsonl holds what people plot: loss, rate, tokens/s,
- * waits.
+ * root that stands there; but a line that says "mixed" is of workers whose numbers
+ * differ, and is never reproduced. metrics.jsonl holds what people plot: loss, rate,
+ * tokens/s, waits.
  *
  * A full disk does not stop training: lines wait in memory until they can be written.
  */
 #ifndef CLLM_COORDINATOR_JOURNAL_H
 #define CLLM_COORDINATOR_JOURNAL_H
 
+#include "coordinator/device_meter.h"
 #include "shm/layout.h"
 
 struct cllm_mixture;
@@ -50,14 +52,20 @@ struct cllm_metrics {
     uint32_t workers;
     bool evaluated;
     const struct cllm_mixture *mixture; /* whose epochs are said; NULL: a plain list */
+    const struct cllm_device_counts *devices; /* of this step; NULL: there are none */
 };
+
+/* A run begins: what an earlier one in this directory wrote is kept under other names
+ * (cllm_file_set_aside()), so that its steps are not taken for this one's. Returns 0 or a
+ * negative code with text. */
+int cllm_journal_set_aside(const char *run_dir);
 
 /*
  * Open both files of the run directory for a run that goes on after @step (0: begins).
  * With
- * @replay, lines of later steps stay and their steps must reproduce them; without, the
- * run is another one from here and they are cut off. Returns 0 or a negative code with
- * text.
+ * @replay, lines of later steps stay and their steps must reproduce them, up to the first
+ * that says it is mixed; without, the run is another one from here and they are cut off.
+ * Returns 0 or a negative code with text.
  */
 int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step,
                       bool replay);

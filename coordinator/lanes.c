@@ -381,6 +381,12 @@ static void finish(struct cllm_control *control, uint32_t slot,
     cllm_fault(CLLM_FAULT_lane_done);
 }
 
+/* Workers of which two may rightly find different bits: one opinion has to do. */
+static bool mixed(const struct cllm_control *control)
+{
+    return cllm_load_relaxed(&control->state->mixed) != 0;
+}
+
 /* Compare with what others found; the newest opinion joins them when nobody agrees. */
 static struct cllm_lane_judgement judge(struct cllm_control *control, uint32_t slot,
                                         const struct cllm_report *report)
@@ -391,6 +397,12 @@ static struct cllm_lane_judgement judge(struct cllm_control *control, uint32_t s
     struct cllm_lane_judgement result = {.odd = {CLLM_NONE, CLLM_NONE}};
     uint32_t n_odd = 0;
 
+    if (mixed(control)) {
+        result.verdict = finite ? CLLM_VERDICT_DONE : CLLM_VERDICT_NONFINITE;
+        if (finite)
+            finish(control, slot, report);
+        return result;
+    }
     if (!may_judge(control, lane, slot)) {
         result.verdict = CLLM_VERDICT_LATE; /* it was asked before a turn back */
         (void)cllm_lanes_settle(control);
@@ -453,7 +465,7 @@ struct cllm_lane_judgement cllm_lanes_take(struct cllm_control *control, uint32_
         return result;
     }
     if (lane->state == CLLM_LANE_DONE || lane->state == CLLM_LANE_FOLDED)
-        result.verdict = compare(lane, slot, report);
+        result.verdict = mixed(control) ? CLLM_VERDICT_LATE : compare(lane, slot, report);
     else if (lane->state != CLLM_LANE_POISONED)
         result = judge(control, slot, report);
     return result;

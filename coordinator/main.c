@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "coordinator/adapted.h"
 #include "coordinator/guardian.h"
 #include "coordinator/nodezero.h"
 #include "coordinator/origin.h"
@@ -70,8 +71,8 @@ static void usage(void)
         "USR1 saves and goes on.\n"
         "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 bad data or "
         "checkpoint,\n"
-        "4 restart budget spent, 5 not finite, 75 stopped (run again with --resume), "
-        "130.\n",
+        "4 restart budget spent, 5 not finite, 6 a device failed, 75 stopped (run again "
+        "with --resume), 130.\n",
         stdout);
 }
 
@@ -152,8 +153,11 @@ static int parse(struct cllm_config *config, struct cllm_options *options, int a
     optind = 1;
     while (rc == 0 && (opt = getopt_long(argc, argv, "n:", longopts, NULL)) != -1)
         rc = apply(config, options, opt, optarg);
-    if (rc == 0 && options->run_lock < 0) /* Node Zero's is complete */
+    if (rc == 0 && options->run_lock < 0) { /* Node Zero's is complete */
         rc = cllm_origin_complete(config);
+        if (rc == 0)
+            rc = cllm_adapted_complete(config);
+    }
     return rc == 0 ? cllm_config_check(config) : rc;
 }
 

@@ -60,11 +60,14 @@ struct cllm_node {
     bool save_now;  /* SIGUSR1, a save that failed or was lost */
     bool held;      /* paused: a step is committed and the next one is not open */
     uint64_t held_since_ns;
+    uint64_t refetch_step; /* the last step with batches that were damaged in the ring */
+    uint32_t refetches;    /* how many of them */
 
     uint64_t step_began_ns;
     uint64_t wait_data_before,
         wait_saver_before;          /* counters at the beginning of the step */
     struct cllm_node_worked worked; /* in this step */
+    struct cllm_device_meter meter; /* what devices had counted when it began */
     uint64_t watched_ns;            /* when everybody was last looked at */
     struct cllm_pace pace[3];       /* of lanes, validation lanes, chunks */
     bool damaged;                   /* shared memory holds nothing worth keeping */

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/pulse.h"
+#include "base/units.h"
 #include "coordinator/beginning.h"
 #include "coordinator/node.h"
 #include "formats/file.h"
@@ -65,8 +66,8 @@ static int open_log(struct cllm_node *nz)
 }
 
 /*
- * What people asked of the last Node Zero holds for the next one of the same guardian.
- * Who starts the run himself says anew what he wants.
+ * What people asked of the last Node Zero holds for the next one of the same guardian,
+ * and so does who was retired. Who starts the run himself says anew what he wants.
  */
 static void take_over_wishes(struct cllm_node *nz)
 {
@@ -87,6 +88,8 @@ static void take_over_wishes(struct cllm_node *nz)
     }
     cllm_store_relaxed(&state->workers, nz->team.workers);
     cllm_store_relaxed(&state->wishes, 0);
+    for (uint32_t slot = 0; slot < nz->control.header->geometry.n_slots; slot++)
+        nz->control.slots[slot].command.retired = 0;
     state->guardian_pid = guardian;
     state->guardian_start_ticks = ticks;
 }
@@ -117,6 +120,25 @@ static void request_missed_saves(struct cllm_node *nz)
         if (cllm_control_holds(&nz->control, record.step) && record.step > saved &&
             (record.step & 1) == v && cllm_node_save_due(nz, &record))
             cllm_saving_request(&nz->saving, record.step);
+    }
+}
+
+/* Devices that an earlier Node Zero has given up are not tried again. */
+static void recall_devices(struct cllm_node *nz)
+{
+    if (nz->config->compute_on_device_loss != CLLM_LOSS_CPU)
+        return;
+    for (uint32_t slot = 0; slot < cllm_team_loader(&nz->team); slot++) {
+        char line[160];
+
+        if (!cllm_devices_recall(&nz->plan.devices, slot,
+                                 &nz->control.slots[slot].command))
+            continue;
+        (void)snprintf(line, sizeof line,
+                       "worker %u computes on the processor: its device was lost before "
+                       "(on_device_loss = cpu)",
+                       slot);
+        cllm_node_announce(nz, CLLM_LOG_WARN, line);
     }
 }
 
@@ -152,6 +174,7 @@ static int go_on_from_memory(struct cllm_node *nz, const struct cllm_beginning *
                    record->step, kept, nz->control.header->geometry.lanes,
                    record->step + 1);
     cllm_node_announce(nz, CLLM_LOG_INFO, line);
+    recall_devices(nz);
     if (last || cllm_node_pause_wanted(nz) || nz->ending != CLLM_ENDING_NO) {
         cllm_store_relaxed(&state->phase, CLLM_PHASE_NONE);
         cllm_node_go_on(nz);
@@ -181,6 +204,31 @@ static int open_first(struct cllm_node *nz, const struct cllm_beginning *beginni
     return 0;
 }
 
+/* What the run's workers have made until now, and may make from now on. */
+static int take_numerics(struct cllm_node *nz, const struct cllm_step_record *record,
+                         bool allow)
+{
+    bool mix = cllm_devices_mixed(&nz->plan.devices), first = record->numerics == 0;
+    int rc;
+
+    nz->team.numerics = record->numerics;
+    nz->team.allow_numerics_change = allow;
+    cllm_store_relaxed(&nz->control.state->mixed, 0);
+    if (record->numerics == CLLM_NUMERICS_MIXED || (mix && (first || allow))) {
+        cllm_team_mix(&nz->team);
+        return 0;
+    }
+    if (!mix)
+        return 0;
+    rc = cllm_err(CLLM_EREFUSED,
+                  "cannot go on with compute.device = %s: until step %" PRIu64
+                  " all workers made the same numbers",
+                  nz->config->compute_device, record->step);
+    cllm_err_hint("the device of the beginning, or accept other bits with "
+                  "--allow-numerics-change");
+    return rc;
+}
+
 int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
 {
     /* Until it is known, nothing is ours to remove. */
@@ -199,21 +247,23 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
         rc =
             cllm_journal_open(&nz->journal, nz->plan.run_dir, beginning.record.step,
                               beginning.kind != CLLM_BEGIN_FRESH && !beginning.imported &&
+                                  beginning.record.numerics != CLLM_NUMERICS_MIXED &&
                                   !options->allow_numerics_change);
     cllm_fault(CLLM_FAULT_node_journal);
     if (rc == 0)
         rc = cllm_node_open_events(nz);
     if (rc == 0)
         rc = cllm_team_init(&nz->team, &nz->control, nz->config, &nz->plan.placement,
-                            nz->plan.workers, nz->epoll_fd, nz->event_fd, nz->lock_fd);
+                            &nz->plan.devices, nz->plan.workers, nz->epoll_fd,
+                            nz->event_fd, nz->lock_fd);
+    if (rc == 0)
+        rc = take_numerics(nz, &beginning.record, options->allow_numerics_change);
     if (rc != 0) {
         /* Nothing of a fresh run is worth keeping; an adopted one stays. */
         if (nz->control.header && beginning.kind != CLLM_BEGIN_ADOPTED)
             cllm_objects_unlink(nz->plan.run_id, &nz->plan.geometry);
         return rc;
     }
-    nz->team.numerics = beginning.record.numerics;
-    nz->team.allow_numerics_change = options->allow_numerics_change;
     cllm_saving_init(&nz->saving, &nz->control, cllm_team_saver(&nz->team));
     cllm_progress_init(&nz->progress, nz->config, &nz->control, &beginning.record,
                        cllm_now_ns());
@@ -225,9 +275,12 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
         return rc;
     cllm_fault(CLLM_FAULT_node_begun);
     cllm_info("run %s: %" PRIu64
-              " parameters, %u lanes, %u workers; cllm-shm watch %s shows it",
+              " parameters, %u lane%s, %u worker%s; cllm-shm watch %s shows it",
               nz->plan.run_id, nz->plan.geometry.n_params, nz->plan.geometry.lanes,
-              nz->team.workers, nz->plan.run_id);
+              cllm_plural(nz->plan.geometry.lanes), nz->team.workers,
+              cllm_plural(nz->team.workers), nz->plan.run_id);
+    if (nz->plan.devices.why[0] != '\0')
+        cllm_node_announce(nz, CLLM_LOG_INFO, nz->plan.devices.why);
     if (cllm_fault_any())
         cllm_warn("fault points are armed (" CLLM_FAULT_ENVIRONMENT "): a test");
     return 0;

@@ -12,6 +12,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/units.h"
 #include "coordinator/node.h"
 
 #define WISH(nz) (&(nz)->control.state->wishes)
@@ -126,8 +127,8 @@ static json_t *answer_workers(struct cllm_node *nz, uint64_t workers)
     if (workers == before)
         return done("that many workers are wanted already");
     cllm_node_want_workers(nz, (uint32_t)workers);
-    (void)snprintf(text, sizeof text, "%u workers instead of %u", nz->team.workers,
-                   before);
+    (void)snprintf(text, sizeof text, "%u worker%s instead of %u", nz->team.workers,
+                   cllm_plural(nz->team.workers), before);
     if (workers > g->n_buffers)
         (void)snprintf(text, sizeof text,
                        "%u workers instead of %u; %u lane buffers let %u of them compute "

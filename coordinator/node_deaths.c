@@ -16,9 +16,35 @@
 #include "coordinator/node.h"
 #include "shm/slot.h"
 
+#define REFETCHES 3 /* damaged batches in a step that cost nothing but time */
+
 const struct cllm_status *cllm_node_status(const struct cllm_node *nz, uint32_t slot)
 {
     return &nz->control.slots[slot].own.status;
+}
+
+/*
+ * A batch was damaged in the ring, which is nobody's fault: the loader starts again, and
+ * that is not one of the deaths that the restart budget counts. But memory that damages
+ * every batch must not keep a run for ever: in one step it is excused only so often.
+ */
+static void fetch_again(struct cllm_node *nz, uint32_t slot,
+                        const struct cllm_report *report)
+{
+    uint32_t loader = cllm_team_loader(&nz->team);
+
+    if (!cllm_team_ready(&nz->team, loader)) /* it comes up, and fills the ring anew */
+        return;
+    if (nz->refetch_step != report->step)
+        nz->refetches = 0;
+    nz->refetch_step = report->step;
+    cllm_warn("worker %u found lane %u's batch damaged in the ring: the loader starts "
+              "again",
+              slot, report->lane);
+    if (nz->refetches++ < REFETCHES)
+        cllm_team_renew(&nz->team, loader);
+    else
+        cllm_team_kill(&nz->team, loader);
 }
 
 /* What a report came to that is more than the step's own business. */
@@ -30,13 +56,8 @@ static void act_on(struct cllm_node *nz, uint32_t slot, const struct cllm_report
     if (news->late && report->kind == CLLM_WORK_LANE)
         (void)atomic_fetch_add_explicit(&nz->control.state->lanes_late, 1,
                                         memory_order_relaxed);
-    /* One that is coming up already fills the ring anew. */
-    if (news->refetch && cllm_team_ready(&nz->team, cllm_team_loader(&nz->team))) {
-        cllm_warn("worker %u found lane %u's batch damaged in the ring: the loader "
-                  "starts again",
-                  slot, report->lane);
-        cllm_team_kill(&nz->team, cllm_team_loader(&nz->team));
-    }
+    if (news->refetch)
+        fetch_again(nz, slot, report);
     if (news->confirm != CLLM_NONE && !(report->flags & CLLM_REPORT_FINITE)) {
         (void)snprintf(line, sizeof line,
                        "worker %u found lane %u of step %" PRIu64
@@ -68,8 +89,8 @@ static void retire_odd(struct cllm_node *nz, const struct cllm_step_news *news)
         char line[240];
         int rc;
 
-        if (slot == CLLM_NONE)
-            continue;
+        if (slot == CLLM_NONE || nz->control.slots[slot].command.retired)
+            continue; /* said already: it had computed several lanes */
         (void)snprintf(line, sizeof line,
                        "worker %u found other bits for lane %u of step %" PRIu64
                        " than two others: it is retired; suspect its processor or memory",
@@ -185,7 +206,7 @@ void cllm_node_describe_work(const struct cllm_node *nz, uint32_t slot, char *ou
         &command->assignment[(command->reported + 1) & 1];
 
     if (command->role == CLLM_ROLE_LOADER)
-        (void)snprintf(out, bytes, "%" PRIu64 " batches filled",
+        (void)snprintf(out, bytes, "batches filled: %" PRIu64,
                        cllm_load_relaxed(&cllm_node_status(nz, slot)->filled));
     else if (cllm_slot_outstanding(&nz->control, slot) == 0)
         (void)snprintf(out, bytes, "idle");
@@ -277,19 +298,70 @@ static void describe_sequel(const struct cllm_node *nz, uint32_t slot, bool dist
         (void)snprintf(out, bytes, "%s", next);
 }
 
+/*
+ * The process of @slot may have been ended by its device: it said so, the driver crashed,
+ * or it hung. A worker that somebody killed was not. Returns a code with text when the
+ * run cannot go on without the device.
+ */
+static int judge_device(struct cllm_node *nz, uint32_t slot, bool ended, bool worked,
+                        const struct cllm_ending *how)
+{
+    struct cllm_command *command = &nz->control.slots[slot].command;
+    struct cllm_devices *devices = &nz->plan.devices;
+    bool failed = how->fault || (ended && how->by_signal) ||
+                  (!how->by_signal && how->code == CLLM_EXIT_DEVICE);
+    char line[240];
+    bool often;
+    int rc;
+
+    if (slot >= cllm_team_loader(&nz->team) || command->device[0] == '\0' || !failed)
+        return 0;
+    often = cllm_devices_failed(devices, slot, worked);
+    devices->lost[slot] = often && nz->config->compute_on_device_loss == CLLM_LOSS_CPU;
+    cllm_devices_remember(devices, slot, command);
+    if (!often)
+        return 0;
+    if (nz->config->compute_on_device_loss == CLLM_LOSS_STOP) {
+        rc = cllm_err(CLLM_EDEVICE, "device %s of worker %u failed %d times in a row",
+                      command->device, slot, CLLM_DEVICE_FAILURES);
+        cllm_err_detail("the last time: %s", command->obituary);
+        cllm_err_hint("--resume goes on when it works again; [compute] on_device_loss = "
+                      "cpu goes on without it");
+        return rc;
+    }
+    (void)snprintf(
+        line, sizeof line,
+        "device %s of worker %u failed %d times in a row: the next worker there "
+        "computes on the processor (on_device_loss = cpu)",
+        command->device, slot, CLLM_DEVICE_FAILURES);
+    cllm_node_announce(nz, CLLM_LOG_WARN, line);
+    return 0;
+}
+
+/* Has the process of @slot computed what a device computes? It folds and updates without
+ * one. */
+static bool computed(const struct cllm_node *nz, uint32_t slot)
+{
+    const struct cllm_status *status = cllm_node_status(nz, slot);
+
+    return cllm_load_relaxed(&status->lanes_done) > 0 ||
+           cllm_load_relaxed(&status->evals_done) > 0;
+}
+
 void cllm_node_bury(struct cllm_node *nz, uint32_t slot)
 {
     struct cllm_command *command = &nz->control.slots[slot].command;
     bool worker = slot < cllm_team_loader(&nz->team);
-    bool ended = command->state == CLLM_SLOT_KILLING, owed, distrusted;
+    bool ended = command->state == CLLM_SLOT_KILLING, owed, distrusted, worked;
     struct cllm_ending how;
-    char doing[96], sequel[128], file[32] = "", line[512];
+    char doing[96], sequel[128], file[32] = "", line[640];
     uint32_t pid = command->pid, redone, lane;
     int rc;
 
     (void)harvest(nz, slot); /* what it finished counts; damaged reports are dropped */
     cllm_node_describe_work(nz, slot, doing, sizeof doing);
     lane = computing(nz, slot);
+    worked = computed(nz, slot);
     owed = worker && cllm_sweep_owed(&nz->control, slot);
     rc = cllm_team_bury(&nz->team, slot, cllm_now_ns(), &how);
     distrusted = worker && how.fault;
@@ -310,6 +382,8 @@ void cllm_node_bury(struct cllm_node *nz, uint32_t slot)
     cllm_node_announce(nz, CLLM_LOG_WARN, line);
     if (distrusted)
         distrust(nz, slot, lane);
+    if (rc == 0)
+        rc = judge_device(nz, slot, ended, worked, &how);
     if (rc != 0)
         cllm_node_fail(nz, rc);
 }

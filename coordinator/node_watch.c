@@ -76,15 +76,16 @@ static void watch_stop(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
         *since = 0;
         return;
     }
-    if (*since == 0) {
+    if (*since == 0)
         *since = now;
-        if (cllm_team_ready(&nz->team, slot) || cllm_team_given_up(&nz->team, slot)) {
-            tell(nz, slot, "was stopped by a signal",
-                 slot < cllm_team_loader(&nz->team)
-                     ? "; others do its work; ended in 2 s unless it goes on"
-                     : "; ended in 2 s unless it goes on");
-            give_up(nz, slot, CLLM_SLOT_STOPPED);
-        }
+    /* Also one that said hello a moment before, and was greeted when it stood still. */
+    if (cllm_team_ready(&nz->team, slot) ||
+        nz->control.slots[slot].command.state == CLLM_SLOT_SUSPECT) {
+        tell(nz, slot, "was stopped by a signal",
+             slot < cllm_team_loader(&nz->team)
+                 ? "; others do its work; ended in 2 s unless it goes on"
+                 : "; ended in 2 s unless it goes on");
+        give_up(nz, slot, CLLM_SLOT_STOPPED);
         return;
     }
     *since += late_ns;

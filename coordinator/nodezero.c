@@ -179,6 +179,7 @@ static void tell_skip(struct cllm_node *nz, const struct cllm_step_record *recor
 static void commit(struct cllm_node *nz)
 {
     const struct cllm_step_record *record = &nz->step.record;
+    struct cllm_device_counts counts;
     struct cllm_metrics metrics;
     uint64_t now;
     int rc;
@@ -195,6 +196,10 @@ static void commit(struct cllm_node *nz)
     cllm_slot_ring(&nz->control, cllm_team_loader(&nz->team));
     now = cllm_now_ns();
     metrics = measure(nz, now);
+    if (nz->plan.devices.n > 0) {
+        counts = cllm_device_meter_look(&nz->meter, &nz->control);
+        metrics.devices = &counts;
+    }
     cllm_journal_append(&nz->journal, record, &metrics);
     cllm_progress_step(&nz->progress, &nz->control, record, &metrics, now);
     if (record->skipped != CLLM_SKIP_NO)
@@ -369,6 +374,26 @@ static void check_loader(struct cllm_node *nz)
 
 /* ---- all together ---- */
 
+/* Two workers rightly make different numbers: from here on the run is another one. */
+static void turn_mixed(struct cllm_node *nz)
+{
+    uint64_t committed = nz->step.record.step;
+    char line[240];
+    int rc;
+
+    nz->team.turned = false;
+    (void)snprintf(line, sizeof line,
+                   "the workers' numbers differ: from step %" PRIu64
+                   " on the bits of this run are its own, they depend on who computes "
+                   "what; what two workers find is not compared any more",
+                   committed + 1);
+    cllm_node_announce(nz, CLLM_LOG_WARN, line);
+    cllm_journal_close(&nz->journal);
+    rc = cllm_journal_open(&nz->journal, nz->plan.run_dir, committed, false);
+    if (rc != 0)
+        cllm_node_fail(nz, rc);
+}
+
 static void loop(struct cllm_node *nz)
 {
     while (!cllm_node_at_end(nz)) {
@@ -376,6 +401,8 @@ static void loop(struct cllm_node *nz)
 
         if (rc != 0)
             cllm_node_fail(nz, rc);
+        if (nz->team.turned)
+            turn_mixed(nz);
         cllm_node_harvest(nz);
         cllm_node_watch(nz);
         check_loader(nz);
@@ -418,7 +445,10 @@ int cllm_node_zero(const struct cllm_config *config, const struct cllm_options *
         cllm_node_finish(&nz);
         rc = nz.exit_code;
     } else {
-        cllm_err_print("cllm-coord");
+        if (rc == CLLM_ESTOPPED)
+            cllm_info("%s", cllm_err_text());
+        else
+            cllm_err_print("cllm-coord");
         rc = cllm_exit_code(rc);
     }
     cllm_control_socket_close(&nz.control_socket);

@@ -3,7 +3,6 @@
  */
 #include "coordinator/plan.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,9 +12,12 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/units.h"
+#include "coordinator/adapted.h"
 #include "coordinator/origin.h"
 #include "formats/file.h"
 #include "model/schedule.h"
+#include "shm/frozen.h"
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
@@ -25,27 +27,13 @@
 /* Private memory of a process beyond what it plans: its share of code and libraries,
  * stacks, heap; measured as PSS. */
 #define WORKER_BASE_BYTES    (8u << 20)
-#define THREAD_BASE_BYTES    (3u << 19) /* each but the first: blocks of a product */
+#define THREAD_BASE_BYTES    (3u << 19)   /* each but the first: blocks of a product */
+#define DRIVER_BYTES         (192u << 20) /* of a device, with its compiler; PoCL's */
 #define LOADER_BASE_BYTES    (2u << 20)
 #define SAVER_BASE_BYTES     (4u << 20)
 #define NODE_ZERO_BASE_BYTES (3u << 20) /* and its guardian */
 
 /* ---- identity ---- */
-
-/* "<last part of the directory>-<8 hex digits of its whole path>" */
-static void name_run(struct cllm_plan *plan)
-{
-    const char *base = strrchr(plan->run_dir, '/');
-    char stem[33];
-    size_t n = 0;
-
-    base = base ? base + 1 : plan->run_dir;
-    for (; *base && n + 1 < sizeof stem; base++)
-        stem[n++] = isalnum((unsigned char)*base) ? *base : '_';
-    stem[n] = '\0';
-    (void)snprintf(plan->run_id, sizeof plan->run_id, "%s-%08x", n ? stem : "run",
-                   (unsigned)cllm_hash(plan->run_dir, strlen(plan->run_dir), 0));
-}
 
 static int find_run_directory(struct cllm_plan *plan, const struct cllm_config *config)
 {
@@ -79,7 +67,8 @@ static void describe_model(char *text, size_t bytes, const struct cllm_model_con
     int n;
 
     text[0] = '\0';
-    if (m->arch == CLLM_ARCH_GPT2 && m->hidden == 4 * (uint64_t)m->width && !m->untied)
+    if (m->arch == CLLM_ARCH_GPT2 && m->hidden == 4 * (uint64_t)m->width && !m->untied &&
+        (float)m->norm_epsilon == (float)CLLM_NORM_EPSILON)
         return;
     n = snprintf(text, bytes,
                  " arch %u hidden %u untied %u kv_heads %u head_size %u epsilon %a theta "
@@ -118,9 +107,20 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
     if (c->train_dropout > 0)
         n += snprintf(text + n, sizeof text - (size_t)n, " dropout %a", c->train_dropout);
     CLLM_ASSERT((size_t)n < sizeof text);
+    if (c->train_attention_dropout > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " attention_dropout %a",
+                      c->train_attention_dropout);
+    CLLM_ASSERT((size_t)n < sizeof text);
     if (c->loss_crystalline > 0)
         n += snprintf(text + n, sizeof text - (size_t)n, " crystalline %a",
                       c->loss_crystalline);
+    CLLM_ASSERT((size_t)n < sizeof text);
+    if (g->model.crystalline_bias)
+        n += snprintf(text + n, sizeof text - (size_t)n, " crystalline_bias");
+    CLLM_ASSERT((size_t)n < sizeof text);
+    if (g->lora.rank > 0)
+        n += snprintf(text + n, sizeof text - (size_t)n, " lora %u %#x %a", g->lora.rank,
+                      g->lora.targets, g->lora.alpha);
     CLLM_ASSERT((size_t)n < sizeof text);
     return cllm_hash(text, (size_t)n,
                      schedule.kind == CLLM_SCHEDULE_WSD ? schedule.cooldown : 0);
@@ -164,6 +164,14 @@ static int plan_batch(struct cllm_geometry *g, const struct cllm_config *config)
     return 0;
 }
 
+/* One for each core; one for each device, which workers can only take turns with. */
+static uint32_t auto_workers(const struct cllm_plan *plan, uint32_t lanes)
+{
+    if (plan->devices.n == 0)
+        return cllm_placement_workers(&plan->placement, lanes);
+    return (uint32_t)cllm_min_u64(plan->devices.n, lanes);
+}
+
 static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config)
 {
     struct cllm_geometry *g = &plan->geometry;
@@ -175,7 +183,7 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     g->n_folds = g->n_groups > 1 ? 4 : 2;
     cllm_placement_init(&plan->placement, config);
     plan->workers = config->run_workers == CLLM_CONFIG_AUTO
-                        ? cllm_placement_workers(&plan->placement, g->lanes)
+                        ? auto_workers(plan, g->lanes)
                         : (uint32_t)config->run_workers;
     plan->spares = (uint32_t)config->run_spares;
     /* Room for as many workers as could ever have something to do. */
@@ -207,11 +215,17 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
     const struct cllm_model_config model = cllm_model_config_from(config);
     const struct cllm_optimizer_settings settings = cllm_optimizer_settings(config);
     struct cllm_geometry *g = &plan->geometry;
-    int rc = cllm_parameters_init(&plan->parameters, &model);
+    int rc = cllm_parameters_init(&plan->model, &model);
 
+    if (rc == 0)
+        rc = cllm_lora_from(&g->lora, config, &plan->model);
+    if (rc == 0)
+        rc = cllm_lora_trained(&plan->parameters, &model, &g->lora);
     if (rc != 0)
-        return rc;
-    g->model = plan->parameters.config;
+        goto fini;
+    g->model = plan->model.config;
+    if (g->lora.rank > 0)
+        g->frozen_elements = cllm_vector_elements(plan->model.n_elements);
     g->n_params = plan->parameters.n_params;
     g->n_elements = cllm_vector_elements(plan->parameters.n_elements);
     g->lanes = (uint32_t)config->run_lanes;
@@ -223,8 +237,11 @@ static int plan_geometry(struct cllm_plan *plan, const struct cllm_config *confi
     if (rc == 0)
         rc = cllm_optimizer_init(&plan->optimizer, &plan->parameters, &settings,
                                  &config->train_group);
-    if (rc != 0)
-        cllm_parameters_fini(&plan->parameters);
+    if (rc == 0)
+        return 0;
+fini:
+    cllm_parameters_fini(&plan->parameters);
+    cllm_parameters_fini(&plan->model);
     return rc;
 }
 
@@ -349,9 +366,9 @@ static int plan_data(struct cllm_plan *plan, const struct cllm_config *config)
         plan->valid_windows < config->train_eval_batch) {
         rc = cllm_err(CLLM_ECONFIG,
                       "train.eval_batch = %" PRIu64
-                      ", but the validation data has %" PRIu64 " windows of %u tokens",
+                      ", but the validation data has %" PRIu64 " window%s of %u tokens",
                       config->train_eval_batch, plan->valid_windows,
-                      plan->geometry.model.context);
+                      cllm_plural(plan->valid_windows), plan->geometry.model.context);
         cllm_err_hint("lower [train] eval_batch, or give more validation data");
     }
     if (rc != 0) {
@@ -381,7 +398,8 @@ static uint64_t hash_shares(const struct cllm_plan *plan)
 static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config)
 {
     const struct cllm_geometry *g = &plan->geometry;
-    const struct cllm_model_shape shape = {
+    struct cllm_model_shape shape = {
+        .adapters = g->lora.rank > 0 ? &plan->parameters : NULL,
         .B = g->sequences,
         .T = g->model.context,
         .train = true,
@@ -392,20 +410,27 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
 
     plan->control_bytes = cllm_control_bytes(&control);
     plan->params_bytes = 2 * cllm_params_bytes(g);
+    plan->frozen_bytes = cllm_frozen_bytes(g);
     plan->buffers_bytes = g->n_buffers * cllm_vector_bytes(g);
     plan->folds_bytes = g->n_folds * cllm_vector_bytes(g);
     plan->ring_bytes = cllm_ring_bytes(g);
+    if (plan->devices.n > 0) {
+        plan->device_bytes = cllm_model_array_bytes(&plan->model, &shape) +
+                             2 * cllm_vector_bytes(g) + plan->frozen_bytes;
+        shape.arrays = plan; /* not in the worker's own memory */
+    }
     plan->worker_bytes =
-        cllm_model_arena_bytes(&plan->parameters, &shape) +
+        cllm_model_arena_bytes(&plan->model, &shape) +
         cllm_optimizer_arena_bytes(&plan->optimizer) +
         cllm_ring_batch_tokens(g) * sizeof(uint32_t) + WORKER_BASE_BYTES +
+        (plan->devices.n > 0 ? DRIVER_BYTES : 0) +
         (config->compute_threads - 1) *
             (cllm_model_thread_bytes(g->model.context) + THREAD_BASE_BYTES);
     plan->loader_bytes = LOADER_BASE_BYTES;
     plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
-    plan->shared_bytes = plan->control_bytes + plan->params_bytes + plan->buffers_bytes +
-                         plan->folds_bytes + plan->ring_bytes;
+    plan->shared_bytes = plan->control_bytes + plan->params_bytes + plan->frozen_bytes +
+                         plan->buffers_bytes + plan->folds_bytes + plan->ring_bytes;
     plan->total_bytes = plan->shared_bytes +
                         (plan->workers + plan->spares) * plan->worker_bytes +
                         plan->loader_bytes + plan->saver_bytes + plan->node_zero_bytes;
@@ -421,21 +446,30 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     rc = find_run_directory(plan, config);
     if (rc != 0)
         return rc;
-    name_run(plan);
-    rc = plan_geometry(plan, config);
+    cllm_run_id_of(plan->run_id, plan->run_dir);
+    rc = cllm_devices_choose(&plan->devices, config);
+    if (rc == 0)
+        rc = plan_geometry(plan, config);
     if (rc != 0)
         return rc;
     rc = plan_data(plan, config);
     if (rc != 0)
         goto fini;
     rc = cllm_origin_hash(config, plan->run_dir, &plan->origin_hash);
+    if (rc == 0)
+        rc = cllm_adapted_hash(config, plan->run_dir, &plan->adapter_hash);
     if (rc != 0)
         goto fini;
+    if (plan->geometry.lora.rank > 0)
+        plan->geometry.frozen_hash = plan->origin_hash;
     plan->config_hash =
         cllm_optimizer_hash(&plan->optimizer, hash_config(config, &plan->geometry));
     if (plan->origin_hash != 0)
         plan->config_hash =
             cllm_hash(&plan->origin_hash, sizeof plan->origin_hash, plan->config_hash);
+    if (plan->adapter_hash != 0)
+        plan->config_hash =
+            cllm_hash(&plan->adapter_hash, sizeof plan->adapter_hash, plan->config_hash);
     if (config->data_mix.n > 0)
         plan->config_hash = hash_shares(plan);
     plan->config_text = cllm_config_text(config);
@@ -451,9 +485,9 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
         goto fini;
     plan_memory(plan, config);
     if (plan->workers > plan->geometry.lanes)
-        cllm_warn(
-            "%u workers, but a step has %u lanes: at most %u workers compute at once",
-            plan->workers, plan->geometry.lanes, plan->geometry.lanes);
+        cllm_warn("%u workers, but a step has %u lane%s: at most %u worker%s at once",
+                  plan->workers, plan->geometry.lanes, cllm_plural(plan->geometry.lanes),
+                  plan->geometry.lanes, cllm_plural(plan->geometry.lanes));
     return 0;
 fini:
     cllm_plan_fini(plan);
@@ -464,6 +498,7 @@ void cllm_plan_fini(struct cllm_plan *plan)
 {
     cllm_optimizer_fini(&plan->optimizer);
     cllm_parameters_fini(&plan->parameters);
+    cllm_parameters_fini(&plan->model);
     free(plan->config_text);
     free(plan->manifest_text);
     *plan = (struct cllm_plan){0};

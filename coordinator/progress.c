@@ -157,14 +157,16 @@ void cllm_progress_summary(const struct cllm_progress *progress,
         record.step < progress->began_step)
         return;
     trained = record.tokens - progress->began_tokens;
+    uint64_t steps = record.step - progress->began_step;
+    uint64_t deaths = cllm_load_relaxed(&state->deaths) - progress->began_deaths;
+    uint64_t redone = cllm_load_relaxed(&state->lanes_redone) - progress->began_redone;
     cllm_info("%" PRIu64
-              " steps in %s: %s tokens, %s tok/s; workers waited for data %.3f s "
-              "(%.2f %%), %" PRIu64 " processes died, %" PRIu64 " lanes done again",
-              record.step - progress->began_step,
+              " step%s in %s: %s tokens, %s tok/s; workers waited for data %.3f s "
+              "(%.2f %%), %" PRIu64 " process%s died, %" PRIu64 " lane%s done again",
+              steps, cllm_plural(steps),
               cllm_format_duration(took, now_ns - progress->began_ns),
               cllm_format_count(tokens, trained),
               cllm_format_count(rate, (uint64_t)((double)trained / span)), wait,
-              100.0 * wait / (span * workers),
-              cllm_load_relaxed(&state->deaths) - progress->began_deaths,
-              cllm_load_relaxed(&state->lanes_redone) - progress->began_redone);
+              100.0 * wait / (span * workers), deaths, cllm_plural_es(deaths), redone,
+              cllm_plural(redone));
 }

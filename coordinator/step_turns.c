@@ -1,6 +1,7 @@
 /*
  * coordinator/step_turns.c - the step goes back to its beginning, or aside.
  */
+#include "base/units.h"
 #include "coordinator/step_inside.h"
 
 #include <errno.h>
@@ -90,6 +91,9 @@ static void take_turn(struct cllm_step *step)
 
     step->turn = CLLM_TURN_NO;
     step->sweep.active = false;
+    /* Visible to a worker with its next assignment. */
+    (void)atomic_fetch_add_explicit(&step->control->state->turns, 1,
+                                    memory_order_relaxed);
     if (phase(step) == CLLM_PHASE_INIT) {
         struct cllm_assignment work = step->sweep.work;
 
@@ -127,9 +131,10 @@ int cllm_step_poisoned(struct cllm_step *step, uint32_t lane)
     rc = cllm_err(-EFAULT,
                   "lane %u of step %" PRIu64 " kills every worker that computes it", lane,
                   step->step);
-    cllm_err_detail("%u fault signals; its batch begins at sequence %" PRIu64
+    cllm_err_detail("%u fault signal%s; its batch begins at sequence %" PRIu64
                     " of the training order",
                     step->control->lane[lane].crashes,
+                    cllm_plural(step->control->lane[lane].crashes),
                     step->record.cursor - (uint64_t)(geometry(step)->lanes - lane) *
                                               geometry(step)->microbatches *
                                               geometry(step)->sequences);

@@ -17,10 +17,12 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/pulse.h"
+#include "base/units.h"
 #include "coordinator/crashes.h"
 #include "shm/slot.h"
 
 #define HELLO_NS     (60 * CLLM_NS_PER_S)  /* a starting process says hello within this */
+#define BUILD_NS     (600 * CLLM_NS_PER_S) /* ... one that builds a device's kernels */
 #define COOLDOWN_NS  (10 * CLLM_NS_PER_MS) /* first cool-down; doubles */
 #define COOLDOWN_MAX (5 * CLLM_NS_PER_S)
 /* A life without finished work that ends sooner lengthens the cool-down. */
@@ -111,10 +113,10 @@ bool cllm_team_retire(struct cllm_team *team, uint32_t slot)
     uint32_t others = 0;
 
     for (uint32_t s = 0; s < cllm_team_loader(team); s++)
-        others += s != slot && !team->retired[s] && usable(team, s);
+        others += s != slot && !command_of(team, s)->retired && usable(team, s);
     if (others == 0)
         return false;
-    team->retired[slot] = true;
+    command_of(team, slot)->retired = 1;
     if (team->process[slot].pid == 0)
         enter(team, slot, CLLM_SLOT_DISABLED);
     else
@@ -124,12 +126,13 @@ bool cllm_team_retire(struct cllm_team *team, uint32_t slot)
 
 int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
                    const struct cllm_config *config,
-                   const struct cllm_placement *placement, uint32_t workers, int epoll_fd,
-                   int event_fd, int generation_lock)
+                   const struct cllm_placement *placement, struct cllm_devices *devices,
+                   uint32_t workers, int epoll_fd, int event_fd, int generation_lock)
 {
     *team = (struct cllm_team){.control = control,
                                .config = config,
                                .placement = placement,
+                               .devices = devices,
                                .epoll_fd = epoll_fd,
                                .event_fd = event_fd,
                                .generation_lock = generation_lock,
@@ -162,14 +165,16 @@ static int check_budget(struct cllm_team *team, uint64_t now_ns)
         recent += now_ns - team->death_ns[i] < window_ns;
     if (recent <= team->config->run_restart_limit)
         return 0;
-    rc = cllm_err(
-        CLLM_EBUDGET,
-        "%" PRIu64 " processes died or could not be started within %g s, %" PRIu64
-        " are forgiven",
-        recent, team->config->run_restart_window, team->config->run_restart_limit);
+    rc = cllm_err(CLLM_EBUDGET,
+                  "%" PRIu64
+                  " process%s died or could not be started within %g s, %" PRIu64
+                  " %s forgiven",
+                  recent, cllm_plural_es(recent), team->config->run_restart_window,
+                  team->config->run_restart_limit,
+                  team->config->run_restart_limit == 1 ? "is" : "are");
     cllm_err_hint(
-        "log.txt says what they died of; --resume goes on; [run] restart_limit sets "
-        "the budget; --resume goes on");
+        "log.txt says what they died of; [run] restart_limit sets the budget; --resume "
+        "goes on");
     return rc;
 }
 
@@ -204,6 +209,10 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
                    cllm_slot_renew(team->control, slot));
     (void)snprintf(fd, sizeof fd, "%d", team->event_fd);
     (void)snprintf(parent, sizeof parent, "%d", (int)getpid());
+    (void)snprintf(command->device, sizeof command->device, "%s",
+                   slot < cllm_team_loader(team) ? cllm_devices_of(team->devices, slot)
+                                                 : "");
+    how.device = command->device[0] != '\0';
     how.pinned = slot < cllm_team_loader(team) &&
                  cllm_placement_cpus(team->placement, slot, team->workers, &how.cpus);
     rc = cllm_process_spawn(&team->process[slot], path, argv, &how);
@@ -233,13 +242,44 @@ static int start(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
 
 /* ---- hello ---- */
 
+void cllm_team_mix(struct cllm_team *team)
+{
+    team->numerics = CLLM_NUMERICS_MIXED;
+    cllm_store_relaxed(&team->control->state->mixed, 1);
+}
+
+/* Another slot whose process has the same device, but makes other numbers; CLLM_NONE =
+ * there is none. */
+static uint32_t find_contrary(const struct cllm_team *team, uint32_t slot,
+                              uint64_t numerics)
+{
+    for (uint32_t s = 0; s < cllm_team_loader(team); s++)
+        if (s != slot && team->made[s] != 0 && team->made[s] != numerics &&
+            strcmp(command_of(team, s)->device, command_of(team, slot)->device) == 0)
+            return s;
+    return CLLM_NONE;
+}
+
 static int check_numerics(struct cllm_team *team, uint32_t slot, uint64_t numerics,
                           const char *kernels)
 {
+    uint64_t expected = team->numerics;
+    uint32_t other;
     int rc;
 
     if (slot >= cllm_team_loader(team) || numerics == team->numerics)
         return 0;
+    other = find_contrary(team, slot, numerics);
+    if (team->numerics == CLLM_NUMERICS_MIXED && other == CLLM_NONE)
+        return 0;
+    if (other != CLLM_NONE)
+        expected = team->made[other];
+    if (team->numerics != 0 && !team->allow_numerics_change && other == CLLM_NONE &&
+        cllm_devices_may_mix(team->devices)) {
+        cllm_team_mix(team);
+        team->turned = true;
+        return 0;
+    }
     if (team->numerics == 0 || team->allow_numerics_change) {
         if (team->numerics != 0)
             cllm_warn(
@@ -252,16 +292,34 @@ static int check_numerics(struct cllm_team *team, uint32_t slot, uint64_t numeri
     }
     rc = cllm_err(CLLM_EDATA, "worker %u makes other numbers than this run", slot);
     cllm_err_detail("self-test %016" PRIx64 " with %s, the run has %016" PRIx64, numerics,
-                    kernels, team->numerics);
+                    kernels, expected);
     cllm_err_hint(
         "resume on a machine and build like the first one, or accept other bits with "
         "--allow-numerics-change");
     return rc;
 }
 
+/* The first of each kind, and wherever they may differ. */
+static void tell_ready(const struct cllm_team *team, uint32_t slot, const char *kernels)
+{
+    const struct cllm_command *command = &team->control->slots[slot].command;
+    const char *role = cllm_role_name(command->role);
+    bool several = team->devices->n > 1 || cllm_devices_may_mix(team->devices);
+
+    if (command->deaths > 0 || (slot > 0 && slot < cllm_team_loader(team) && !several))
+        cllm_debug("%s %u is ready", role, slot);
+    else if (command->device[0] == '\0')
+        cllm_info("%s %u is ready: %s", role, slot, kernels);
+    else
+        cllm_info("%s %u is ready: %s; device %s, %.*s", role, slot, kernels,
+                  command->device, CLLM_DEVICE_BYTES - 1,
+                  team->control->slots[slot].own.status.device.name);
+}
+
 static int greet(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
 {
     struct cllm_command *command = command_of(team, slot);
+    uint64_t patience_ns = command->device[0] != '\0' ? BUILD_NS : HELLO_NS;
     uint64_t numerics;
     char kernels[64];
 
@@ -270,16 +328,15 @@ static int greet(struct cllm_team *team, uint32_t slot, uint64_t now_ns)
         cllm_fault(CLLM_FAULT_team_greeted);
         team->greeted[slot] = true;
         cllm_health_reset(&team->health[slot], 0, now_ns);
-        if (command->deaths == 0 && (slot == 0 || slot >= cllm_team_loader(team)))
-            cllm_info("%s %u is ready: %s", cllm_role_name(command->role), slot, kernels);
-        else
-            cllm_debug("%s %u is ready", cllm_role_name(command->role), slot);
+        tell_ready(team, slot, kernels);
+        if (slot < cllm_team_loader(team))
+            team->made[slot] = numerics;
         return check_numerics(team, slot, numerics, kernels);
     }
-    if (now_ns - team->started_ns[slot] > HELLO_NS) {
+    if (now_ns - team->started_ns[slot] > patience_ns) {
         cllm_warn("%s %u (pid %u) did not come up within %" PRIu64 " s: ended",
                   cllm_role_name(command->role), slot, command->pid,
-                  HELLO_NS / CLLM_NS_PER_S);
+                  patience_ns / CLLM_NS_PER_S);
         cllm_team_kill(team, slot);
     }
     return 0;
@@ -393,7 +450,9 @@ int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
     command->deaths++;
     (void)atomic_fetch_add_explicit(&team->control->state->deaths, 1,
                                     memory_order_relaxed);
-    team->death_ns[team->n_deaths++ % CLLM_TEAM_DEATHS] = now_ns;
+    if (!team->excused[slot])
+        team->death_ns[team->n_deaths++ % CLLM_TEAM_DEATHS] = now_ns;
+    team->excused[slot] = false;
     if (useful || now_ns - team->started_ns[slot] >= SHORT_LIFE_NS)
         team->streak[slot] = 0;
     else
@@ -403,9 +462,15 @@ int cllm_team_bury(struct cllm_team *team, uint32_t slot, uint64_t now_ns,
     team->due_ns[slot] = now_ns + cllm_min_u64(wait_ns, COOLDOWN_MAX);
     if (!ending->by_signal && ending->code == CLLM_EXIT_USAGE &&
         slot < cllm_team_loader(team))
-        team->retired[slot] = true; /* it would say the same again */
-    enter(team, slot, team->retired[slot] ? CLLM_SLOT_DISABLED : CLLM_SLOT_COOLDOWN);
+        command->retired = 1; /* it would say the same again */
+    enter(team, slot, command->retired ? CLLM_SLOT_DISABLED : CLLM_SLOT_COOLDOWN);
     return check_budget(team, now_ns);
+}
+
+void cllm_team_renew(struct cllm_team *team, uint32_t slot)
+{
+    team->excused[slot] = true;
+    cllm_team_kill(team, slot);
 }
 
 void cllm_team_kill(struct cllm_team *team, uint32_t slot)

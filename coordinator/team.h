@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "coordinator/children.h"
+#include "coordinator/devices.h"
 #include "coordinator/health.h"
 #include "coordinator/placement.h"
 #include "shm/control.h"
@@ -19,6 +20,7 @@ struct cllm_team {
     struct cllm_control *control;
     const struct cllm_config *config;
     const struct cllm_placement *placement;
+    struct cllm_devices *devices;
     char binaries[1024]; /* directory of the programs */
     int epoll_fd;        /* pidfds are added with the slot as data */
     int event_fd;        /* children ring it */
@@ -33,22 +35,30 @@ struct cllm_team {
     uint32_t streak[CLLM_MAX_WORKERS + 2];     /* short lives in a row */
     bool dismissed[CLLM_MAX_WORKERS + 2];      /* one too many: asked to leave */
     bool greeted[CLLM_MAX_WORKERS + 2];        /* this process has said hello */
-    bool retired[CLLM_MAX_WORKERS + 2];        /* not started again */
     uint64_t stopped_ns[CLLM_MAX_WORKERS + 2]; /* since when; 0 = it is not */
     struct cllm_health health[CLLM_MAX_WORKERS + 2];
 
+    bool excused[CLLM_MAX_WORKERS + 2]; /* this death is not its own fault */
     uint64_t n_deaths;
     uint64_t death_ns[CLLM_TEAM_DEATHS];
 
-    uint64_t numerics; /* what every worker must make; 0 = the first one says */
+    /* What every worker must make; 0 = the first one says; or CLLM_NUMERICS_MIXED, and
+     * then workers of one device must agree with each other. */
+    uint64_t numerics;
+    uint64_t made[CLLM_MAX_WORKERS]; /* by the newest process of each slot; 0 = none */
     bool allow_numerics_change;
+    bool turned; /* mixed just now: for the owner to say and to take back */
 };
 
-/* @config and @placement are borrowed. */
+/* @config, @placement and @devices are borrowed. */
 int cllm_team_init(struct cllm_team *team, struct cllm_control *control,
                    const struct cllm_config *config,
-                   const struct cllm_placement *placement, uint32_t workers, int epoll_fd,
-                   int event_fd, int generation_lock);
+                   const struct cllm_placement *placement, struct cllm_devices *devices,
+                   uint32_t workers, int epoll_fd, int event_fd, int generation_lock);
+
+/* From now on workers' numbers may differ, and nothing is compared that depends on them.
+ */
+void cllm_team_mix(struct cllm_team *team);
 
 /* So many workers are wanted from now on; who lives is pinned, or let loose, anew. */
 void cllm_team_want(struct cllm_team *team, uint32_t workers);
@@ -101,6 +111,9 @@ bool cllm_team_left(const struct cllm_team *team, uint32_t slot,
 
 /* End @slot's process now; it will be buried and started again. */
 void cllm_team_kill(struct cllm_team *team, uint32_t slot);
+
+/* Likewise, for no fault of its own: its death is not one of the restart budget. */
+void cllm_team_renew(struct cllm_team *team, uint32_t slot);
 
 /* Ask everybody to leave, wait @timeout_ms, end the rest, bury all. Starts nobody again.
  */

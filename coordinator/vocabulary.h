@@ -11,9 +11,13 @@ struct cllm_config;
 struct cllm_plan;
 
 /*
- * Copy the tokenizer that lies beside the training data, else that of the model which
- * training begins from, into the run directory: once, whole or not at all. Without any
- * there is nothing to do. Returns 0; negative errno with text.
+ * A run begins: copy the tokenizer that lies beside the training data, else that of the
+ * model which training begins from, into the run directory, whole or not at all, and add
+ * what Hugging Face expects beside it (formats/tokenizer_config.h). A rank file, OpenAI's
+ * names and what lies inside a file of GGUF become tokenizer.json, vocab.json and
+ * merges.txt. What an attempt that
+ * was given up has left there is replaced, or, when there is no tokenizer, put aside.
+ * Returns 0; a negative code with text.
  */
 int cllm_vocabulary_keep(const struct cllm_config *config, const struct cllm_plan *plan);
 

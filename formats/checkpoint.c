@@ -12,8 +12,14 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "formats/adapter.h"
 #include "formats/checkpoint_json.h"
 #include "formats/checkpoint_list.h"
+
+const char *cllm_checkpoint_weights(const struct cllm_lora *lora)
+{
+    return lora->rank > 0 ? CLLM_ADAPTER_MODEL : CLLM_CHECKPOINT_MODEL;
+}
 
 /* ---- verify ---- */
 
@@ -74,10 +80,11 @@ static int check_model(const char *dir, const struct cllm_checkpoint_info *info)
     static const char *const none[] = {""};
     static const char *const moments[] = {"m.", "v."};
     struct cllm_parameters plan;
-    int rc = cllm_parameters_init(&plan, &info->model);
+    int rc = cllm_lora_trained(&plan, &info->model, &info->lora);
 
-    if (rc == 0)
-        rc = check_tensors(dir, CLLM_CHECKPOINT_MODEL, none, 1, &plan);
+    if (rc != 0)
+        return rc;
+    rc = check_tensors(dir, cllm_checkpoint_weights(&info->lora), none, 1, &plan);
     if (rc == 0)
         rc = check_tensors(dir, CLLM_CHECKPOINT_OPTIMIZER, moments, 2, &plan);
     cllm_parameters_fini(&plan);
@@ -119,6 +126,8 @@ int cllm_checkpoint_verify(const char *dir, bool deep, struct cllm_checkpoint_in
         rc = cllm_checkpoint_read_config(dir, &found);
     if (rc == 0)
         rc = cllm_checkpoint_read_run(dir, &found);
+    if (rc == 0 && found.lora.rank > 0) /* to be read: run.json says that it has some */
+        rc = cllm_adapter_read_config(dir, &found.model, &found.lora);
     if (rc == 0)
         rc = check_name(dir, found.step);
     if (rc == 0)
@@ -147,7 +156,9 @@ int cllm_checkpoint_newest(const char *checkpoints, char dir[CLLM_FILE_PATH_BYTE
             break;
         cllm_warn("checkpoint %s is passed over: %s", name, cllm_err_text());
     }
-    if (rc < 0 && list.n > 0)
+    if (rc < 0 && list.n == 1)
+        rc = cllm_err(CLLM_EDATA, "the only checkpoint in %s is not sound", checkpoints);
+    else if (rc < 0 && list.n > 0)
         rc = cllm_err(CLLM_EDATA, "none of the %u checkpoints in %s is sound", list.n,
                       checkpoints);
     free(list.step);
@@ -227,7 +238,8 @@ int cllm_checkpoint_open(struct cllm_checkpoint *checkpoint, const char *path)
     checkpoint->optimizer.fd = -1;
     rc = resolve(path, checkpoint->dir, &checkpoint->info);
     if (rc == 0)
-        rc = cllm_file_join(file, checkpoint->dir, CLLM_CHECKPOINT_MODEL);
+        rc = cllm_file_join(file, checkpoint->dir,
+                            cllm_checkpoint_weights(&checkpoint->info.lora));
     if (rc == 0)
         rc = cllm_safetensors_open(&checkpoint->model, file);
     if (rc == 0)

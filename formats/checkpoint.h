@@ -9,7 +9,14 @@
  *     tokenizer.json ...     the vocabulary, when the run has one
  *     manifest.json          bytes and SHA-256 of the others; written last
  *
- * All five depend on the training alone: not on time, host, paths or worker count, so
+ * Of a run that trains adapters (base/lora.h) there are, instead of the weights,
+ *
+ *     adapter_model.safetensors    adapter_config.json    as peft has them
+ *
+ * and the moments are theirs; the weights beneath them are in the run's base/
+ * (formats/adapter.h), their hash in run.json.
+ *
+ * All depend on the training alone: not on time, host, paths or worker count, so
  * two runs of the same bits give the same directory. A checkpoint is written as
  * step-NNNNNNNNNN.tmp, made durable, then renamed; a directory without that suffix is
  * complete, or it does not verify.
@@ -20,7 +27,7 @@
 #define CLLM_FORMATS_CHECKPOINT_H
 
 #include "base/base.h"
-#include "base/parameters.h"
+#include "base/lora.h"
 #include "formats/file.h"
 #include "formats/mixture.h"
 #include "formats/safetensors.h"
@@ -54,6 +61,10 @@ struct cllm_checkpoint_info {
     uint64_t valid_step, best_step;       /* 0 with NaN */
     uint32_t n_parts;                     /* 0: a plain list of shards */
     struct cllm_checkpoint_part part[CLLM_MIX_MAX];
+    uint64_t base; /* hash of the weights beneath adapters; nothing without */
+
+    /* adapter_config.json */
+    struct cllm_lora lora; /* rank 0: the model's own weights were trained */
 
     /* config.json */
     struct cllm_model_config model; /* completed */
@@ -61,6 +72,9 @@ struct cllm_checkpoint_info {
 };
 
 /* ---- writing (the saver) ---- */
+
+/* The name of the file with the weights: of the model, or of its adapters. */
+const char *cllm_checkpoint_weights(const struct cllm_lora *lora);
 
 /* "step-0000001000" or, with @temp, "step-0000001000.tmp". */
 void cllm_checkpoint_name(char name[32], uint64_t step, bool temp);
@@ -76,11 +90,11 @@ int cllm_checkpoint_begin(const char *checkpoints, uint64_t step,
 int cllm_checkpoint_create(const char *temp, const char *name,
                            const struct cllm_safetensors_plan *plan);
 
-/* Write config.json, run.json and, after reading all files back for their SHA-256,
- * manifest.json. Each is fsynced, then the directory. */
+/* Write config.json, adapter_config.json, run.json and, after reading all files back for
+ * their SHA-256, manifest.json. Each is fsynced, then the directory. */
 int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info);
 
-/* Its three parts, for who needs them alone. */
+/* Parts of it, for who needs them alone. */
 int cllm_checkpoint_write_config(const char *dir,
                                  const struct cllm_checkpoint_info *info);
 int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info *info);
@@ -123,7 +137,7 @@ int cllm_checkpoint_newest(const char *checkpoints, char dir[CLLM_FILE_PATH_BYTE
 struct cllm_checkpoint {
     char dir[CLLM_FILE_PATH_BYTES];
     struct cllm_checkpoint_info info;
-    struct cllm_safetensors model;
+    struct cllm_safetensors model; /* or adapters */
     struct cllm_safetensors optimizer;
 };
 

@@ -17,8 +17,11 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log.h"
+#include "formats/adapter.h"
 #include "formats/checkpoint_parts.h"
 #include "formats/config_json.h"
+#include "formats/generation_config.h"
 #include "formats/json.h"
 #include "formats/sha256.h"
 
@@ -27,18 +30,23 @@
 #define FILES_FORMAT   "cllm-checkpoint"
 #define VERSION        1
 
-/* What the manifest must list; behind these come the vocabulary's files that are there.
- */
+/* Behind these come the vocabulary's files that are there. */
 static const struct {
     const char *name;
-    bool small; /* its SHA-256 is always checked */
+    bool small;  /* its SHA-256 is always checked */
+    bool always; /* listed in any case */
 } files[] = {
-    {CLLM_CHECKPOINT_CONFIG, true},
-    {CLLM_CHECKPOINT_MODEL, false},
-    {CLLM_CHECKPOINT_OPTIMIZER, false},
-    {CLLM_CHECKPOINT_RUN, true},
+    {CLLM_CHECKPOINT_CONFIG, true, true},     {CLLM_CHECKPOINT_MODEL, false, false},
+    {CLLM_CHECKPOINT_OPTIMIZER, false, true}, {CLLM_CHECKPOINT_RUN, true, true},
+    {CLLM_ADAPTER_CONFIG, true, false},       {CLLM_ADAPTER_MODEL, false, false},
 };
-_Static_assert(CLLM_LEN(files) == CLLM_CHECKPOINT_REQUIRED, "all of them");
+enum { MODEL = 1, ADAPTER_CONFIG = 4, ADAPTER_MODEL = 5 };
+_Static_assert(CLLM_LEN(files) == CLLM_CHECKPOINT_OWN, "all of them");
+
+static bool is_always(size_t i)
+{
+    return i < CLLM_LEN(files) && files[i].always;
+}
 
 static const char *file_name(size_t i)
 {
@@ -59,8 +67,20 @@ static int get(const char *dir, const char *name, char path[CLLM_FILE_PATH_BYTES
 
 int cllm_checkpoint_write_config(const char *dir, const struct cllm_checkpoint_info *info)
 {
-    return cllm_json_put(dir, CLLM_CHECKPOINT_CONFIG,
-                         cllm_config_json_pack(&info->model, info->init_range));
+    json_t *config = cllm_config_json_pack(&info->model, info->init_range);
+    int rc =
+        config == NULL ? 0 : cllm_generation_config_apply(dir, info->model.vocab, config);
+
+    if (rc == CLLM_EDATA || rc == -EFBIG) {
+        /* It came with somebody's vocabulary: no reason to save nothing. */
+        cllm_warn("%s; config.json does not say how texts end", cllm_err_text());
+        rc = 0;
+    }
+    if (rc != 0) {
+        json_decref(config);
+        return rc;
+    }
+    return cllm_json_put(dir, CLLM_CHECKPOINT_CONFIG, config);
 }
 
 int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *name,
@@ -134,6 +154,8 @@ static bool is_hex(const char *text)
 
 int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info *info)
 {
+    char base[17];
+
     CLLM_ASSERT(is_hex(info->fingerprint) && is_hex(info->root) && is_hex(info->data));
     json_t *run = json_pack(
         "{s:s, s:i, s:I, s:I, s:I, s:s, s:s, s:s, s:o, s:o, s:I, s:o, s:I}", "format",
@@ -144,7 +166,11 @@ int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info
         "valid_step", (json_int_t)info->valid_step, "best_loss",
         pack_loss(info->best_loss), "best_step", (json_int_t)info->best_step);
 
-    if (run != NULL && !cllm_checkpoint_put_parts(run, info)) {
+    (void)snprintf(base, sizeof base, "%016" PRIx64, info->base);
+    if (run != NULL &&
+        (!cllm_checkpoint_put_parts(run, info) ||
+         (info->lora.rank > 0 &&
+          json_object_set_new(run, "base_hash", json_string(base)) != 0))) {
         json_decref(run);
         run = NULL;
     }
@@ -163,6 +189,26 @@ static int expect_format(const json_t *json, const char *path, const char *forma
                       VERSION, version);
         cllm_err_hint("it was written by another version of CLLM");
     }
+    return rc;
+}
+
+/* Of a run that trains adapters: what lies beneath them. */
+static int parse_base(const json_t *json, const char *path,
+                      struct cllm_checkpoint_info *info)
+{
+    const char *text = "";
+    int rc;
+
+    info->base = 0;
+    info->lora = (struct cllm_lora){0};
+    if (json_object_get(json, "base_hash") == NULL)
+        return 0;
+    rc = cllm_json_get_text(json, path, "base_hash", &text);
+    if (rc == 0 && (strlen(text) != 16 || !is_hex(text)))
+        rc = cllm_err(CLLM_EDATA, "%s: \"base_hash\": expected 16 digits 0-9 a-f", path);
+    if (rc == 0)
+        info->base = strtoull(text, NULL, 16);
+    info->lora.rank = rc == 0;
     return rc;
 }
 
@@ -209,6 +255,8 @@ static int parse_run(const json_t *json, const char *path,
         rc = parse_loss(json, path, "best_loss", &info->best_loss);
     if (rc == 0)
         rc = cllm_checkpoint_get_parts(json, path, info);
+    if (rc == 0)
+        rc = parse_base(json, path, info);
     return rc;
 }
 
@@ -248,7 +296,7 @@ int cllm_checkpoint_write_manifest(const char *dir)
 
     for (size_t i = 0; rc == 0 && i < CLLM_CHECKPOINT_FILES; i++) {
         rc = cllm_file_join(path, dir, file_name(i));
-        if (rc == 0 && i >= CLLM_LEN(files) && access(path, F_OK) != 0) {
+        if (rc == 0 && !is_always(i) && access(path, F_OK) != 0) {
             if (errno == ENOENT)
                 continue;
             rc = cllm_err(-errno, "cannot look at %s", path);
@@ -319,7 +367,7 @@ static int parse_file(const json_t *list, const char *where, size_t i,
     json_t *entry = NULL;
     int rc = 0;
 
-    out->listed = i < CLLM_LEN(files) || json_object_get(list, file_name(i)) != NULL;
+    out->listed = is_always(i) || json_object_get(list, file_name(i)) != NULL;
     if (!out->listed)
         return 0;
     rc = cllm_json_get_object(list, where, file_name(i), &entry);
@@ -355,7 +403,9 @@ int cllm_checkpoint_parse_manifest(const char *text, size_t bytes, const char *n
         rc = parse_file(list, where, i, &out[i]);
         n += out[i].listed;
     }
-    if (rc == 0 && (json_object_size(json) != 3 || json_object_size(list) != n))
+    if (rc == 0 && (json_object_size(json) != 3 || json_object_size(list) != n ||
+                    out[MODEL].listed == out[ADAPTER_MODEL].listed ||
+                    out[ADAPTER_CONFIG].listed != out[ADAPTER_MODEL].listed))
         rc = cllm_err(CLLM_EDATA, "%s: it lists more or less than a checkpoint's files",
                       name);
     json_decref(json);

@@ -10,10 +10,10 @@
 #include "formats/sha256.h"
 #include "formats/tokenizer_files.h"
 
-/* What a manifest may list: four that it must, and the vocabulary's files that are there.
- */
-#define CLLM_CHECKPOINT_REQUIRED 4
-#define CLLM_CHECKPOINT_FILES    (CLLM_CHECKPOINT_REQUIRED + CLLM_N_TOKENIZER_FILES)
+/* What a manifest may list: four that it must (with adapters five, the weights being
+ * theirs), and the vocabulary's files that are there. */
+#define CLLM_CHECKPOINT_OWN   6
+#define CLLM_CHECKPOINT_FILES (CLLM_CHECKPOINT_OWN + CLLM_N_TOKENIZER_FILES)
 
 /* What the manifest says of a file. */
 struct cllm_checkpoint_file {
@@ -26,7 +26,8 @@ struct cllm_checkpoint_file {
  * or a negative errno with text. */
 int cllm_checkpoint_read_config(const char *dir, struct cllm_checkpoint_info *info);
 
-/* The same of run.json and the other fields. */
+/* The same of run.json and the other fields; where it tells of adapters, info->lora.rank
+ * becomes 1 until their own file is read. */
 int cllm_checkpoint_read_run(const char *dir, struct cllm_checkpoint_info *info);
 
 /* What the functions above do with the @bytes of a file's text; @name is for messages. */
@@ -35,8 +36,9 @@ int cllm_checkpoint_parse_config(const char *text, size_t bytes, const char *nam
 int cllm_checkpoint_parse_run(const char *text, size_t bytes, const char *name,
                               struct cllm_checkpoint_info *info);
 
-/* The text of a manifest.json, into config, model, optimizer, run, and then as
- * cllm_tokenizer_files has them. Refused unless it is the very text that these values
+/* The text of a manifest.json, into config, model, optimizer, run, adapters'
+ * config and weights, and then as cllm_tokenizer_files has them. Either the model is
+ * listed or both of the adapters'. Refused unless it is the very text that these values
  * make. Returns 0, CLLM_EDATA or -ENOMEM with text. */
 int cllm_checkpoint_parse_manifest(
     const char *text, size_t bytes, const char *name,

@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "base/fault.h"
+#include "formats/adapter.h"
 #include "formats/checkpoint_list.h"
 
 int cllm_checkpoint_begin(const char *checkpoints, uint64_t step,
@@ -73,6 +74,8 @@ int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info
 {
     int rc = cllm_checkpoint_write_config(temp, info);
 
+    if (rc == 0 && info->lora.rank > 0)
+        rc = cllm_adapter_write_config(temp, &info->lora, &info->model);
     cllm_fault(CLLM_FAULT_checkpoint_config);
     if (rc == 0)
         rc = cllm_checkpoint_write_run(temp, info);

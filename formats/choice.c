@@ -41,6 +41,10 @@ static int copy_endings(struct cllm_choice *out, const json_t *json, const char 
     const json_t *endings = json_object_get(json, "endings");
     size_t n = json_array_size(endings);
 
+    if (!json_is_array(endings))
+        return cllm_err(CLLM_EDATA,
+                        "%s: \"endings\": expected an array of 2 to %d texts, found %s",
+                        where, CLLM_CHOICE_ENDINGS, cllm_json_type(endings));
     if (n < 2 || n > CLLM_CHOICE_ENDINGS)
         return cllm_err(
             CLLM_EDATA,
@@ -75,8 +79,11 @@ static int read_label(struct cllm_choice *out, const json_t *json, const char *w
     }
     rc = cllm_err(CLLM_EDATA, "%s: \"label\": expected a number from 0 to %" PRIu32,
                   where, out->n - 1);
-    cllm_err_detail("found %s%s%s", cllm_json_type(label), text ? " " : "",
-                    text ? text : "");
+    if (json_is_integer(label))
+        cllm_err_detail("found %" JSON_INTEGER_FORMAT, value);
+    else
+        cllm_err_detail("found %s%s%s", cllm_json_type(label), text ? " " : "",
+                        text ? text : "");
     cllm_err_hint("test sets are published without labels; take the validation set");
     return rc;
 }

@@ -8,16 +8,21 @@
 
 #include "base/err.h"
 
-#define GPT2_END         50256 /* <|endoftext|> of GPT-2's vocabulary */
+#define GPT2_VOCAB       50257 /* of which the last is <|endoftext|> */
+#define GPT2_PADDED      50304 /* the same, filled up to a multiple of 128 */
 #define GPT2_ACTIVATION  "gelu_new"
 #define LLAMA_ACTIVATION "silu"
+#define CRYSTALLINE_BIAS "cllm_crystalline_bias" /* no other program knows it */
 
 /* ---- writing ---- */
 
-/* A byte-level vocabulary has no begin or end of text. */
+/* The end of text as far as a size tells it: GPT-2's vocabulary is known by it, any other
+ * says it itself (formats/generation_config.h). */
 static json_t *end_of_text(const struct cllm_model_config *model)
 {
-    return model->vocab > GPT2_END ? json_integer(GPT2_END) : json_null();
+    return model->vocab >= GPT2_VOCAB && model->vocab <= GPT2_PADDED
+               ? json_integer(GPT2_VOCAB - 1)
+               : json_null();
 }
 
 static json_t *pack_gpt2(const struct cllm_model_config *model, double init_range)
@@ -70,7 +75,7 @@ static json_t *pack_scaling(const struct cllm_model_config *model)
 
 static json_t *pack_llama(const struct cllm_model_config *model, double init_range)
 {
-    json_t *end = end_of_text(model), *parameters = pack_scaling(model);
+    json_t *parameters = pack_scaling(model);
     json_t *scaling =
         model->rope_scaling == CLLM_ROPE_NONE ? json_null() : pack_scaling(model);
 
@@ -81,7 +86,7 @@ static json_t *pack_llama(const struct cllm_model_config *model, double init_ran
     }
     return json_pack(
         "{s:s, s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:b, "
-        "s:f, s:b, s:b, s:O, s:o, s:f, s:o, s:o, s:i, s:s}",
+        "s:f, s:b, s:b, s:n, s:n, s:f, s:o, s:o, s:i, s:s}",
         "model_type", "llama", "architectures", "LlamaForCausalLM", "hidden_act",
         LLAMA_ACTIVATION, "vocab_size", (json_int_t)model->vocab,
         "max_position_embeddings", (json_int_t)model->context, "hidden_size",
@@ -91,15 +96,21 @@ static json_t *pack_llama(const struct cllm_model_config *model, double init_ran
         "head_dim", (json_int_t)model->head_size, "rms_norm_eps", model->norm_epsilon,
         "initializer_range", init_range, "attention_bias", 0, "mlp_bias", 0,
         "attention_dropout", 0.0, "use_cache", 1, "tie_word_embeddings",
-        model->untied == 0, "bos_token_id", end, "eos_token_id", end, "rope_theta",
+        model->untied == 0, "bos_token_id", "eos_token_id", "rope_theta",
         model->rope_theta, "rope_scaling", scaling, "rope_parameters", parameters,
         "pretraining_tp", 1, "torch_dtype", "float32");
 }
 
 json_t *cllm_config_json_pack(const struct cllm_model_config *model, double init_range)
 {
-    return model->arch == CLLM_ARCH_LLAMA ? pack_llama(model, init_range)
-                                          : pack_gpt2(model, init_range);
+    json_t *json = model->arch == CLLM_ARCH_LLAMA ? pack_llama(model, init_range)
+                                                  : pack_gpt2(model, init_range);
+
+    if (json == NULL || model->crystalline_bias == 0 ||
+        json_object_set_new(json, CRYSTALLINE_BIAS, json_true()) == 0)
+        return json;
+    json_decref(json);
+    return NULL;
 }
 
 /* ---- reading ---- */
@@ -156,8 +167,8 @@ static int expect_absent(const json_t *json, const char *where, const char *cons
 /* Keys of sizes; those that may be missing are then 0, the usual value. */
 struct size_key {
     const char *key;
-    uint32_t max; /* as in base/options.def */
     uint32_t *out;
+    uint32_t max; /* as in base/options.def */
     bool optional;
 };
 
@@ -188,12 +199,12 @@ static int parse_gpt2(const json_t *json, const char *where,
 {
     static const char *const unknown[] = {"scale_attn_by_inverse_layer_idx"};
     const struct size_key sizes[] = {
-        {"vocab_size", 1048576, &model->vocab, false},
-        {"n_positions", 65536, &model->context, false},
-        {"n_layer", 512, &model->layers, false},
-        {"n_head", 1024, &model->heads, false},
-        {"n_embd", 65536, &model->width, false},
-        {"n_inner", 262144, &model->hidden, true},
+        {"vocab_size", &model->vocab, 1048576, false},
+        {"n_positions", &model->context, 65536, false},
+        {"n_layer", &model->layers, 512, false},
+        {"n_head", &model->heads, 1024, false},
+        {"n_embd", &model->width, 65536, false},
+        {"n_inner", &model->hidden, 262144, true},
     };
     int rc = cllm_json_expect_text(json, where, "activation_function", GPT2_ACTIVATION);
 
@@ -236,8 +247,8 @@ static int parse_scaling(const json_t *scaling, const char *where,
     static const char *const unknown[] = {"attention_factor", "mscale", "mscale_all_dim",
                                           "short_factor", "long_factor"};
     const char *low = "low_freq_factor", *high = "high_freq_factor";
-    const struct size_key original = {"original_max_position_embeddings", 65536,
-                                      &model->rope_original, true};
+    const struct size_key original = {"original_max_position_embeddings",
+                                      &model->rope_original, 65536, true};
     int rc = parse_scaling_kind(scaling, where, &model->rope_scaling);
 
     if (rc < 0 || model->rope_scaling == CLLM_ROPE_NONE)
@@ -282,14 +293,14 @@ static int parse_llama(const json_t *json, const char *where,
 {
     static const char *const unknown[] = {"attention_bias", "mlp_bias"};
     const struct size_key sizes[] = {
-        {"vocab_size", 1048576, &model->vocab, false},
-        {"max_position_embeddings", 65536, &model->context, false},
-        {"num_hidden_layers", 512, &model->layers, false},
-        {"num_attention_heads", 1024, &model->heads, false},
-        {"hidden_size", 65536, &model->width, false},
-        {"intermediate_size", 262144, &model->hidden, false},
-        {"num_key_value_heads", 1024, &model->kv_heads, true},
-        {"head_dim", 65536, &model->head_size, true},
+        {"vocab_size", &model->vocab, 1048576, false},
+        {"max_position_embeddings", &model->context, 65536, false},
+        {"num_hidden_layers", &model->layers, 512, false},
+        {"num_attention_heads", &model->heads, 1024, false},
+        {"hidden_size", &model->width, 65536, false},
+        {"intermediate_size", &model->hidden, 262144, false},
+        {"num_key_value_heads", &model->kv_heads, 1024, true},
+        {"head_dim", &model->head_size, 65536, true},
     };
     int rc = cllm_json_expect_text(json, where, "hidden_act", LLAMA_ACTIVATION);
 
@@ -303,6 +314,18 @@ static int parse_llama(const json_t *json, const char *where,
         rc = parse_rope(json, where, model);
     if (rc == 0)
         rc = get_untied(json, where, false, &model->untied);
+    return rc;
+}
+
+static int parse_crystalline(const json_t *json, const char *where,
+                             struct cllm_model_config *model)
+{
+    bool bias = false;
+    int rc = has(json, CRYSTALLINE_BIAS)
+                 ? cllm_json_get_bool(json, where, CRYSTALLINE_BIAS, &bias)
+                 : 0;
+
+    model->crystalline_bias = bias;
     return rc;
 }
 
@@ -327,6 +350,8 @@ int cllm_config_json_parse(const json_t *json, const char *where,
                       "%s: \"model_type\": expected \"gpt2\" or \"llama\", found \"%s\"",
                       where, type);
     }
+    if (rc == 0)
+        rc = parse_crystalline(json, where, model);
     if (rc == 0 && has(json, "initializer_range"))
         rc = get_positive(json, where, "initializer_range", init_range);
     if (rc < 0)

@@ -327,6 +327,25 @@ int cllm_file_rename(const char *from, const char *to)
     return cllm_file_sync_parent(to);
 }
 
+int cllm_file_set_aside(const char *path, char aside[CLLM_FILE_PATH_BYTES])
+{
+    struct stat st;
+    int n, rc;
+
+    if (lstat(path, &st) != 0)
+        return errno == ENOENT ? 0 : cllm_err(-errno, "cannot look at %s", path);
+    for (uint32_t i = 1;; i++) {
+        n = snprintf(aside, CLLM_FILE_PATH_BYTES, i == 1 ? "%s.old" : "%s.old%u", path,
+                     i);
+        if (n < 0 || n >= CLLM_FILE_PATH_BYTES)
+            return cllm_err(-ENAMETOOLONG, "cannot put %s aside", path);
+        if (lstat(aside, &st) != 0)
+            break; /* free, or the rename says what is wrong */
+    }
+    rc = cllm_file_rename(path, aside);
+    return rc == 0 ? 1 : rc;
+}
+
 int cllm_file_symlink(const char *target, const char *link)
 {
     char temp[CLLM_FILE_PATH_BYTES];

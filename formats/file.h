@@ -51,6 +51,11 @@ int cllm_file_sync_parent(const char *path);
 /* rename(2), then fsync of the directory that holds @to. Both lie in one directory. */
 int cllm_file_rename(const char *from, const char *to);
 
+/* Give what is at @path another name beside it, durably: the first of "@path.old" and
+ * "@path.old2" ... that is free, in @aside. Returns 1; 0 when nothing is there; a
+ * negative errno with text. */
+int cllm_file_set_aside(const char *path, char aside[CLLM_FILE_PATH_BYTES]);
+
 /* Make @link point at @target in one step, durably; a link that was there is replaced. A
  * file or directory at @link that is no link is -EEXIST. The temporary name is
  * "@link.tmp". */

@@ -135,6 +135,7 @@ static void put_piece(struct cllm_gguf_writer *writer, const struct cllm_spm *sp
                       uint32_t id)
 {
     static const char *const special[] = {"<unk>", "<s>", "</s>"};
+    static const char space[] = {'\xe2', '\x96', '\x81'};
     const struct cllm_spm_token *token = &spm->token[id];
     char text[3 * 1024 + 1];
     size_t n = 0;
@@ -145,8 +146,8 @@ static void put_piece(struct cllm_gguf_writer *writer, const struct cllm_spm *sp
     }
     for (uint32_t i = 0; i < token->bytes; i++) {
         if (token->text[i] == ' ') {
-            memcpy(text + n, "\xe2\x96\x81", 3);
-            n += 3;
+            memcpy(text + n, space, sizeof space);
+            n += sizeof space;
         } else {
             text[n++] = token->text[i];
         }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/units.h"
 #include "formats/file.h"
 #include "formats/gguf.h"
 #include "formats/half.h"
@@ -224,9 +225,10 @@ int cllm_gguf_read(const struct cllm_gguf *gguf, const struct cllm_gguf_tensor *
         !cllm_gguf_type_bytes(type, first, &off) ||
         !cllm_gguf_type_bytes(type, count, &bytes))
         return cllm_err(CLLM_EDATA,
-                        "%s: tensor \"%s\": it has %" PRIu64 " elements, not %" PRIu64
+                        "%s: tensor \"%s\": it has %" PRIu64 " element%s, not %" PRIu64
                         " + %" PRIu64,
-                        gguf->path, tensor->name, tensor->n_elements, first, count);
+                        gguf->path, tensor->name, tensor->n_elements,
+                        cllm_plural(tensor->n_elements), first, count);
     off += tensor->data_off;
     if (type == CLLM_GGUF_TYPE_F32)
         return cllm_file_pread_all(gguf->fd, out, (size_t)bytes, off, gguf->path);

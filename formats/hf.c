@@ -106,7 +106,13 @@ int cllm_hf_parse_index(const char *text, size_t bytes, const char *name, char *
     if (rc == 0)
         json_object_foreach(map, key, value)
         {
-            rc = add_file(name, key, json_string_value(value), files, n_files);
+            if (json_is_string(value))
+                rc = add_file(name, key, json_string_value(value), files, n_files);
+            else
+                rc = cllm_err(CLLM_EDATA,
+                              "%s: weight_map: \"%s\": expected the name of a file "
+                              "beside it, found something that is no text",
+                              name, key);
             if (rc != 0)
                 break;
         }
@@ -116,6 +122,7 @@ int cllm_hf_parse_index(const char *text, size_t bytes, const char *name, char *
     if (rc != 0) {
         free_names(*files, *n_files);
         *files = NULL;
+        *n_files = 0;
     }
     return rc;
 }
@@ -159,11 +166,11 @@ static int open_files(struct cllm_hf *hf)
     uint32_t n = 0;
     int rc = list_files(hf, &files, &n);
 
-    if (rc != 0)
-        return rc;
-    hf->file = calloc(n, sizeof *hf->file);
-    if (hf->file == NULL)
-        rc = cllm_err(-ENOMEM, "cannot open %s", hf->dir);
+    if (rc == 0) {
+        hf->file = calloc(n, sizeof *hf->file);
+        if (hf->file == NULL)
+            rc = cllm_err(-ENOMEM, "cannot open %s", hf->dir);
+    }
     for (; rc == 0 && hf->n_files < n; hf->n_files += rc == 0) {
         rc = cllm_file_join(path, hf->dir, files[hf->n_files]);
         if (rc == 0)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "formats/file.h"
@@ -62,6 +63,17 @@ char *cllm_json_dump(const json_t *json, size_t *bytes)
     if (bytes != NULL)
         *bytes = len + 1;
     return line;
+}
+
+int cllm_json_put_new(const char *dir, const char *name, json_t *json)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    int rc = cllm_file_join(path, dir, name);
+
+    if (rc == 0 && access(path, F_OK) != 0)
+        return cllm_json_put(dir, name, json);
+    json_decref(json);
+    return rc;
 }
 
 int cllm_json_write(const json_t *json, int fd, const char *path)

@@ -28,6 +28,9 @@ char *cllm_json_dump(const json_t *json, size_t *bytes);
  * not at all. Returns 0 or a negative errno with text. */
 int cllm_json_put(const char *dir, const char *name, json_t *json);
 
+/* The same, unless something of that name is there; that stays as it is. */
+int cllm_json_put_new(const char *dir, const char *name, json_t *json);
+
 /* Write the stable form to @fd; @path is for messages. Returns 0 or a negative errno with
  * text. */
 int cllm_json_write(const json_t *json, int fd, const char *path);

@@ -4,6 +4,7 @@
 #include "formats/llama2c.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,21 +45,28 @@ static uint64_t place(const struct cllm_parameters *parameters,
     return off + parameters->config.width + rotations(&parameters->config);
 }
 
-static int bad(const struct cllm_llama2c *file, const char *what, uint64_t off,
-               uint64_t expected, int64_t found)
+/* @what is wrong, and where: a text for people. */
+CLLM_PRINTF(3, 4)
+static int bad(const struct cllm_llama2c *file, const char *what, const char *fmt, ...)
 {
+    char where[128];
+    va_list arguments;
+
+    va_start(arguments, fmt);
+    (void)vsnprintf(where, sizeof where, fmt, arguments);
+    va_end(arguments);
     int rc =
         cllm_err(CLLM_EDATA, "%s: not a model file of llama2.c: %s", file->path, what);
-
-    cllm_err_detail("offset %" PRIu64 ": expected %" PRIu64 ", found %" PRId64, off,
-                    expected, found);
+    cllm_err_detail("%s", where);
     return rc;
 }
 
 static int parse_numbers(struct cllm_llama2c *file, int32_t *head)
 {
-    static const char *const names[] = {"width",    "hidden",     "layers", "heads",
-                                        "kv heads", "vocabulary", "context"};
+    static const char *const names[] = {
+        "it has no width",    "it has no hidden elements", "it has no layers",
+        "it has no heads",    "it has no heads of keys",   "it has no vocabulary",
+        "it has no positions"};
     struct cllm_model_config *config = &file->config;
     uint32_t *const out[] = {&config->width,  &config->hidden,   &config->layers,
                              &config->heads,  &config->kv_heads, &config->vocab,
@@ -69,12 +77,14 @@ static int parse_numbers(struct cllm_llama2c *file, int32_t *head)
     head[5] = head[5] < 0 && head[5] != INT32_MIN ? -head[5] : head[5];
     for (size_t i = 0; i < CLLM_LEN(names); i++) {
         if (head[i] < 1)
-            return bad(file, names[i], 4 * i, 1, head[i]);
+            return bad(file, names[i], "offset %zu: expected 1 or more, found %" PRId32,
+                       4 * i, head[i]);
         *out[i] = (uint32_t)head[i];
     }
     if (config->width % config->heads != 0)
-        return bad(file, "the heads do not divide the width", 12,
-                   cllm_align_up(config->width, config->heads), config->width);
+        return bad(file, "the heads do not divide the width",
+                   "offset 12: expected a divisor of the width %u, found %u heads",
+                   config->width, config->heads);
     return 0;
 }
 
@@ -90,8 +100,8 @@ int cllm_llama2c_parse(struct cllm_llama2c *file, const void *header, uint64_t f
     *file = (struct cllm_llama2c){.fd = -1, .file_bytes = file_bytes};
     (void)snprintf(file->path, sizeof file->path, "%s", name);
     if (file_bytes < sizeof head)
-        return bad(file, "it is shorter than its header", 0, sizeof head,
-                   (int64_t)file_bytes);
+        return bad(file, "it is shorter than its header",
+                   "expected %zu bytes or more, found %" PRIu64, sizeof head, file_bytes);
     memcpy(head, header, sizeof head);
     rc = parse_numbers(file, head);
     if (rc != 0)
@@ -106,8 +116,10 @@ int cllm_llama2c_parse(struct cllm_llama2c *file, const void *header, uint64_t f
         sizeof head + (parameters.n_params + rotations(&file->config)) * sizeof(float);
     cllm_parameters_fini(&parameters);
     if (bytes != file_bytes)
-        return bad(file, "its size is not that of its numbers", 0, bytes,
-                   (int64_t)file_bytes);
+        return bad(file, "its size is not that of the numbers in its header",
+                   "expected %" PRIu64 " bytes, found %" PRIu64
+                   " (the file's end is at that offset)",
+                   bytes, file_bytes);
     return 0;
 }
 

@@ -83,10 +83,35 @@ static int bad(const struct cllm_llmc *llmc, const char *what, uint64_t off,
     return rc;
 }
 
+/* A number of the header that is not above 0. */
+static int bad_number(const struct cllm_llmc *llmc, const char *what, uint64_t off,
+                      int32_t found)
+{
+    int rc = cllm_err(CLLM_EDATA, "%s: not a sound model file of llm.c: it has no %s",
+                      llmc->path, what);
+
+    cllm_err_detail("offset %" PRIu64 ": expected 1 or more, found %" PRId32, off, found);
+    return rc;
+}
+
+static int bad_size(const struct cllm_llmc *llmc, const char *what, uint64_t expected)
+{
+    int rc =
+        cllm_err(CLLM_EDATA, "%s: not a sound model file of llm.c: %s", llmc->path, what);
+
+    cllm_err_detail("expected %" PRIu64 " bytes, found %" PRIu64 " (the file's end is at "
+                    "that offset)",
+                    expected, llmc->file_bytes);
+    cllm_err_hint("copy the file again");
+    return rc;
+}
+
 /* The header's numbers into the configuration. */
 static int parse_numbers(struct cllm_llmc *llmc, const int32_t *head)
 {
-    static const char *const names[] = {"maxT", "V", "L", "H", "C", "Vp"};
+    static const char *const names[] = {"positions (maxT)", "vocabulary (V)",
+                                        "layers (L)",       "heads (H)",
+                                        "width (C)",        "padded vocabulary (Vp)"};
     uint32_t *const out[] = {&llmc->config.context, &llmc->config.vocab,
                              &llmc->config.layers,  &llmc->config.heads,
                              &llmc->config.width,   &llmc->padded_vocab};
@@ -99,7 +124,7 @@ static int parse_numbers(struct cllm_llmc *llmc, const int32_t *head)
     llmc->version = (uint32_t)head[1];
     for (size_t i = 0; i < CLLM_LEN(names); i++) {
         if (head[2 + i] < 1)
-            return bad(llmc, names[i], 4 * (2 + i), 1, (uint32_t)head[2 + i]);
+            return bad_number(llmc, names[i], 4 * (2 + i), head[2 + i]);
         *out[i] = (uint32_t)head[2 + i];
     }
     if (llmc->padded_vocab < llmc->config.vocab ||
@@ -120,8 +145,7 @@ int cllm_llmc_parse(struct cllm_llmc *llmc, const void *header, uint64_t file_by
     *llmc = (struct cllm_llmc){.fd = -1, .file_bytes = file_bytes};
     (void)snprintf(llmc->path, sizeof llmc->path, "%s", name);
     if (file_bytes < CLLM_LLMC_HEADER_BYTES)
-        return bad(llmc, "it is shorter than its header", 0, CLLM_LLMC_HEADER_BYTES,
-                   file_bytes);
+        return bad_size(llmc, "it is shorter than its header", CLLM_LLMC_HEADER_BYTES);
     memcpy(head, header, sizeof head);
     rc = parse_numbers(llmc, head);
     if (rc != 0)
@@ -136,7 +160,7 @@ int cllm_llmc_parse(struct cllm_llmc *llmc, const void *header, uint64_t file_by
             elements(&parameters, llmc->padded_vocab) * number_bytes(llmc->version);
     cllm_parameters_fini(&parameters);
     if (bytes != file_bytes)
-        return bad(llmc, "its size is not that of its numbers", 8, bytes, file_bytes);
+        return bad_size(llmc, "its size is not that of the numbers in its header", bytes);
     return 0;
 }
 
@@ -202,6 +226,10 @@ int cllm_llmc_check(const struct cllm_model_config *config)
         what = "an MLP that is not four times as wide as the model";
     else if (config->untied)
         what = "an output matrix that is not the token embedding";
+    else if (config->crystalline_bias)
+        what = "a crystalline bias of attention";
+    else if ((float)config->norm_epsilon != (float)CLLM_NORM_EPSILON)
+        what = "another [model] norm_epsilon than 1e-5";
     return what == NULL ? 0
                         : cllm_err(CLLM_EREFUSED, "llm.c's files cannot hold %s", what);
 }

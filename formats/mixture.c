@@ -144,8 +144,10 @@ static int reduce_weights(struct cllm_mix *mix, const struct draft *drafts, uint
         divisor = gcd(divisor, drafts[i].line.weight);
     mix->n = n;
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t weight = drafts[i].line.weight / divisor;
+        uint64_t weight;
 
+        CLLM_ASSERT(divisor > 0); /* no weight is 0 */
+        weight = drafts[i].line.weight / divisor;
         total += weight;
         if (total > UINT32_MAX) {
             int rc = cllm_err(CLLM_ECONFIG, "data.mix: weights of too many digits");

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fault.h"
 
 #define COPY_BYTES (1u << 20)
 
@@ -96,8 +97,13 @@ int cllm_output_directory(struct cllm_output *output, const char *path, bool rep
 {
     int rc = prepare(output, path, replace);
 
-    if (rc == 0 && mkdir(output->temp, 0777) != 0) {
-        rc = cllm_err(-errno, "cannot make the directory %s", output->temp);
+    if (rc != 0)
+        return rc;
+    rc = cllm_fault_error(CLLM_FAULT_output_create);
+    if (rc == 0 && mkdir(output->temp, 0777) != 0)
+        rc = -errno;
+    if (rc != 0) {
+        rc = cllm_err(rc, "cannot make the directory %s", output->temp);
         output->path[0] = '\0';
     }
     return rc;
@@ -115,9 +121,14 @@ static int rename_over(const struct cllm_output *output)
         cllm_err_detail("it was made in the meantime");
         return rc;
     }
-    if (renameat2(AT_FDCWD, output->temp, AT_FDCWD, output->path, RENAME_EXCHANGE) != 0)
-        return cllm_err(-errno, "cannot exchange %s and %s", output->temp, output->path);
-    int rc = cllm_file_sync_parent(output->path);
+    int rc = cllm_fault_error(CLLM_FAULT_output_exchange);
+    if (rc == 0 &&
+        renameat2(AT_FDCWD, output->temp, AT_FDCWD, output->path, RENAME_EXCHANGE) != 0)
+        rc = -errno;
+    if (rc != 0)
+        return cllm_err(rc, "cannot exchange %s and %s", output->temp, output->path);
+    cllm_fault(CLLM_FAULT_output_exchanged);
+    rc = cllm_file_sync_parent(output->path);
     return rc == 0 ? remove_temp(output->temp) : rc;
 }
 
@@ -159,17 +170,30 @@ void cllm_output_abort(struct cllm_output *output)
     *output = (struct cllm_output){.fd = -1};
 }
 
+static int sync_copy(int fd, const char *path)
+{
+    int rc = cllm_fault_error(CLLM_FAULT_output_fsync);
+
+    if (rc == 0 && fsync(fd) != 0)
+        rc = -errno;
+    return rc == 0 ? 0 : cllm_err(rc, "cannot fsync %s", path);
+}
+
 int cllm_output_copy(const char *from, const char *to)
 {
     uint8_t *buffer = malloc(COPY_BYTES);
     int in = open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    struct stat st;
+    struct stat st = {0};
     ssize_t n = 1;
     int rc = 0;
 
     if (in < 0 || out < 0 || fstat(in, &st) != 0)
-        rc = cllm_err(-errno, "cannot copy %s to %s", from, to);
+        rc = -errno;
+    else
+        rc = cllm_fault_error(CLLM_FAULT_output_copy);
+    if (rc != 0)
+        rc = cllm_err(rc, "cannot copy %s to %s", from, to);
     else if (!S_ISREG(st.st_mode))
         rc = cllm_err(-EINVAL, "cannot copy %s, it is not a regular file", from);
     else if (buffer == NULL)
@@ -183,8 +207,9 @@ int cllm_output_copy(const char *from, const char *to)
         else
             rc = cllm_file_write_all(out, buffer, (size_t)n, to);
     }
-    if (rc == 0 && fsync(out) != 0)
-        rc = cllm_err(-errno, "cannot fsync %s", to);
+    cllm_fault(CLLM_FAULT_output_copied);
+    if (rc == 0)
+        rc = sync_copy(out, to);
     if (in >= 0)
         (void)close(in); /* opened for reading */
     if (out >= 0 && close(out) != 0 && rc == 0)

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/units.h"
 #include "formats/file.h"
 #include "formats/half.h"
 #include "formats/json.h"
@@ -64,8 +65,10 @@ static int parse_dtype(struct cllm_safetensors *st,
             return 0;
         }
     }
-    return cllm_err(CLLM_EDATA, "%s: tensor \"%s\": unknown dtype \"%s\"", st->path,
-                    tensor->name, text);
+    return cllm_err(CLLM_EDATA,
+                    "%s: tensor \"%s\": unknown dtype: expected F32, F16, "
+                    "BF16 or another of the format, found \"%s\"",
+                    st->path, tensor->name, text);
 }
 
 /* The shape, and how many elements and bytes it makes. */
@@ -414,9 +417,10 @@ int cllm_safetensors_read(const struct cllm_safetensors *st,
                         st->path, tensor->name, dtypes[tensor->dtype].name);
     if (first > tensor->n_elements || count > tensor->n_elements - first)
         return cllm_err(CLLM_EDATA,
-                        "%s: tensor \"%s\": it has %" PRIu64 " elements, not %" PRIu64
+                        "%s: tensor \"%s\": it has %" PRIu64 " element%s, not %" PRIu64
                         " + %" PRIu64,
-                        st->path, tensor->name, tensor->n_elements, first, count);
+                        st->path, tensor->name, tensor->n_elements,
+                        cllm_plural(tensor->n_elements), first, count);
     if (tensor->dtype != CLLM_DTYPE_F32)
         return read_halves(st, tensor, first, count, out);
     return cllm_file_pread_all(st->fd, out, (size_t)(count * sizeof *out),

@@ -90,6 +90,8 @@ static int add_file(struct cllm_sha256 *sha, int fd, const char *path, uint8_t *
             return 0;
         cllm_sha256_add(sha, block, (size_t)n);
         cllm_pulse();
+        if (cllm_pulse_stopped())
+            return cllm_err(CLLM_ESTOPPED, "stopped while %s was read", path);
         *bytes += (uint64_t)n;
     }
 }

@@ -46,6 +46,9 @@ int cllm_sink_check(const struct cllm_sink_plan *plan,
         return cllm_err(CLLM_EREFUSED, "%s files of CLLM cannot hold %s",
                         cllm_source_kind_name(plan->kind),
                         cllm_sink_dtype_names[plan->dtype]);
+    if (plan->kind == CLLM_SOURCE_GGUF && parameters->config.crystalline_bias)
+        return cllm_err(CLLM_EREFUSED,
+                        "GGUF files cannot hold a crystalline bias of attention");
     return plan->kind == CLLM_SOURCE_LLMC ? cllm_llmc_check(&parameters->config) : 0;
 }
 

@@ -6,13 +6,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "formats/adapter.h"
 #include "formats/checkpoint.h"
 #include "formats/gguf_model.h"
+#include "formats/peft.h"
 
 static const char *const kind_names[] = {
     [CLLM_SOURCE_NONE] = "nothing",
@@ -21,6 +24,7 @@ static const char *const kind_names[] = {
     [CLLM_SOURCE_GGUF] = "GGUF",
     [CLLM_SOURCE_LLMC] = "llm.c",
     [CLLM_SOURCE_LLAMA2C] = "llama2.c",
+    [CLLM_SOURCE_PEFT] = "peft adapter",
 };
 _Static_assert(CLLM_LEN(kind_names) == CLLM_N_SOURCE_KINDS, "every kind has a name");
 
@@ -54,12 +58,15 @@ static int tell_directory(const char *path, enum cllm_source_kind *kind)
 
     if (is_checkpoint(path))
         *kind = CLLM_SOURCE_CHECKPOINT;
-    else if (is_there(path, CLLM_HF_CONFIG))
+    else if (!cllm_hf_is(path) && cllm_peft_is(path))
+        *kind = CLLM_SOURCE_PEFT;
+    else if (cllm_hf_is(path) || is_there(path, CLLM_HF_CONFIG))
         *kind = CLLM_SOURCE_HF;
     else {
         rc = cllm_err(CLLM_EDATA, "%s holds no model: there is no %s", path,
                       CLLM_HF_CONFIG);
-        cllm_err_hint("expected a directory of Hugging Face, a checkpoint or a run");
+        cllm_err_hint("expected a directory of Hugging Face, a checkpoint, a run or an "
+                      "adapter of peft's");
         return rc;
     }
     return 0;
@@ -126,6 +133,44 @@ static int open_hf(struct cllm_source *source, const char *dir)
     return cllm_parameters_init(&source->parameters, &source->hf.config);
 }
 
+/* The adapters of @checkpoint, and the weights beneath them. */
+static int open_adapters(struct cllm_source *source,
+                         const struct cllm_checkpoint *checkpoint)
+{
+    char dir[CLLM_FILE_PATH_BYTES];
+    int rc = cllm_file_join(dir, checkpoint->dir, CLLM_ADAPTER_ABOVE);
+
+    if (rc == 0 && !is_there(dir, CLLM_HF_CONFIG)) {
+        rc = cllm_err(CLLM_EDATA,
+                      "%s holds adapters alone: the model beneath them is not "
+                      "in %s",
+                      checkpoint->dir, dir);
+        cllm_err_hint("name the checkpoint where it lies in its run; peft reads it "
+                      "anywhere");
+    }
+    if (rc == 0)
+        rc = open_hf(source, dir);
+    if (rc == 0)
+        rc =
+            cllm_adapter_read_base(dir, &source->parameters, checkpoint->info.base, NULL);
+    source->lora = checkpoint->info.lora;
+    if (rc == 0)
+        rc = cllm_lora_parameters(&source->adapters, &source->parameters, &source->lora);
+    if (rc != 0)
+        return rc;
+    (void)snprintf(source->path, sizeof source->path, "%s", checkpoint->dir);
+    source->adapted = calloc(source->adapters.n_elements, sizeof *source->adapted);
+    if (source->adapted == NULL)
+        return cllm_err(-ENOMEM, "cannot hold the adapters of %s", checkpoint->dir);
+    for (uint32_t i = 0; rc == 0 && i < source->adapters.n_tensors; i++) {
+        const struct cllm_tensor *tensor = &source->adapters.tensors[i];
+
+        rc = cllm_checkpoint_read(checkpoint, tensor->name, source->adapted + tensor->off,
+                                  tensor->count);
+    }
+    return rc;
+}
+
 static int open_checkpoint(struct cllm_source *source, const char *path)
 {
     struct cllm_checkpoint checkpoint;
@@ -134,9 +179,48 @@ static int open_checkpoint(struct cllm_source *source, const char *path)
     if (rc != 0)
         return rc;
     source->step = checkpoint.info.step;
-    rc = open_hf(source, checkpoint.dir);
+    rc = checkpoint.info.lora.rank > 0 ? open_adapters(source, &checkpoint)
+                                       : open_hf(source, checkpoint.dir);
     cllm_checkpoint_close(&checkpoint);
     return rc;
+}
+
+/* The model in @dir, without adapters of its own. */
+static int open_beneath(struct cllm_source *source, const char *dir)
+{
+    struct cllm_checkpoint checkpoint;
+    int rc;
+
+    if (!is_checkpoint(dir))
+        return open_hf(source, dir);
+    rc = cllm_checkpoint_open(&checkpoint, dir);
+    if (rc != 0)
+        return rc;
+    if (checkpoint.info.lora.rank > 0) {
+        rc = cllm_err(CLLM_EDATA, "%s holds adapters itself", checkpoint.dir);
+        cllm_err_hint("cllm-convert merges them into a model");
+    } else {
+        rc = open_hf(source, checkpoint.dir);
+    }
+    cllm_checkpoint_close(&checkpoint);
+    return rc;
+}
+
+/* @base NULL: where the adapter's configuration says. */
+static int open_peft(struct cllm_source *source, const char *path, const char *base)
+{
+    char dir[CLLM_FILE_PATH_BYTES];
+    int rc = base == NULL ? cllm_peft_base(path, dir) : 0;
+
+    if (rc == 0)
+        rc = open_beneath(source, base == NULL ? dir : base);
+    if (rc != 0) {
+        cllm_err_add("the model beneath the adapter");
+        return rc;
+    }
+    (void)snprintf(source->path, sizeof source->path, "%s", path);
+    return cllm_peft_read(path, &source->parameters, &source->lora, &source->adapters,
+                          &source->adapted);
 }
 
 static int open_gguf(struct cllm_source *source, const char *path)
@@ -156,10 +240,15 @@ static int open_gguf(struct cllm_source *source, const char *path)
     return rc;
 }
 
-static int open_kind(struct cllm_source *source, const char *path)
+static int open_kind(struct cllm_source *source, const char *path, const char *base)
 {
     int rc;
 
+    if (base != NULL && source->kind != CLLM_SOURCE_PEFT)
+        return cllm_err(CLLM_ECONFIG,
+                        "%s (%s) is no adapter of peft's: it has no model "
+                        "beneath it that could be named",
+                        path, cllm_source_kind_name(source->kind));
     switch (source->kind) {
     case CLLM_SOURCE_HF:
         return open_hf(source, path);
@@ -174,13 +263,20 @@ static int open_kind(struct cllm_source *source, const char *path)
                        : rc;
     case CLLM_SOURCE_LLAMA2C:
         rc = cllm_llama2c_open(&source->llama2c, path);
-        if (rc == CLLM_EDATA)
+        if (rc == CLLM_EDATA) {
+            cllm_err_add(
+                "%s has no magic number that is known at offset 0, so it would be "
+                "llama2.c's",
+                path);
             cllm_err_hint("known are GGUF, llm.c's and llama2.c's files, directories of "
-                          "Hugging Face, checkpoints and runs");
+                          "Hugging Face, checkpoints, runs and adapters of peft's");
+        }
         source->dtype = "f32";
         return rc == 0
                    ? cllm_parameters_init(&source->parameters, &source->llama2c.config)
                    : rc;
+    case CLLM_SOURCE_PEFT:
+        return open_peft(source, path, base);
     case CLLM_SOURCE_NONE:
     case CLLM_N_SOURCE_KINDS:
     default:
@@ -190,6 +286,11 @@ static int open_kind(struct cllm_source *source, const char *path)
 }
 
 int cllm_source_open(struct cllm_source *source, const char *path)
+{
+    return cllm_source_open_over(source, path, NULL);
+}
+
+int cllm_source_open_over(struct cllm_source *source, const char *path, const char *base)
 {
     struct stat st;
     int rc;
@@ -202,7 +303,7 @@ int cllm_source_open(struct cllm_source *source, const char *path)
     rc = S_ISDIR(st.st_mode) ? tell_directory(path, &source->kind)
                              : tell_file(path, &source->kind);
     if (rc == 0)
-        rc = open_kind(source, path);
+        rc = open_kind(source, path, base);
     if (rc != 0) {
         if (source->kind == CLLM_SOURCE_NONE)
             source->kind = CLLM_SOURCE_HF;
@@ -220,6 +321,9 @@ void cllm_source_close(struct cllm_source *source)
     cllm_llmc_close(&source->llmc);
     cllm_llama2c_close(&source->llama2c);
     cllm_parameters_fini(&source->parameters);
+    cllm_parameters_fini(&source->adapters);
+    free(source->adapted);
+    source->adapted = NULL;
     source->kind = CLLM_SOURCE_NONE;
 }
 
@@ -228,12 +332,18 @@ int cllm_source_read(const struct cllm_source *source, uint32_t index, float *ou
 {
     const struct cllm_parameters *parameters = &source->parameters;
     const struct cllm_tensor *tensor = &parameters->tensors[index];
+    int rc;
 
     CLLM_ASSERT(index < parameters->n_tensors);
     switch (source->kind) {
     case CLLM_SOURCE_HF:
     case CLLM_SOURCE_CHECKPOINT:
-        return cllm_hf_read(&source->hf, index, out);
+    case CLLM_SOURCE_PEFT:
+        rc = cllm_hf_read(&source->hf, index, out);
+        if (rc == 0 && source->adapted != NULL)
+            cllm_lora_merge(out, tensor, &source->adapters, source->adapted,
+                            &source->lora);
+        return rc;
     case CLLM_SOURCE_GGUF:
         return cllm_gguf_model_read(&source->gguf, parameters, tensor, out, room);
     case CLLM_SOURCE_LLMC:

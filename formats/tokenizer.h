@@ -51,7 +51,8 @@ enum cllm_token_type {
  * Load from @path, which is one of
  *     "bytes"                   the byte-level tokenizer, no file
  *     a directory               with tokenizer.json, or vocab.json + merges.txt, or
- *                               encoder.json + vocab.bpe, or one of the last alone
+ *                               encoder.json + vocab.bpe, or one of the last alone, or
+ *                               a rank file *.tiktoken
  *     tokenizer.json            Hugging Face, model "BPE" with ByteLevel
  *     vocab.json, encoder.json  merges.txt or vocab.bpe lies beside it
  *     merges.txt, vocab.bpe     ids as GPT-2 has them: bytes, merges, <|endoftext|>
@@ -62,6 +63,9 @@ enum cllm_token_type {
  * line or member, what was expected and what was found. The caller frees.
  */
 int cllm_tokenizer_load(struct cllm_tokenizer **out, const char *path);
+
+/* Does the directory @dir hold one, by the names in it? */
+bool cllm_tokenizer_is_in(const char *dir);
 
 /* NULL in @*tokenizer is fine; NULL afterwards. */
 void cllm_tokenizer_free(struct cllm_tokenizer **tokenizer);
@@ -115,6 +119,23 @@ void cllm_tokenizer_merge(const struct cllm_tokenizer *tokenizer, uint32_t rank,
 /* Write vocab.json, merges.txt and tokenizer.json (Hugging Face) into directory @dir,
  * each replaced durably. "bytes" is -ENOTSUP. Returns 0 or a negative errno with text. */
 int cllm_tokenizer_save(const struct cllm_tokenizer *tokenizer, const char *dir);
+
+/* ---- other ids for the same tokens ---- */
+
+/* Places by frequency: @place[id] is 0 for the token with the greatest @count[id], then 1
+ * and so on; of equals the lower id is first; CLLM_TOKEN_NONE of unused ids. Both have
+ * the tokenizer's size. Returns 0, or -ENOMEM with text. */
+int cllm_tokenizer_places(const struct cllm_tokenizer *tokenizer, const uint64_t *count,
+                          uint32_t *place);
+
+/*
+ * A tokenizer that cuts text into the same tokens and calls token id @place[id] of
+ * @from: numbers from 0 on, each once; of unused ids they are not looked at. A "bytes"
+ * becomes a "bpe" without merges, because that can be saved. Returns 0 and *@out, which
+ * the caller frees; -ENOMEM with text.
+ */
+int cllm_tokenizer_renumber(struct cllm_tokenizer **out,
+                            const struct cllm_tokenizer *from, const uint32_t *place);
 
 /* ---- text in parts ---- */
 

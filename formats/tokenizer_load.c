@@ -1,6 +1,7 @@
 /*
  * formats/tokenizer_load.c - which files a path means, and what kind each one is.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include "base/err.h"
 #include "formats/file.h"
 #include "formats/tokenizer_parts.h"
+
+#define RANKS ".tiktoken" /* how names of rank files end */
 
 /* Vocabularies and the merges that lie beside them. */
 static const struct {
@@ -93,6 +96,11 @@ static int load_file(struct cllm_tokenizer *tokenizer, const char *path)
     if (rc < 0)
         return rc;
     size_t begin = strspn(text, " \t\r\n");
+    if (bytes == 0) {
+        free(text);
+        return cllm_err(CLLM_EDATA, "%s: expected a tokenizer, found an empty file",
+                        path);
+    }
     if (text[begin] == '{') {
         rc = cllm_json_parse(text, bytes, path, &root);
         if (rc == 0 && json_is_object(json_object_get(root, "model")))
@@ -109,6 +117,36 @@ static int load_file(struct cllm_tokenizer *tokenizer, const char *path)
     return rc;
 }
 
+/* The rank file in @dir, of several the first by name; the path in @out. */
+static bool find_ranks(char out[CLLM_FILE_PATH_BYTES], const char *dir)
+{
+    struct dirent **names = NULL;
+    bool found = false;
+    int n = scandir(dir, &names, NULL, alphasort);
+
+    for (int i = 0; i < n; i++) {
+        size_t len = strlen(names[i]->d_name), end = strlen(RANKS);
+
+        if (!found && len > end && strcmp(names[i]->d_name + len - end, RANKS) == 0)
+            found = is_there(out, dir, names[i]->d_name);
+        free(names[i]);
+    }
+    free(names);
+    return found;
+}
+
+bool cllm_tokenizer_is_in(const char *dir)
+{
+    char file[CLLM_FILE_PATH_BYTES];
+
+    if (is_there(file, dir, CLLM_TOKENIZER_JSON))
+        return true;
+    for (size_t i = 0; i < CLLM_LEN(pairs); i++)
+        if (is_there(file, dir, pairs[i].vocab) || is_there(file, dir, pairs[i].merges))
+            return true;
+    return find_ranks(file, dir);
+}
+
 static int load_dir(struct cllm_tokenizer *tokenizer, const char *dir)
 {
     char file[CLLM_FILE_PATH_BYTES];
@@ -123,9 +161,12 @@ static int load_dir(struct cllm_tokenizer *tokenizer, const char *dir)
         if (is_there(file, dir, pairs[i].merges))
             return load_file(tokenizer, file);
     }
+    if (find_ranks(file, dir))
+        return load_file(tokenizer, file);
     int rc = cllm_err(CLLM_EDATA, "%s holds no tokenizer", dir);
-    cllm_err_detail("expected %s, %s with %s, or %s with %s", CLLM_TOKENIZER_JSON,
-                    pairs[0].vocab, pairs[0].merges, pairs[1].vocab, pairs[1].merges);
+    cllm_err_detail("expected %s, %s with %s, %s with %s, or a rank file *" RANKS,
+                    CLLM_TOKENIZER_JSON, pairs[0].vocab, pairs[0].merges, pairs[1].vocab,
+                    pairs[1].merges);
     return rc;
 }
 

@@ -34,6 +34,7 @@ struct cllm_reader_file *cllm_fill_files(const struct cllm_mixture *train,
 
     for (uint32_t d = 0; (data = data_of(train, valid, d)) != NULL; d++)
         n += data->n_shards;
+    CLLM_ASSERT(n > 0); /* a data set has a shard */
     file = calloc(n, sizeof *file);
     if (!file) {
         (void)cllm_err(-ENOMEM, "cannot list the shards");

@@ -10,6 +10,8 @@
 struct cllm_carve {
     uint8_t *base; /* NULL: measure only */
     size_t used;
+    size_t n;      /* pieces */
+    size_t *begin; /* of each piece, or NULL */
 };
 
 /* The next @count elements of @size bytes at a multiple of 64 bytes; NULL when measuring.
@@ -18,6 +20,9 @@ static inline void *cllm_carve_take(struct cllm_carve *carve, size_t count, size
 {
     void *piece = carve->base == NULL ? NULL : carve->base + carve->used;
 
+    if (carve->begin != NULL)
+        carve->begin[carve->n] = carve->used;
+    carve->n++;
     carve->used += cllm_align_up(count * size, CLLM_CACHELINE);
     return piece;
 }

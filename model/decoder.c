@@ -48,6 +48,10 @@ static void lay_out(struct cllm_decoder *decoder, struct cllm_carve *carve)
     decoder->scores = cllm_carve_f32(carve, n * config->context);
     decoder->logits = cllm_carve_f32(carve, config->vocab);
     decoder->rows = cllm_carve_f32(carve, CLLM_DECODER_LOSS * (size_t)config->vocab);
+    if (config->crystalline_bias) {
+        decoder->points = cllm_carve_f32(carve, 3 * cllm_align_up(config->context, 16));
+        decoder->similar = cllm_carve_f32(carve, n * config->context);
+    }
     if (config->arch != CLLM_ARCH_LLAMA)
         return;
     decoder->gate = cllm_carve_f32(carve, n * F);
@@ -118,6 +122,38 @@ static void keep(const struct pass *pass, float *keys, float *values)
     }
 }
 
+/* How similar the tokens of the rows are to all up to themselves. */
+static void compare_tokens(const struct pass *pass, const uint32_t *tokens)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    size_t stride = cllm_align_up(decoder->plan->config.context, 16);
+    size_t at = decoder->position;
+
+    decoder->ops->crystal_points(decoder->points + at, stride, tokens, 0, pass->n);
+    decoder->ops->crystal_pairs(decoder->similar, at + pass->n, decoder->points, stride,
+                                at, pass->n);
+}
+
+/* The probabilities of row @i for head @h, out of its scores (total). */
+static void weigh(const struct pass *pass, float *scores, size_t i, size_t h,
+                  size_t total)
+{
+    const struct cllm_decoder *decoder = pass->decoder;
+    float scale = 1.0f / cllm_sqrtf((float)decoder->plan->config.head_size);
+    size_t seen = decoder->position + i + 1, heads = decoder->plan->config.heads;
+
+    if (decoder->similar != NULL) {
+        const float *similar = decoder->similar + i * total; // (seen)
+        float beta = weight(pass, CLLM_TENSOR_CRYSTALLINE)[pass->layer * heads + h];
+
+        for (size_t j = 0; j < seen; j++)
+            scores[j] = scores[j] * scale + beta * similar[j];
+        scale = 1;
+    }
+    (void)decoder->ops->softmax(scores, seen, scale);
+    memset(scores + seen, 0, (total - seen) * sizeof *scores);
+}
+
 /* decoder->qkv to decoder->att: row i attends to all positions up to its own. */
 static void attend(const struct pass *pass)
 {
@@ -137,20 +173,14 @@ static void attend(const struct pass *pass)
                                           .trans_b = true};
     const struct cllm_matmul to_out = {
         .m = pass->n, .n = D, .k = total, .ldb = row, .ldc = sizes.C};
-    float scale = 1.0f / cllm_sqrtf((float)D);
 
     keep(pass, keys, values);
     for (size_t h = 0; h < config->heads; h++) {
         size_t shared = h / group * D;
 
         ops->matmul(decoder->scores, decoder->qkv + h * D, keys + shared, &to_scores);
-        for (size_t i = 0; i < pass->n; i++) {
-            float *scores = decoder->scores + i * total; // (total)
-            size_t seen = decoder->position + i + 1;
-
-            (void)ops->softmax(scores, seen, scale);
-            memset(scores + seen, 0, (total - seen) * sizeof *scores);
-        }
+        for (size_t i = 0; i < pass->n; i++)
+            weigh(pass, decoder->scores + i * total, i, h, total);
         ops->matmul(decoder->att + h * D, decoder->scores, values + shared, &to_out);
     }
 }
@@ -177,7 +207,8 @@ static void layernorm(const struct pass *pass, enum cllm_tensor_kind w,
     const struct cllm_decoder *decoder = pass->decoder;
 
     decoder->ops->layernorm(decoder->norm, decoder->mean, decoder->rstd, decoder->x,
-                            weight(pass, w), weight(pass, bias), pass->n,
+                            weight(pass, w), weight(pass, bias),
+                            (float)decoder->plan->config.norm_epsilon, pass->n,
                             decoder->plan->config.width);
 }
 
@@ -264,8 +295,10 @@ static void run(struct pass *pass, const uint32_t *tokens)
     pass->layer = 0;
     decoder->ops->embedding(
         decoder->x, tokens, pass->n, weight(pass, CLLM_TENSOR_EMBEDDING),
-        llama ? NULL : weight(pass, CLLM_TENSOR_POSITIONS) + decoder->position * C, 1,
-        pass->n, C);
+        llama ? NULL : weight(pass, CLLM_TENSOR_POSITIONS) + decoder->position * C,
+        config->vocab, 1, pass->n, C);
+    if (decoder->similar != NULL)
+        compare_tokens(pass, tokens);
     for (; pass->layer < config->layers; pass->layer++) {
         if (llama)
             llama_block(pass);
@@ -305,8 +338,8 @@ static void lose(const struct pass *pass, const uint32_t *targets, size_t n,
 
         predict(pass, decoder->rows, first, rows);
         for (size_t i = 0; i < rows; i++)
-            losses[first + i] = decoder->ops->cross_entropy(
-                decoder->rows + i * V, &targets[first + i], 1, V, false);
+            decoder->ops->cross_entropy(&losses[first + i], decoder->rows + i * V,
+                                        &targets[first + i], 1, V, false);
     }
 }
 

@@ -29,6 +29,8 @@ struct cllm_decoder {
     float *gate;        // (n,F) llama
     float *fc, *act;    // (n,F)
     float *scores;      // (n,context)
+    float *points;      // (3,context) with crystalline_bias, to the next 16
+    float *similar;     // (n,context) likewise
     float *logits;      // (V)
     float *rows;        // (CLLM_DECODER_LOSS,V)
     float *rope;        // (context,D) llama

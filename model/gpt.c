@@ -12,54 +12,107 @@
 
 /* ---- parts ---- */
 
-/* out (N,to) = x (N,from) w (from,to) + bias + add (N,to, or NULL). */
-static void linear(const struct cllm_model *model, float *out, const float *add,
-                   const float *x, const float *w, const float *bias, size_t from,
-                   size_t to)
-{
-    size_t N = cllm_model_rows(model);
-
-    model->ops->add_bias(out, add, bias, N, to);
-    model->ops->matmul(
-        out, x, w, &(struct cllm_matmul){.m = N, .n = to, .k = from, .accumulate = true});
-}
-
-/* out (N,C) = stream + x (N,from) w (from,C) + bias, of which some are dropped. */
-static void add_linear(const struct cllm_model *model, float *out, const float *stream,
-                       const float *x, const float *w, const float *bias, size_t from,
-                       enum cllm_dropout_site site, uint32_t layer)
+static struct cllm_linear to_qkv(const struct cllm_model *model)
 {
     size_t C = model->plan->config.width;
 
+    return (struct cllm_linear){
+        .weight = CLLM_TENSOR_QKV_W, .bias = CLLM_TENSOR_QKV_B, .from = C, .to = 3 * C};
+}
+
+static struct cllm_linear of_attention(const struct cllm_model *model)
+{
+    size_t C = model->plan->config.width;
+
+    return (struct cllm_linear){
+        .weight = CLLM_TENSOR_ATTN_W, .bias = CLLM_TENSOR_ATTN_B, .from = C, .to = C};
+}
+
+static struct cllm_linear into_mlp(const struct cllm_model *model)
+{
+    const struct cllm_model_config *config = &model->plan->config;
+
+    return (struct cllm_linear){.weight = CLLM_TENSOR_FC_W,
+                                .bias = CLLM_TENSOR_FC_B,
+                                .from = config->width,
+                                .to = config->hidden};
+}
+
+static struct cllm_linear out_of_mlp(const struct cllm_model *model)
+{
+    const struct cllm_model_config *config = &model->plan->config;
+
+    return (struct cllm_linear){.weight = CLLM_TENSOR_PROJ_W,
+                                .bias = CLLM_TENSOR_PROJ_B,
+                                .from = config->hidden,
+                                .to = config->width};
+}
+
+/* out (N,to) = x (N,from) w (from,to) + bias + add (N,to, or NULL). */
+static void linear(const struct cllm_model *model, const struct cllm_block_weights *w,
+                   const struct cllm_linear *layer, float *out, const float *add,
+                   const float *x)
+{
+    size_t N = cllm_model_rows(model);
+
+    model->ops->add_bias(out, add, w->at[layer->bias], N, layer->to);
+    model->ops->matmul(out, x, w->at[layer->weight],
+                       &(struct cllm_matmul){
+                           .m = N, .n = layer->to, .k = layer->from, .accumulate = true});
+    cllm_model_adapt(model, w, layer, out, x);
+}
+
+/* out (N,C) = stream + x (N,from) w (from,C) + bias, of which some are dropped at the
+ * site of block @at. */
+static void add_linear(const struct cllm_model *model, const struct cllm_block_weights *w,
+                       const struct cllm_linear *layer, float *out, const float *stream,
+                       const float *x, enum cllm_dropout_site site, uint32_t at)
+{
     if (!model->dropping) {
-        linear(model, out, stream, x, w, bias, from, C);
+        linear(model, w, layer, out, stream, x);
         return;
     }
-    linear(model, model->norm, NULL, x, w, bias, from, C);
-    cllm_model_drop(model, out, stream, model->norm, site, layer);
+    linear(model, w, layer, model->norm, NULL, x);
+    cllm_model_drop(model, out, stream, model->norm, site, at);
 }
 
 /* dw += x^T dout, dbias += sums of dout's columns. */
-static void linear_gradient(const struct cllm_model *model, float *dw, float *dbias,
-                            const float *dout, const float *x, size_t from, size_t to)
+static void linear_gradient(const struct cllm_model *model,
+                            const struct cllm_block_weights *w,
+                            const struct cllm_block_gradients *d,
+                            const struct cllm_linear *layer, const float *dout,
+                            const float *x)
 {
     size_t N = cllm_model_rows(model);
 
-    model->ops->matmul(
-        dw, x, dout,
-        &(struct cllm_matmul){
-            .m = from, .n = to, .k = N, .trans_a = true, .accumulate = true});
-    model->ops->add_columns(dbias, dout, N, to);
+    cllm_model_adapt_gradient(model, w, d, layer, dout, x);
+    if (d->at[layer->weight] == NULL)
+        return;
+    model->ops->matmul(d->at[layer->weight], x, dout,
+                       &(struct cllm_matmul){.m = layer->from,
+                                             .n = layer->to,
+                                             .k = N,
+                                             .trans_a = true,
+                                             .accumulate = true});
+    model->ops->add_columns(d->at[layer->bias], dout, N, layer->to);
 }
 
 /* dx (N,from) = dout (N,to) w^T. */
-static void linear_input(const struct cllm_model *model, float *dx, const float *dout,
-                         const float *w, size_t from, size_t to)
+static void linear_input(const struct cllm_model *model,
+                         const struct cllm_block_weights *w,
+                         const struct cllm_linear *layer, float *dx, const float *dout)
 {
     size_t N = cllm_model_rows(model);
 
     model->ops->matmul(
-        dx, dout, w, &(struct cllm_matmul){.m = N, .n = from, .k = to, .trans_b = true});
+        dx, dout, w->at[layer->weight],
+        &(struct cllm_matmul){.m = N, .n = layer->from, .k = layer->to, .trans_b = true});
+    cllm_model_adapt_input(model, w, layer, dx, dout);
+}
+
+static float epsilon_of(const struct cllm_model *model)
+{
+    return (float)model->plan->config.norm_epsilon;
 }
 
 /* model->norm = ln_1(x), or ln_2(x2). */
@@ -68,7 +121,8 @@ static void norm_1(const struct cllm_model *model, const struct cllm_block_weigh
 {
     model->ops->layernorm(model->norm, block->mean1, block->rstd1, block->x,
                           w->at[CLLM_TENSOR_NORM1_W], w->at[CLLM_TENSOR_NORM1_B],
-                          cllm_model_rows(model), model->plan->config.width);
+                          epsilon_of(model), cllm_model_rows(model),
+                          model->plan->config.width);
 }
 
 static void norm_2(const struct cllm_model *model, const struct cllm_block_weights *w,
@@ -76,7 +130,8 @@ static void norm_2(const struct cllm_model *model, const struct cllm_block_weigh
 {
     model->ops->layernorm(model->norm, block->mean2, block->rstd2, block->x2,
                           w->at[CLLM_TENSOR_NORM2_W], w->at[CLLM_TENSOR_NORM2_B],
-                          cllm_model_rows(model), model->plan->config.width);
+                          epsilon_of(model), cllm_model_rows(model),
+                          model->plan->config.width);
 }
 
 /* ---- forward ---- */
@@ -86,53 +141,49 @@ static void forward_qkv(const struct cllm_model *model,
                         const struct cllm_block_weights *w,
                         const struct cllm_model_block *block)
 {
-    size_t C = model->plan->config.width;
+    const struct cllm_linear qkv = to_qkv(model);
 
     norm_1(model, w, block);
-    linear(model, block->qkv, NULL, model->norm, w->at[CLLM_TENSOR_QKV_W],
-           w->at[CLLM_TENSOR_QKV_B], C, 3 * C);
+    linear(model, w, &qkv, block->qkv, NULL, model->norm);
 }
 
 /* x2 = x + proj(attention(qkv)). */
 static void forward_attention(const struct cllm_model *model,
                               const struct cllm_block_weights *w, uint32_t layer)
 {
-    const struct cllm_attention sizes = cllm_model_attention(model);
+    const struct cllm_attention sizes = cllm_model_attention_of(model, w, layer);
     const struct cllm_model_block *block = &model->blocks[layer];
+    const struct cllm_linear projection = of_attention(model);
 
     model->ops->attention(model->ops, block->att, block->lse, block->qkv, model->scratch,
                           &sizes);
-    add_linear(model, block->x2, block->x, block->att, w->at[CLLM_TENSOR_ATTN_W],
-               w->at[CLLM_TENSOR_ATTN_B], model->plan->config.width, CLLM_DROP_ATTENTION,
-               layer);
+    add_linear(model, w, &projection, block->x2, block->x, block->att,
+               CLLM_DROP_ATTENTION, layer);
 }
 
 /* fc = fc(ln_2(x2)). */
 static void forward_fc(const struct cllm_model *model, const struct cllm_block_weights *w,
                        const struct cllm_model_block *block)
 {
-    const struct cllm_model_config *config = &model->plan->config;
+    const struct cllm_linear into = into_mlp(model);
 
     norm_2(model, w, block);
-    linear(model, block->fc, NULL, model->norm, w->at[CLLM_TENSOR_FC_W],
-           w->at[CLLM_TENSOR_FC_B], config->width, config->hidden);
+    linear(model, w, &into, block->fc, NULL, model->norm);
 }
 
 /* The next x = x2 + proj(gelu(fc)). */
 static void forward(const struct cllm_model *model, const struct cllm_block_weights *w,
                     uint32_t layer)
 {
-    const struct cllm_model_config *config = &model->plan->config;
     const struct cllm_model_block *block = &model->blocks[layer];
-    size_t F = config->hidden;
+    const struct cllm_linear out = out_of_mlp(model);
 
     forward_qkv(model, w, block);
     forward_attention(model, w, layer);
     forward_fc(model, w, block);
-    model->ops->gelu(model->act, block->fc, cllm_model_rows(model) * F);
-    add_linear(model, cllm_model_next(model, layer), block->x2, model->act,
-               w->at[CLLM_TENSOR_PROJ_W], w->at[CLLM_TENSOR_PROJ_B], F, CLLM_DROP_MLP,
-               layer);
+    model->ops->gelu(model->act, block->fc, cllm_model_rows(model) * out.from);
+    add_linear(model, w, &out, cllm_model_next(model, layer), block->x2, model->act,
+               CLLM_DROP_MLP, layer);
 }
 
 static void norm(const struct cllm_model *model, const float *w)
@@ -142,7 +193,7 @@ static void norm(const struct cllm_model *model, const float *w)
     model->ops->layernorm(model->norm, model->meanf, model->rstdf, model->x,
                           w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_W, 0),
                           w + cllm_parameters_off(plan, CLLM_TENSOR_NORM_B, 0),
-                          cllm_model_rows(model), plan->config.width);
+                          epsilon_of(model), cllm_model_rows(model), plan->config.width);
 }
 
 /* ---- backward ---- */
@@ -153,8 +204,9 @@ static void norm_backward(const struct cllm_model *model, const float *w, float 
     uint64_t weight = cllm_parameters_off(plan, CLLM_TENSOR_NORM_W, 0);
     uint64_t bias = cllm_parameters_off(plan, CLLM_TENSOR_NORM_B, 0);
 
-    model->ops->layernorm_backward(model->dx, dw + weight, dw + bias, model->dnorm,
-                                   model->x, model->meanf, model->rstdf, w + weight,
+    model->ops->layernorm_backward(model->dx, dw == NULL ? NULL : dw + weight,
+                                   dw == NULL ? NULL : dw + bias, model->dnorm, model->x,
+                                   model->meanf, model->rstdf, w + weight,
                                    cllm_model_rows(model), plan->config.width);
 }
 
@@ -177,18 +229,16 @@ static void backward_mlp(const struct cllm_model *model,
 {
     const struct cllm_model_block *block = &model->blocks[layer];
     const struct cllm_ops *ops = model->ops;
+    const struct cllm_linear into = into_mlp(model), out = out_of_mlp(model);
     size_t N = cllm_model_rows(model), C = model->plan->config.width;
-    size_t F = model->plan->config.hidden;
     const float *dout = cllm_model_undrop(model, CLLM_DROP_MLP, layer);
 
-    linear_input(model, model->dact, dout, w->at[CLLM_TENSOR_PROJ_W], F, C);
-    ops->gelu_backward(model->dact, model->act, block->fc, N * F);
-    linear_gradient(model, d->at[CLLM_TENSOR_PROJ_W], d->at[CLLM_TENSOR_PROJ_B], dout,
-                    model->act, F, C);
+    linear_input(model, w, &out, model->dact, dout);
+    ops->gelu_backward(model->dact, model->act, block->fc, N * out.from);
+    linear_gradient(model, w, d, &out, dout, model->act);
     norm_2(model, w, block);
-    linear_gradient(model, d->at[CLLM_TENSOR_FC_W], d->at[CLLM_TENSOR_FC_B], model->dact,
-                    model->norm, C, F);
-    linear_input(model, model->dnorm, model->dact, w->at[CLLM_TENSOR_FC_W], C, F);
+    linear_gradient(model, w, d, &into, model->dact, model->norm);
+    linear_input(model, w, &into, model->dnorm, model->dact);
     ops->layernorm_backward(model->dx, d->at[CLLM_TENSOR_NORM2_W],
                             d->at[CLLM_TENSOR_NORM2_B], model->dnorm, block->x2,
                             block->mean2, block->rstd2, w->at[CLLM_TENSOR_NORM2_W], N, C);
@@ -199,22 +249,22 @@ static void backward_attention(const struct cllm_model *model,
                                const struct cllm_block_weights *w,
                                const struct cllm_block_gradients *d, uint32_t layer)
 {
-    const struct cllm_attention sizes = cllm_model_attention(model);
+    const struct cllm_attention sizes = cllm_model_attention_of(model, w, layer);
     const struct cllm_model_block *block = &model->blocks[layer];
     const struct cllm_ops *ops = model->ops;
+    const struct cllm_linear projection = of_attention(model), qkv = to_qkv(model);
     size_t N = cllm_model_rows(model), C = model->plan->config.width;
     const float *dout = cllm_model_undrop(model, CLLM_DROP_ATTENTION, layer);
     float *datt = model->dnorm, *dqkv = model->act;
 
-    linear_input(model, datt, dout, w->at[CLLM_TENSOR_ATTN_W], C, C);
-    linear_gradient(model, d->at[CLLM_TENSOR_ATTN_W], d->at[CLLM_TENSOR_ATTN_B], dout,
-                    block->att, C, C);
+    linear_input(model, w, &projection, datt, dout);
+    linear_gradient(model, w, d, &projection, dout, block->att);
     ops->attention_backward(ops, dqkv, datt, block->qkv, block->att, block->lse,
                             model->scratch, &sizes);
+    cllm_model_add_dbeta(model, d, layer);
     norm_1(model, w, block);
-    linear_gradient(model, d->at[CLLM_TENSOR_QKV_W], d->at[CLLM_TENSOR_QKV_B], dqkv,
-                    model->norm, C, 3 * C);
-    linear_input(model, model->dnorm, dqkv, w->at[CLLM_TENSOR_QKV_W], C, 3 * C);
+    linear_gradient(model, w, d, &qkv, dqkv, model->norm);
+    linear_input(model, w, &qkv, model->dnorm, dqkv);
     ops->layernorm_backward(model->dx, d->at[CLLM_TENSOR_NORM1_W],
                             d->at[CLLM_TENSOR_NORM1_B], model->dnorm, block->x,
                             block->mean1, block->rstd1, w->at[CLLM_TENSOR_NORM1_W], N, C);

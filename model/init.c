@@ -2,7 +2,9 @@
  * model/init.c - the weights that training starts from, computable element by element.
  *
  * Radford et al.: "Language models are unsupervised multitask learners": normal with
- * deviation 0.02, products that end on the residual stream scaled by 1 / sqrt(2 L).
+ * deviation 0.02, products that end on the residual stream scaled by 1 / sqrt(2 L). Of
+ * adapters A is uniform as the authors of LoRA have it in their code (He and others:
+ * "Delving deep into rectifiers", with the slope sqrt(5)), and B zero.
  */
 #include "base/random.h"
 #include "compute/elementary.h"
@@ -42,6 +44,17 @@ static void fill_normal(float *w, uint64_t lo, uint64_t hi, float deviation,
     }
 }
 
+static void fill_uniform(float *w, uint64_t lo, uint64_t hi, float bound, uint64_t seed)
+{
+    uint32_t word[4];
+
+    for (uint64_t i = lo; i < hi; i++) {
+        if (i == lo || i % 4 == 0)
+            cllm_random_block(word, seed, CLLM_RANDOM_INIT, i / 4);
+        w[i] = ((float)(word[i % 4] >> 8) * 0x1p-23f - 1.0f) * bound;
+    }
+}
+
 static void fill(float *w, uint64_t lo, uint64_t hi, float value)
 {
     for (uint64_t i = lo; i < hi; i++)
@@ -73,6 +86,9 @@ void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, ui
             break;
         case CLLM_INIT_RESIDUAL:
             fill_normal(w, from, to, residual, seed);
+            break;
+        case CLLM_INIT_UNIFORM:
+            fill_uniform(w, from, to, 1.0f / cllm_sqrtf((float)tensor->shape[1]), seed);
             break;
         }
     }

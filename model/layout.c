@@ -3,7 +3,6 @@
  */
 #include <stddef.h>
 
-#include "model/carve.h"
 #include "model/inside.h"
 
 /* Logits are at most about this many elements at a time: 48 MiB. Twice as many gained
@@ -78,7 +77,6 @@ static void carve_blocks(struct cllm_model *model, struct cllm_carve *carve)
 {
     const struct cllm_model_config *config = &model->plan->config;
 
-    model->blocks = cllm_carve_take(carve, config->layers, sizeof *model->blocks);
     for (size_t i = 0; i < CLLM_LEN(pieces); i++)
         if (pieces[i].families[config->arch])
             carve_piece(model, carve, &pieces[i]);
@@ -97,47 +95,77 @@ static uint32_t chunk_rows(size_t N, size_t V)
     return (uint32_t)cllm_min_u64(cllm_align_up(cllm_div_up(N, chunks), 16), N);
 }
 
-size_t cllm_model_lay_out(struct cllm_model *model, void *base)
+/* What the model itself reads and writes: its blocks, and tables on their way. */
+static void carve_own(struct cllm_model *model, struct cllm_carve *carve)
+{
+    const struct cllm_model_config *config = &model->plan->config;
+    size_t table =
+        config->arch == CLLM_ARCH_LLAMA ? model->T * (size_t)config->head_size : 0;
+    size_t places = model->smoothing.epsilon > 0 ? 2 * (size_t)config->vocab : 0;
+
+    model->blocks = cllm_carve_take(carve, config->layers, sizeof *model->blocks);
+    model->staging = cllm_carve_f32(carve, cllm_max_u64(table, places));
+}
+
+void cllm_model_lay_out(struct cllm_model *model, struct cllm_carve *own,
+                        struct cllm_carve *arrays)
 {
     const struct cllm_model_config *config = &model->plan->config;
     bool llama = config->arch == CLLM_ARCH_LLAMA;
     size_t N = cllm_model_rows(model), C = config->width, F = config->hidden;
     size_t V = config->vocab, qkv = floats_of(config, QKV), att = floats_of(config, ATT);
-    struct cllm_carve carve = {.base = base};
 
     model->chunk_rows = chunk_rows(N, V);
-    carve_blocks(model, &carve);
-    model->targets = cllm_carve_take(&carve, N, sizeof *model->targets);
-    model->meanf = cllm_carve_f32(&carve, N);
-    model->rstdf = cllm_carve_f32(&carve, N);
-    model->norm = cllm_carve_f32(&carve, N * C);
-    model->act = cllm_carve_f32(&carve, N * cllm_max_u64(F, model->train ? qkv : 0));
-    model->scratch = cllm_carve_f32(&carve, cllm_attention_scratch(model->T));
-    model->logits = cllm_carve_f32(&carve, model->chunk_rows * V);
+    carve_own(model, own);
+    carve_blocks(model, arrays);
+    model->tokens = cllm_carve_take(arrays, N + model->B, sizeof *model->tokens);
+    model->targets = cllm_carve_take(arrays, N, sizeof *model->targets);
+    model->losses = cllm_carve_take(arrays, N, sizeof *model->losses);
+    model->meanf = cllm_carve_f32(arrays, N);
+    model->rstdf = cllm_carve_f32(arrays, N);
+    model->norm = cllm_carve_f32(arrays, N * C);
+    model->act = cllm_carve_f32(arrays, N * cllm_max_u64(F, model->train ? qkv : 0));
+    model->scratch = cllm_carve_f32(arrays, cllm_attention_scratch(model->T));
+    model->logits = cllm_carve_f32(arrays, model->chunk_rows * V);
     if (llama)
-        model->rope = cllm_carve_f32(&carve, model->T * (size_t)config->head_size);
-    if (!model->train)
-        return carve.used;
-    model->dx = cllm_carve_f32(&carve, N * C);
-    model->dnorm = cllm_carve_f32(&carve, N * cllm_max_u64(C, att));
-    model->dact = cllm_carve_f32(&carve, N * F);
-    if (llama)
-        model->dup = cllm_carve_f32(&carve, N * F);
-    if (model->smoothing.epsilon > 0) {
-        model->smoothing.x = cllm_carve_f32(&carve, V);
-        model->smoothing.y = cllm_carve_f32(&carve, V);
-        model->similar = cllm_carve_f32(&carve, V);
+        model->rope = cllm_carve_f32(arrays, model->T * (size_t)config->head_size);
+    if (model->rank > 0)
+        model->low = cllm_carve_f32(arrays, N * model->rank);
+    if (config->crystalline_bias) {
+        model->points = cllm_carve_f32(arrays, 3 * cllm_align_up(model->T, 16));
+        model->pairs = cllm_carve_f32(arrays, model->B * cllm_attention_pairs(model->T));
     }
-    return carve.used;
+    if (!model->train)
+        return;
+    if (model->rank > 0)
+        model->dlow = cllm_carve_f32(arrays, N * model->rank);
+    if (config->crystalline_bias) {
+        model->dbeta = cllm_carve_f32(arrays, model->B * (size_t)config->heads);
+        model->by_query = cllm_carve_f32(arrays, N * config->heads);
+    }
+    model->dx = cllm_carve_f32(arrays, N * C);
+    model->dnorm = cllm_carve_f32(arrays, N * cllm_max_u64(C, att));
+    model->dact = cllm_carve_f32(arrays, N * F);
+    if (llama)
+        model->dup = cllm_carve_f32(arrays, N * F);
+    if (model->smoothing.epsilon > 0) {
+        model->smoothing.x = cllm_carve_f32(arrays, V);
+        model->smoothing.y = cllm_carve_f32(arrays, V);
+        model->similar = cllm_carve_f32(arrays, V);
+    }
 }
 
 struct cllm_model cllm_model_shaped(const struct cllm_parameters *plan,
                                     const struct cllm_model_shape *shape)
 {
-    return (struct cllm_model){.plan = plan,
-                               .B = shape->B,
-                               .T = shape->T,
-                               .train = shape->train,
-                               .recompute = shape->recompute,
-                               .smoothing.epsilon = shape->train ? shape->epsilon : 0};
+    return (struct cllm_model){
+        .plan = plan,
+        .B = shape->B,
+        .T = shape->T,
+        .train = shape->train,
+        .recompute = shape->recompute,
+        .adapters = shape->adapters,
+        .adapter_scale = shape->adapter_scale,
+        .rank = shape->adapters == NULL ? 0 : shape->adapters->tensors[0].shape[0],
+        .smoothing.epsilon = shape->train ? shape->epsilon : 0};
 }

@@ -10,61 +10,63 @@
  * Linear weights are stored (out,in), so that y = x W^T; there are no biases. Queries,
  * keys and values lie in one row of qkv, as operation attention wants them.
  */
-#include <string.h>
-
 #include "model/inside.h"
 
 /* ---- parts ---- */
 
-/* A product of all N rows with a weight; rows of the wide side may be apart. */
-struct linear {
-    size_t from, to;   /* elements of an input row, of an output row */
-    size_t out_stride; /* from output row to row; 0 = to */
-};
-
 /* out (N,to) (+)= x (N,from) w^T. */
-static void linear(const struct cllm_model *model, float *out, const float *x,
-                   const float *w, const struct linear *sizes, bool accumulate)
+static void linear(const struct cllm_model *model, const struct cllm_block_weights *w,
+                   const struct cllm_linear *layer, float *out, const float *x,
+                   bool accumulate)
 {
-    model->ops->matmul(out, x, w,
+    model->ops->matmul(out, x, w->at[layer->weight],
                        &(struct cllm_matmul){.m = cllm_model_rows(model),
-                                             .n = sizes->to,
-                                             .k = sizes->from,
-                                             .ldc = sizes->out_stride,
+                                             .n = layer->to,
+                                             .k = layer->from,
+                                             .ldc = layer->stride,
                                              .trans_b = true,
                                              .accumulate = accumulate});
+    cllm_model_adapt(model, w, layer, out, x);
 }
 
 /* dw (to,from) += dout^T x. */
-static void linear_gradient(const struct cllm_model *model, float *dw, const float *dout,
-                            const float *x, const struct linear *sizes)
+static void linear_gradient(const struct cllm_model *model,
+                            const struct cllm_block_weights *w,
+                            const struct cllm_block_gradients *d,
+                            const struct cllm_linear *layer, const float *dout,
+                            const float *x)
 {
-    model->ops->matmul(dw, dout, x,
-                       &(struct cllm_matmul){.m = sizes->to,
-                                             .n = sizes->from,
+    cllm_model_adapt_gradient(model, w, d, layer, dout, x);
+    if (d->at[layer->weight] == NULL)
+        return;
+    model->ops->matmul(d->at[layer->weight], dout, x,
+                       &(struct cllm_matmul){.m = layer->to,
+                                             .n = layer->from,
                                              .k = cllm_model_rows(model),
-                                             .lda = sizes->out_stride,
+                                             .lda = layer->stride,
                                              .trans_a = true,
                                              .accumulate = true});
 }
 
 /* dx (N,from) (+)= dout w. */
-static void linear_input(const struct cllm_model *model, float *dx, const float *dout,
-                         const float *w, const struct linear *sizes, bool accumulate)
+static void linear_input(const struct cllm_model *model,
+                         const struct cllm_block_weights *w,
+                         const struct cllm_linear *layer, float *dx, const float *dout,
+                         bool accumulate)
 {
-    model->ops->matmul(dx, dout, w,
+    model->ops->matmul(dx, dout, w->at[layer->weight],
                        &(struct cllm_matmul){.m = cllm_model_rows(model),
-                                             .n = sizes->from,
-                                             .k = sizes->to,
-                                             .lda = sizes->out_stride,
+                                             .n = layer->from,
+                                             .k = layer->to,
+                                             .lda = layer->stride,
                                              .accumulate = accumulate});
+    cllm_model_adapt_input(model, w, layer, dx, dout);
 }
 
-/* The three products that make qkv: where in a row, and how wide. */
+/* The three products that make qkv: and where in a row. */
 struct third {
-    enum cllm_tensor_kind kind;
+    struct cllm_linear layer;
     size_t at;
-    struct linear sizes;
 };
 
 static void thirds_of(struct third thirds[3], const struct cllm_model *model)
@@ -72,32 +74,43 @@ static void thirds_of(struct third thirds[3], const struct cllm_model *model)
     const struct cllm_attention sizes = cllm_model_attention(model);
     size_t C = model->plan->config.width, row = cllm_attention_row(&sizes);
     size_t keys = sizes.C / cllm_attention_group(&sizes);
+    const struct cllm_linear from = {.from = C, .to = keys, .stride = row};
 
-    thirds[0] = (struct third){CLLM_TENSOR_Q_W, 0, {C, sizes.C, row}};
-    thirds[1] = (struct third){CLLM_TENSOR_K_W, sizes.C, {C, keys, row}};
-    thirds[2] = (struct third){CLLM_TENSOR_V_W, sizes.C + keys, {C, keys, row}};
+    for (size_t i = 0; i < 3; i++)
+        thirds[i].layer = from;
+    thirds[0].layer.weight = CLLM_TENSOR_Q_W;
+    thirds[0].layer.to = sizes.C;
+    thirds[0].at = 0;
+    thirds[1].layer.weight = CLLM_TENSOR_K_W;
+    thirds[1].at = sizes.C;
+    thirds[2].layer.weight = CLLM_TENSOR_V_W;
+    thirds[2].at = sizes.C + keys;
 }
 
-static struct linear of_attention(const struct cllm_model *model)
+static struct cllm_linear of_attention(const struct cllm_model *model)
 {
     const struct cllm_model_config *config = &model->plan->config;
 
-    return (struct linear){.from = (size_t)config->heads * config->head_size,
-                           .to = config->width};
+    return (struct cllm_linear){.weight = CLLM_TENSOR_ATTN_W,
+                                .from = (size_t)config->heads * config->head_size,
+                                .to = config->width};
 }
 
-static struct linear into_mlp(const struct cllm_model *model)
+static struct cllm_linear into_mlp(const struct cllm_model *model,
+                                   enum cllm_tensor_kind weight)
 {
     const struct cllm_model_config *config = &model->plan->config;
 
-    return (struct linear){.from = config->width, .to = config->hidden};
+    return (struct cllm_linear){
+        .weight = weight, .from = config->width, .to = config->hidden};
 }
 
-static struct linear out_of_mlp(const struct cllm_model *model)
+static struct cllm_linear out_of_mlp(const struct cllm_model *model)
 {
     const struct cllm_model_config *config = &model->plan->config;
 
-    return (struct linear){.from = config->hidden, .to = config->width};
+    return (struct cllm_linear){
+        .weight = CLLM_TENSOR_PROJ_W, .from = config->hidden, .to = config->width};
 }
 
 /* model->norm = norm(x). */
@@ -110,18 +123,18 @@ static void rmsnorm(const struct cllm_model *model, float *rstd, const float *x,
                         cllm_model_rows(model), config->width);
 }
 
-/* out (N,C) = stream + x w^T, of which some are dropped. */
-static void add_linear(const struct cllm_model *model, float *out, const float *stream,
-                       const float *x, const float *w, const struct linear *sizes,
-                       enum cllm_dropout_site site, uint32_t layer)
+/* out (N,C) = stream + x w^T, of which some are dropped at the site of block @at. */
+static void add_linear(const struct cllm_model *model, const struct cllm_block_weights *w,
+                       const struct cllm_linear *layer, float *out, const float *stream,
+                       const float *x, enum cllm_dropout_site site, uint32_t at)
 {
     if (!model->dropping) {
-        memcpy(out, stream, cllm_model_rows(model) * sizes->to * sizeof *out);
-        linear(model, out, x, w, sizes, true);
+        model->ops->copy(out, stream, cllm_model_rows(model) * layer->to);
+        linear(model, w, layer, out, x, true);
         return;
     }
-    linear(model, model->norm, x, w, sizes, false);
-    cllm_model_drop(model, out, stream, model->norm, site, layer);
+    linear(model, w, layer, model->norm, x, false);
+    cllm_model_drop(model, out, stream, model->norm, site, at);
 }
 
 /* ---- forward ---- */
@@ -137,8 +150,7 @@ static void forward_qkv(const struct cllm_model *model,
     thirds_of(thirds, model);
     rmsnorm(model, block->rstd1, block->x, w->at[CLLM_TENSOR_NORM1_W]);
     for (size_t i = 0; i < 3; i++)
-        linear(model, block->qkv + thirds[i].at, model->norm, w->at[thirds[i].kind],
-               &thirds[i].sizes, false);
+        linear(model, w, &thirds[i].layer, block->qkv + thirds[i].at, model->norm, false);
     model->ops->rope(block->qkv, model->rope, &sizes, 0, cllm_model_rows(model), false);
 }
 
@@ -146,25 +158,26 @@ static void forward_qkv(const struct cllm_model *model,
 static void forward_attention(const struct cllm_model *model,
                               const struct cllm_block_weights *w, uint32_t layer)
 {
-    const struct cllm_attention sizes = cllm_model_attention(model);
+    const struct cllm_attention sizes = cllm_model_attention_of(model, w, layer);
     const struct cllm_model_block *block = &model->blocks[layer];
-    const struct linear projection = of_attention(model);
+    const struct cllm_linear projection = of_attention(model);
 
     model->ops->attention(model->ops, block->att, block->lse, block->qkv, model->scratch,
                           &sizes);
-    add_linear(model, block->x2, block->x, block->att, w->at[CLLM_TENSOR_ATTN_W],
-               &projection, CLLM_DROP_ATTENTION, layer);
+    add_linear(model, w, &projection, block->x2, block->x, block->att,
+               CLLM_DROP_ATTENTION, layer);
 }
 
 /* gate and fc of norm(x2). */
 static void forward_fc(const struct cllm_model *model, const struct cllm_block_weights *w,
                        const struct cllm_model_block *block)
 {
-    const struct linear into = into_mlp(model);
+    const struct cllm_linear to_gate = into_mlp(model, CLLM_TENSOR_GATE_W),
+                             to_fc = into_mlp(model, CLLM_TENSOR_FC_W);
 
     rmsnorm(model, block->rstd2, block->x2, w->at[CLLM_TENSOR_NORM2_W]);
-    linear(model, block->gate, model->norm, w->at[CLLM_TENSOR_GATE_W], &into, false);
-    linear(model, block->fc, model->norm, w->at[CLLM_TENSOR_FC_W], &into, false);
+    linear(model, w, &to_gate, block->gate, model->norm, false);
+    linear(model, w, &to_fc, block->fc, model->norm, false);
 }
 
 /* The next x = x2 + down(silu(gate) fc). */
@@ -172,15 +185,15 @@ static void forward(const struct cllm_model *model, const struct cllm_block_weig
                     uint32_t layer)
 {
     const struct cllm_model_block *block = &model->blocks[layer];
-    const struct linear out = out_of_mlp(model);
+    const struct cllm_linear out = out_of_mlp(model);
 
     forward_qkv(model, w, block);
     forward_attention(model, w, layer);
     forward_fc(model, w, block);
     model->ops->swiglu(model->act, block->gate, block->fc,
                        cllm_model_rows(model) * out.from);
-    add_linear(model, cllm_model_next(model, layer), block->x2, model->act,
-               w->at[CLLM_TENSOR_PROJ_W], &out, CLLM_DROP_MLP, layer);
+    add_linear(model, w, &out, cllm_model_next(model, layer), block->x2, model->act,
+               CLLM_DROP_MLP, layer);
 }
 
 static void norm(const struct cllm_model *model, const float *w)
@@ -203,7 +216,8 @@ static void norm_backward(const struct cllm_model *model, const float *w, float 
 {
     uint64_t weight = cllm_parameters_off(model->plan, CLLM_TENSOR_NORM_W, 0);
 
-    rmsnorm_backward(model, dw + weight, model->rstdf, model->x, w + weight);
+    rmsnorm_backward(model, dw == NULL ? NULL : dw + weight, model->rstdf, model->x,
+                     w + weight);
 }
 
 static void recompute(const struct cllm_model *model, const struct cllm_block_weights *w,
@@ -224,19 +238,21 @@ static void backward_mlp(const struct cllm_model *model,
                          const struct cllm_block_gradients *d, uint32_t layer)
 {
     const struct cllm_model_block *block = &model->blocks[layer];
-    const struct linear into = into_mlp(model), out = out_of_mlp(model);
+    const struct cllm_linear to_gate = into_mlp(model, CLLM_TENSOR_GATE_W),
+                             to_fc = into_mlp(model, CLLM_TENSOR_FC_W),
+                             out = out_of_mlp(model);
     const float *dout = cllm_model_undrop(model, CLLM_DROP_MLP, layer);
     float *dgate = model->dact, *dup = model->dup;
 
-    linear_input(model, dgate, dout, w->at[CLLM_TENSOR_PROJ_W], &out, false);
+    linear_input(model, w, &out, dgate, dout, false);
     model->ops->swiglu_backward(dgate, dup, model->act, block->gate, block->fc,
                                 cllm_model_rows(model) * out.from);
-    linear_gradient(model, d->at[CLLM_TENSOR_PROJ_W], dout, model->act, &out);
+    linear_gradient(model, w, d, &out, dout, model->act);
     rmsnorm(model, block->rstd2, block->x2, w->at[CLLM_TENSOR_NORM2_W]);
-    linear_gradient(model, d->at[CLLM_TENSOR_GATE_W], dgate, model->norm, &into);
-    linear_gradient(model, d->at[CLLM_TENSOR_FC_W], dup, model->norm, &into);
-    linear_input(model, model->dnorm, dgate, w->at[CLLM_TENSOR_GATE_W], &into, false);
-    linear_input(model, model->dnorm, dup, w->at[CLLM_TENSOR_FC_W], &into, true);
+    linear_gradient(model, w, d, &to_gate, dgate, model->norm);
+    linear_gradient(model, w, d, &to_fc, dup, model->norm);
+    linear_input(model, w, &to_gate, model->dnorm, dgate, false);
+    linear_input(model, w, &to_fc, model->dnorm, dup, true);
     rmsnorm_backward(model, d->at[CLLM_TENSOR_NORM2_W], block->rstd2, block->x2,
                      w->at[CLLM_TENSOR_NORM2_W]);
 }
@@ -246,27 +262,26 @@ static void backward_attention(const struct cllm_model *model,
                                const struct cllm_block_weights *w,
                                const struct cllm_block_gradients *d, uint32_t layer)
 {
-    const struct cllm_attention sizes = cllm_model_attention(model);
+    const struct cllm_attention sizes = cllm_model_attention_of(model, w, layer);
     const struct cllm_model_block *block = &model->blocks[layer];
-    const struct linear projection = of_attention(model);
+    const struct cllm_linear projection = of_attention(model);
     const float *dout = cllm_model_undrop(model, CLLM_DROP_ATTENTION, layer);
     float *datt = model->dnorm, *dqkv = model->act;
     struct third thirds[3];
 
     thirds_of(thirds, model);
-    linear_input(model, datt, dout, w->at[CLLM_TENSOR_ATTN_W], &projection, false);
-    linear_gradient(model, d->at[CLLM_TENSOR_ATTN_W], dout, block->att, &projection);
+    linear_input(model, w, &projection, datt, dout, false);
+    linear_gradient(model, w, d, &projection, dout, block->att);
     model->ops->attention_backward(model->ops, dqkv, datt, block->qkv, block->att,
                                    block->lse, model->scratch, &sizes);
+    cllm_model_add_dbeta(model, d, layer);
     model->ops->rope(dqkv, model->rope, &sizes, 0, cllm_model_rows(model), true);
     rmsnorm(model, block->rstd1, block->x, w->at[CLLM_TENSOR_NORM1_W]);
     for (size_t i = 0; i < 3; i++) {
         const float *dthird = dqkv + thirds[i].at;
 
-        linear_gradient(model, d->at[thirds[i].kind], dthird, model->norm,
-                        &thirds[i].sizes);
-        linear_input(model, model->dnorm, dthird, w->at[thirds[i].kind], &thirds[i].sizes,
-                     i > 0);
+        linear_gradient(model, w, d, &thirds[i].layer, dthird, model->norm);
+        linear_input(model, w, &thirds[i].layer, model->dnorm, dthird, i > 0);
     }
     rmsnorm_backward(model, d->at[CLLM_TENSOR_NORM1_W], block->rstd1, block->x,
                      w->at[CLLM_TENSOR_NORM1_W]);

@@ -15,11 +15,11 @@ static uint64_t head_off(const struct cllm_parameters *plan)
 }
 
 /*
- * Logits of a chunk of rows, their loss, and with @dw at once their gradient: into
- * model->dnorm's rows and into the output matrix.
+ * Logits of a chunk of rows, their loss, and with @backward at once their gradient: into
+ * model->dnorm's rows and, unless that is frozen, into the output matrix.
  */
-static double loss_of_chunk(const struct cllm_model *model, const float *w, float *dw,
-                            size_t first, size_t rows)
+static void lose_chunk(const struct cllm_model *model, const float *w, float *dw,
+                       bool backward, size_t first, size_t rows)
 {
     const struct cllm_ops *ops = model->ops;
     size_t C = model->plan->config.width, V = model->plan->config.vocab;
@@ -30,30 +30,34 @@ static double loss_of_chunk(const struct cllm_model *model, const float *w, floa
     const struct cllm_matmul to_dhead = {
         .m = V, .n = C, .k = rows, .trans_a = true, .accumulate = true};
     const uint32_t *targets = model->targets + first;
-    double loss;
+    double *losses = model->losses + first;
 
     ops->matmul(model->logits, norm, w + head, &to_logits);
-    if (dw != NULL && model->smoothing.epsilon > 0)
-        loss = ops->smooth_cross_entropy(model->logits, targets, rows, V, true,
-                                         &model->smoothing, model->similar);
+    if (backward && model->smoothing.epsilon > 0)
+        ops->smooth_cross_entropy(losses, model->logits, targets, rows, V, true,
+                                  &model->smoothing, model->similar);
     else
-        loss = ops->cross_entropy(model->logits, targets, rows, V, dw != NULL);
-    if (dw != NULL) {
+        ops->cross_entropy(losses, model->logits, targets, rows, V, backward);
+    if (backward)
         ops->matmul(model->dnorm + first * C, model->logits, w + head, &to_dnorm);
+    if (dw != NULL)
         ops->matmul(dw + head, model->logits, norm, &to_dhead);
-    }
-    return loss;
 }
 
-double cllm_model_loss_of_batch(const struct cllm_model *model, const float *w, float *dw)
+void cllm_model_lose(const struct cllm_model *model, const float *w, float *dw,
+                     bool backward)
 {
     size_t N = cllm_model_rows(model);
-    double loss = 0;
 
     for (size_t first = 0; first < N; first += model->chunk_rows) {
-        loss += loss_of_chunk(model, w, dw, first,
-                              cllm_min_u64(model->chunk_rows, N - first));
+        lose_chunk(model, w, dw, backward, first,
+                   cllm_min_u64(model->chunk_rows, N - first));
         cllm_model_show_progress(model);
     }
-    return loss;
+}
+
+double cllm_model_sum_losses(const struct cllm_model *model)
+{
+    return model->ops->sum_losses(model->losses, cllm_model_rows(model),
+                                  model->chunk_rows);
 }

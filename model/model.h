@@ -26,9 +26,18 @@
  * The last block's are still there when the backward pass begins: it is not run again.
  *
  * Dropout, where it is wanted, is where GPT-2 has it: behind the embedding, and in each
- * block on what attention and MLP add to the residual stream; not within attention.
- * Which activations are dropped is a function of the batch's key and of their place, and
- * computed again in the backward pass. cllm_model_loss() drops nothing.
+ * block on what attention and MLP add to the residual stream; with a share of its own,
+ * on the probabilities of attention. Which elements are dropped is a function of the
+ * batch's key and of their place, and computed again in the backward pass.
+ * cllm_model_loss() drops nothing.
+ *
+ * With a crystalline bias (base/crystal.h) the similarities of all pairs of tokens of a
+ * sequence are computed once a batch and kept for all layers, heads and both directions:
+ * about T x T / 2 floats a sequence, without train too.
+ *
+ * With adapters (base/lora.h) the model's own weights are frozen: they are model->frozen,
+ * and the vectors of weights and gradients that functions take are those of the adapters.
+ * Of what is frozen no gradient is computed, but for that which leads to adapters.
  *
  * Letters: V vocabulary, T positions, L layers, H heads, KV of keys, D their size, C
  * width, F hidden, B sequences.
@@ -76,6 +85,10 @@ struct cllm_model_shape {
     bool train; /* without it only cllm_model_loss() works, and @recompute is nothing */
     enum cllm_model_recompute recompute;
     float epsilon; /* of the training loss: struct cllm_smoothing; 0: plain */
+    const struct cllm_parameters *adapters; /* base/lora.h; NULL: the weights learn */
+    float adapter_scale;                    /* alpha / rank */
+    void *arrays; /* where all that only operations touch lies, cllm_model_array_bytes()
+                     at a multiple of 64; NULL: in the arena, like the rest */
 };
 
 /* What the backward pass needs of a block; N = B T rows. Blocks share what is computed
@@ -97,15 +110,25 @@ struct cllm_model {
     const struct cllm_ops *ops;
     cllm_model_progress_fn progress; /* may be NULL; set by the owner after init */
     void *progress_ctx;
-    float dropout;        /* share of activations dropped while training; by the owner */
-    uint64_t dropout_key; /* of this batch: decides which; by the owner */
-    bool dropping;        /* in this pass */
+    const struct cllm_parameters *adapters; /* must outlive this; NULL: none */
+    float adapter_scale;
+    size_t rank;         /* of the adapters */
+    const float *frozen; /* with adapters the model's own weights; by the owner */
+    float dropout;       /* share of activations dropped while training; by the owner */
+    float attention_dropout;           /* of attention's probabilities, likewise */
+    uint64_t dropout_key;              /* of this batch: decides which; by the owner */
+    bool dropping, dropping_attention; /* in this pass */
     uint32_t B, T;
     bool train;
     enum cllm_model_recompute recompute;
 
-    uint32_t *targets;               // (N)
     struct cllm_model_block *blocks; // (L)
+    float *staging;                  /* tables on their way into arrays, at the start */
+
+    /* Arrays: none of them is read or written but by operations. */
+    uint32_t *tokens;                // (B,T+1)
+    uint32_t *targets;               // (N)
+    double *losses;                  // (N) of rows
     float *x;                        // (N,C) residual stream at the end
     float *meanf, *rstdf;            // (N)
     float *norm;                     // (N,C) output of a norm
@@ -116,15 +139,27 @@ struct cllm_model {
     float *dup;                      // (N,F) llama
     float *scratch;                  // attention
     float *logits;                   // (chunk_rows,V)
+    float *points;                   // (3,T) with crystalline_bias, to the next 16
+    float *pairs;                    // (B,cllm_attention_pairs(T)) likewise
+    float *dbeta;                    // (B,H) likewise; train only
+    float *by_query;                 // (B,H,T) likewise
     struct cllm_smoothing smoothing; /* of the training loss */
     float *similar;                  // (V) with smoothing
     float *rope;                     // (T,D) llama
+    float *low, *dlow;               // (N,rank) between the adapters; dlow: train
     uint32_t chunk_rows;
 };
 
-/* Bytes that cllm_model_init() takes from an arena: exact, with all scratch. */
+/* Bytes that cllm_model_init() takes from an arena: exact, with all scratch; without the
+ * arrays where shape->arrays has them. */
 size_t cllm_model_arena_bytes(const struct cllm_parameters *plan,
                               const struct cllm_model_shape *shape);
+/* Bytes of the arrays. */
+size_t cllm_model_array_bytes(const struct cllm_parameters *plan,
+                              const struct cllm_model_shape *shape);
+/* How many arrays; with @begin (so many; may be NULL) where each begins, ascending. */
+size_t cllm_model_arrays(const struct cllm_parameters *plan,
+                         const struct cllm_model_shape *shape, size_t *begin);
 
 /* Bytes of scratch that each thread but the first has for itself: f32. */
 size_t cllm_model_thread_bytes(uint32_t T);
@@ -139,11 +174,11 @@ int cllm_model_init(struct cllm_model *model, const struct cllm_parameters *plan
                     struct cllm_arena *arena);
 
 /*
- * @tokens is (B,T+1); token t + 1 is the target of position t; all below V (asserted:
- * whoever reads data checks it). Returns the SUM of token losses in nats, smoothed if the
- * shape says so, and adds the gradient of that sum to @dw. Never writes @w. Both are
- * vectors of plan->n_elements, 64-byte aligned. The bits do not depend on what is
- * computed again.
+ * @tokens is (B,T+1), plain memory; token t + 1 is the target of position t; all below V
+ * (asserted: whoever reads data checks it). Returns the SUM of token losses in nats,
+ * smoothed if the shape says so, and adds the gradient of that sum to @dw. Never writes
+ * @w. Both are arrays of the plan's n_elements, or of the adapters', 64-byte aligned,
+ * which only operations touch. The bits do not depend on what is computed again.
  */
 double cllm_model_forward_backward(struct cllm_model *model, const float *w, float *dw,
                                    const uint32_t *tokens);

@@ -3,6 +3,7 @@
  */
 #include "model/muon.h"
 
+#include "base/fault.h"
 #include "base/hash.h"
 
 #define ITERATIONS 5
@@ -82,6 +83,7 @@ static void orthogonalise(struct cllm_muon *muon, const struct cllm_ops *ops, si
         else
             multiply(muon, ops, muon->y, muon->b, muon->x, &apply);
         ops->mix(muon->x, muon->x, muon->y, poly_a, 1.0f, rows * cols);
+        cllm_fault(CLLM_FAULT_muon_iterated);
     }
 }
 
@@ -126,7 +128,9 @@ const float *cllm_muon_direction(struct cllm_muon *muon, const struct cllm_ops *
         return muon->x;
     key = key_of(source);
     if (!kept || key != muon->key) {
+        cllm_fault(CLLM_FAULT_muon_begun);
         make(muon, ops, source);
+        cllm_fault(CLLM_FAULT_muon_made);
         kept = key_of(source) == key; /* or it was made of what others write by now */
     }
     muon->of = *source;

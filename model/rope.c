@@ -20,8 +20,10 @@ static double logarithm(double x)
     const double ln2 = 0.6931471805599453;
     double doublings = 0, s, square, sum = 0;
 
-    for (; x > 1.4142135623730951; x /= 2)
+    while (x > 1.4142135623730951) {
+        x /= 2;
         doublings++;
+    }
     s = (x - 1) / (x + 1);
     square = s * s;
     for (int k = 25; k >= 1; k -= 2)
@@ -35,8 +37,10 @@ static double decay(double x)
     double term = 1, sum = 1;
     int halvings = 0;
 
-    for (; x > 0.125; x /= 2)
+    while (x > 0.125) {
+        x /= 2;
         halvings++;
+    }
     for (int k = 1; k <= 12; k++) {
         term *= -x / k;
         sum += term;

@@ -46,10 +46,10 @@ static int find(const struct cllm_archive *archive, uint32_t part,
     return 0;
 }
 
-int cllm_archive_open(struct cllm_archive *archive, const char *dir,
+int cllm_archive_open(struct cllm_archive *archive, const char *dir, const char *weights,
                       const struct cllm_tensor *tensors, uint32_t n_tensors)
 {
-    static const char *const name[2] = {CLLM_CHECKPOINT_MODEL, CLLM_CHECKPOINT_OPTIMIZER};
+    const char *const name[2] = {weights, CLLM_CHECKPOINT_OPTIMIZER};
     char path[CLLM_FILE_PATH_BYTES];
     uint32_t n_open = 0;
     int rc = 0;

@@ -20,11 +20,11 @@ struct cllm_archive {
 
 /*
  * Open the two safetensors files in @dir and find every tensor of @tensors three times:
- * weight, first and second moment. @tensors must outlive the archive. Returns 0;
- * CLLM_EDATA with text when a tensor is missing or has another shape; another negative
- * code with text. On failure nothing is left to close.
+ * weight, in the file @weights, first and second moment. Both must outlive the archive.
+ * Returns 0; CLLM_EDATA with text when a tensor is missing or has another shape; another
+ * negative code with text. On failure nothing is left to close.
  */
-int cllm_archive_open(struct cllm_archive *archive, const char *dir,
+int cllm_archive_open(struct cllm_archive *archive, const char *dir, const char *weights,
                       const struct cllm_tensor *tensors, uint32_t n_tensors);
 void cllm_archive_close(struct cllm_archive *archive); /* safe on a zeroed struct */
 

@@ -28,8 +28,9 @@ static int open_step(struct cllm_saver *saver, uint64_t step)
     if (rc == 0 && info.step != step)
         rc = cllm_err(CLLM_EDATA, "%s holds step %" PRIu64, dir, info.step);
     if (rc == 0)
-        rc = cllm_archive_open(&saver->archive, dir, saver->plan.tensors,
-                               saver->plan.n_tensors);
+        rc = cllm_archive_open(&saver->archive, dir,
+                               cllm_checkpoint_weights(&saver->geometry->lora),
+                               saver->plan.tensors, saver->plan.n_tensors);
     if (rc == 0)
         saver->archive_step = step;
     return rc;

@@ -30,15 +30,13 @@
 /* What config.json says of constants that are no options. */
 #define INIT_RANGE 0.02
 
-static const char *const file_name[2] = {CLLM_CHECKPOINT_MODEL,
-                                         CLLM_CHECKPOINT_OPTIMIZER};
-
 struct save {
     struct cllm_saver *saver;
     struct cllm_snapshot snapshot;
     struct cllm_checkpoint_info info;
     char temp[CLLM_FILE_PATH_BYTES];
-    struct cllm_safetensors_plan plan[2]; /* model, optimizer */
+    const char *file_name[2];             /* weights, optimizer */
+    struct cllm_safetensors_plan plan[2]; /* likewise */
     int fd[2];
 };
 
@@ -88,6 +86,8 @@ static void fill_info(struct cllm_checkpoint_info *info,
         .best_loss = record->best_loss,
         .valid_step = isnan(record->valid_loss) ? 0 : record->valid_step,
         .best_step = isnan(record->best_loss) ? 0 : record->best_step,
+        .base = header->geometry.frozen_hash,
+        .lora = header->geometry.lora,
         .model = header->geometry.model,
         .init_range = INIT_RANGE,
     };
@@ -141,7 +141,8 @@ static int create_files(struct save *save)
     if (rc == 0)
         rc = cllm_checkpoint_begin(saver->checkpoints, save->info.step, save->temp);
     for (uint32_t i = 0; rc == 0 && i < 2; i++) {
-        save->fd[i] = cllm_checkpoint_create(save->temp, file_name[i], &save->plan[i]);
+        save->fd[i] =
+            cllm_checkpoint_create(save->temp, save->file_name[i], &save->plan[i]);
         if (save->fd[i] < 0)
             rc = save->fd[i];
     }
@@ -196,7 +197,7 @@ static int finish_file(const struct save *save, uint32_t i)
     if (rc == 0 && fsync(save->fd[i]) != 0)
         rc = -errno;
     if (rc != 0)
-        return cllm_err(rc, "cannot make %s/%s durable", save->temp, file_name[i]);
+        return cllm_err(rc, "cannot make %s/%s durable", save->temp, save->file_name[i]);
     (void)posix_fadvise(save->fd[i], 0, 0, POSIX_FADV_DONTNEED); /* advice */
     tick(save);
     return 0;
@@ -212,7 +213,7 @@ static int close_files(struct save *save)
         if (save->fd[i] >= 0 && close(save->fd[i]) != 0)
             failed = -errno;
         if (failed != 0 && rc == 0)
-            rc = cllm_err(failed, "cannot close %s/%s", save->temp, file_name[i]);
+            rc = cllm_err(failed, "cannot close %s/%s", save->temp, save->file_name[i]);
         save->fd[i] = -1;
     }
     return rc;
@@ -228,8 +229,8 @@ static int read_back(const struct save *save)
 
     if (stage == NULL)
         return cllm_err(-ENOMEM, "cannot get memory to read a chunk back");
-    rc = cllm_archive_open(&archive, save->temp, save->saver->plan.tensors,
-                           save->saver->plan.n_tensors);
+    rc = cllm_archive_open(&archive, save->temp, save->file_name[0],
+                           save->saver->plan.tensors, save->saver->plan.n_tensors);
     if (rc != 0) {
         free(stage);
         return rc;
@@ -319,7 +320,10 @@ static int tidy(const struct save *save)
 
 int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
 {
-    struct save save = {.saver = saver, .fd = {-1, -1}};
+    struct save save = {.saver = saver,
+                        .file_name = {cllm_checkpoint_weights(&saver->geometry->lora),
+                                      CLLM_CHECKPOINT_OPTIMIZER},
+                        .fd = {-1, -1}};
     int rc;
 
     cllm_archive_close(&saver->archive); /* its directory may be replaced now */

@@ -13,7 +13,7 @@ static int plan_tensors(struct cllm_saver *saver)
 {
     const struct cllm_geometry *geometry = saver->geometry;
     uint64_t elements;
-    int rc = cllm_parameters_init(&saver->plan, &geometry->model);
+    int rc = cllm_lora_trained(&saver->plan, &geometry->model, &geometry->lora);
 
     if (rc != 0)
         return rc;

@@ -8,13 +8,20 @@
 #   CLLM_BUILD  build directory                  (build/release)
 #   SEEDS       of initial weights and order of the data (1 2 3)
 #   STEPS       optimizer steps of each run      (500)
-#   EPSILONS    values of [loss] crystalline     (0.01 0.03 0.1 0.3)
+#   EPSILONS    values of [loss] crystalline     (0.03 0.1 0.3)
+#   EPSILON     the one that is combined with the other forms (0.03)
+#   ONLY        names of settings, as a pattern of grep -E; plain is always trained
 #   CONFIG      configuration                    (configs/demo.ini)
+#   TEXT        what its data was made of        (data/kjv.txt)
 #   OUT         results.tsv                      (build/ablation)
+#
+# A renumbered data set (cllm-prep --renumber) has the same tokens of the same text under
+# other ids, so that losses can be compared.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${CLLM_BUILD:-build/release}/bin
 seeds=${SEEDS:-1 2 3} steps=${STEPS:-500} config=${CONFIG:-configs/demo.ini}
+epsilon=${EPSILON:-0.03} text=${TEXT:-data/kjv.txt} only=${ONLY:-.}
 out=${OUT:-build/ablation}
 options=("$@")
 
@@ -23,11 +30,19 @@ mkdir -p "$out"
 run=$(mktemp -d "${TMPDIR:-/tmp}/cllm-ablation.XXXXXX")
 trap 'rm -rf "$run"' EXIT
 
+# Where the shards of the configuration lie, and with them their tokenizer.
+data=$(dirname "$(sed -n 's/^train *= *//p' "$config" | head -n 1)")
+tokenizer=bytes
+[ ! -e "$data/tokenizer.json" ] || tokenizer=$data
+"$bin/cllm-prep" -q -o "$run/data" --renumber --tokenizer "$tokenizer" "$text"
+renumbered=(--set "data.train=$run/data/train_*.bin" --set "data.valid=$run/data/val_*.bin")
+
 # train NAME SEED OPTION...: a line "NAME SEED loss seconds of all processors"
 train()
 {
     local name=$1 seed=$2 before after
     shift 2
+    [ "$name" = plain ] || grep -qE -- "$only" <<<"$name" || return 0
     before=$(cut -d ' ' -f 14-17 "/proc/$$/stat")
     "$bin/cllm-coord" "$config" --set "run.dir=$run/run" --set "train.steps=$steps" \
         --set "train.seed=$seed" --set train.eval_every=0 --set checkpoint.every=0 \
@@ -50,12 +65,17 @@ train()
     rm -rf "$run/run"
 }
 
+bias=(--set model.crystalline_bias=yes)
 : >"$out/results.tsv"
 for seed in $seeds; do
     train plain "$seed"
-    for epsilon in ${EPSILONS:-0.01 0.03 0.1 0.3}; do
-        train "crystalline = $epsilon" "$seed" --set "loss.crystalline=$epsilon"
+    for e in ${EPSILONS:-0.03 0.1 0.3}; do
+        train "crystalline = $e" "$seed" --set "loss.crystalline=$e"
     done
+    train "attention bias" "$seed" "${bias[@]}"
+    train renumbered "$seed" "${renumbered[@]}"
+    train "renumbered, crystalline = $epsilon, attention bias" "$seed" \
+        "${renumbered[@]}" --set "loss.crystalline=$epsilon" "${bias[@]}"
 done
 
 awk -F '\t' '

@@ -75,7 +75,7 @@ while IFS='|' read -r things only; do
         while IFS=: read -r file line _; do
             [ -n "$file" ] || continue
             case " ${only//,/ } " in
-            *" $file "* | *" ${file%%/*} "*) ;;
+            *" $file "* | *" ${file%%/*} "* | *" ${file%/*} "*) ;;
             *) complain "$file:$line: $thing has its place in $only" ;;
             esac
         done < <(grep -E "$pattern" "$stripped")

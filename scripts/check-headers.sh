@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 
 bad=0
-for header in */*.h tests/*/*.h; do
+for header in */*.h */*/*.h; do
     guard=CLLM_$(tr 'a-z/.' 'A-Z__' <<<"$header")
     if ! grep -q "^#ifndef $guard\$" "$header"; then
         echo "$header: include guard is not $guard" >&2

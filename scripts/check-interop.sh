@@ -173,11 +173,38 @@ fi
 train llama --set model.arch=llama --set model.kv_heads=2
 every "Llama of bytes" llama
 
-# With a vocabulary of our own, of which the model has a few tokens more.
-cat "$root"/docs/*.md "$root"/*.md >"$work/text.txt"
+# With a vocabulary of our own, of which the model has some tokens more. The text is no
+# file of the tree's, whose next wording would train other models: sentences of some order,
+# so that the models become sure of what follows.
+make_text()
+{
+    awk 'BEGIN {
+        subjects = split("the old miller|a quiet gardener|every second sailor|her youngest " \
+            "brother|the baker'"'"'s daughter|nobody|that careful astronomer|our neighbour", subject, "|")
+        verbs = split("carries|remembers|has painted|would never sell|weighs|looks after|" \
+            "borrowed|counts", verb, "|")
+        things = split("silver lanterns|wooden boxes|letters from Zürich|barrels of apples|" \
+            "small clocks|crème brûlée|maps of the northern coast|sheep", thing, "|")
+        places = split("behind the harbour|in the market square|under a roof of slate|" \
+            "before sunrise|where the river bends|at the end of winter|on the 😀 bus", place, "|")
+        x = 2463534242
+        for (i = 0; i < 3000; i++) {
+            x = (x * 1103515245 + 12345) % 2147483648
+            s = 1 + int(x / 65536) % subjects
+            x = (x * 1103515245 + 12345) % 2147483648
+            v = 1 + int(x / 65536) % 3 # each has verbs, and each verb things, that it likes
+            t = 1 + (3 * s + v) % things
+            v = 1 + (2 * s + v) % verbs
+            x = (x * 1103515245 + 12345) % 2147483648
+            p = 1 + int(x / 65536) % places
+            printf "%s %s %d %s %s%s", subject[s], verb[v], 1 + 37 * t, thing[t], place[p],
+                i % 5 == 4 ? ".\n" : i % 5 == 2 ? "; it'"'"'s said that " : ", and "
+        }
+    }'
+}
+make_text >"$work/text.txt"
 "$bin/cllm-prep" -q -o "$work/words" --train-vocab 600 "$work/text.txt"
-prompt="The saver copies the committed version: it's 12345, h\303\251llo \360\237\230\201"
-prompt=$(printf '%b' "${prompt//\\/\\0}")
+prompt="the old miller borrowed 75 wooden boxes, it's 12345, crème brûlée 😀"
 words=(--set "data.train=$work/words/train_*.bin" --set "data.valid=$work/words/val_*.bin"
     --set model.vocab=640)
 train gpt2-words "${words[@]}"
@@ -186,7 +213,7 @@ train llama-words "${words[@]}" --set model.arch=llama --set model.kv_heads=2
 every "Llama with its own vocabulary" llama-words
 
 # The published model, when it is there.
-stories=$root/../shared/data/stories260K
+stories=$foreign/stories260K
 if [ -r "$stories/stories260K.bin" ]; then
     for kind in gguf cllm hf; do
         "$bin/cllm-convert" -q --to=$kind --tokenizer="$stories/tok512.bin" \
@@ -203,7 +230,7 @@ fi
 
 name="our tokenizer.json gives the same ids in Hugging Face's tokenizers"
 given=()
-[ ! -r "$root/../shared/data/gpt2" ] || given=("$root/../shared/data/gpt2")
+[ ! -r "$foreign/gpt2" ] || given=("$foreign/gpt2")
 if ! command -v npm >/dev/null; then
     skip "$name" "no npm here"
 elif (cd "$root" && CLLM_BUILD=$build scripts/check-tokenizer.sh "${given[@]}") \

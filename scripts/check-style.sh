@@ -22,7 +22,7 @@ alloca usleep signal longjmp'
 
 stripped=$(mktemp)
 trap 'rm -f "$stripped"' EXIT
-for file in */*.c */*.h tests/*/*.c tests/*/*.h; do
+for file in */*.c */*.h compute/*/*.[ch] tests/*/*.c tests/*/*.h; do
     [ -f "$file" ] || continue
     awk -f scripts/strip-c.awk "$file" >"$stripped"
     case "$file" in
@@ -76,27 +76,27 @@ done
 
 while IFS=: read -r file line _; do
     complain "$file:$line: line of more than 90 columns"
-done < <(grep -nE '^.{91,}' -- */*.c */*.h tests/*/*.[ch])
+done < <(grep -nE '^.{91,}' -- */*.c */*.h compute/*/*.[ch] tests/*/*.[ch])
 while IFS=: read -r file line _; do
     complain "$file:$line: tab or white space at the end"
-done < <(grep -nP '\t|[ \t]+$' -- */*.c */*.h */*.def tests/*/*.[ch] tests/*/*.def \
+done < <(grep -nP '\t|[ \t]+$' -- */*.c */*.h */*.def compute/*/*.[ch] tests/*/*.[ch] tests/*/*.def \
     scripts/*.sh tests/*.sh tests/*/*.sh)
 while IFS=: read -r file line _; do
     complain "$file:$line: note to oneself; do it, or write an issue"
-done < <(grep -nwE 'TODO|FIXME|XXX|HACK' -- */*.c */*.h */*.def tests/*/*.[ch] tests/*/*.def)
+done < <(grep -nwE 'TODO|FIXME|XXX|HACK' -- */*.c */*.h */*.def compute/*/*.[ch] tests/*/*.[ch] tests/*/*.def)
 
 # The lists in the Makefile name every source, sorted; bench programs build on their own.
 listed=$(make -s --no-print-directory list-sources | sort)
 while read -r file; do
     complain "$file is not named in the Makefile's lists"
-done < <(comm -13 <(echo "$listed") <(printf '%s\n' */*.c tests/*/*.c | sort))
+done < <(comm -13 <(echo "$listed") <(printf '%s\n' */*.c compute/*/*.c tests/*/*.c | sort))
 while read -r file; do
     complain "$file is named in the Makefile's lists but does not exist"
-done < <(comm -23 <(echo "$listed") <(printf '%s\n' */*.c tests/*/*.c | sort))
+done < <(comm -23 <(echo "$listed") <(printf '%s\n' */*.c compute/*/*.c tests/*/*.c | sort))
 while read -r folder; do
-    names=$(make -s --no-print-directory list-sources | grep "^$folder/" |
+    names=$(make -s --no-print-directory list-sources | grep "^$folder/[^/]*$" |
         if [ "$folder" = tests ]; then grep /test_; else cat; fi)
     LC_ALL=C sort -c <<<"$names" 2>/dev/null || complain "the list of $folder is not sorted"
-done < <(cut -d/ -f1 <<<"$listed" | sort -u)
+done < <({ cut -d/ -f1 <<<"$listed"; echo compute/opencl; } | sort -u)
 
 exit $bad

@@ -3,7 +3,7 @@
 #
 #   scripts/install-deps.sh                what make, make demo and make test need
 #   scripts/install-deps.sh --check-tools  also what make check needs
-#   scripts/install-deps.sh --bench        also what make bench-loader compares with
+#   scripts/install-deps.sh --bench        also what benchmarks compare with
 #
 # Does nothing, quickly, when all is there. As root it runs apt-get, otherwise sudo where
 # that works; where neither is possible it prints the command to run and exits with 1.
@@ -12,13 +12,14 @@ set -eu
 packages="gcc make pkg-config libc6-dev
     liburing-dev libinih-dev libjansson-dev libpcre2-dev libxxhash-dev libssl-dev
     zlib1g-dev libzstd-dev
-    libncurses-dev libseccomp-dev libhwloc-dev libcmocka-dev bible-kjv procps python3-minimal"
+    libncurses-dev libseccomp-dev libhwloc-dev libcmocka-dev bible-kjv procps python3-minimal
+    opencl-c-headers ocl-icd-libopencl1 pocl-opencl-icd oclgrind"
 check_tools="clang clang-format clang-tidy libclang-rt-dev cppcheck shellcheck"
 
 case "${1:-}" in
 '') ;;
 --check-tools) packages="$packages $check_tools" ;;
---bench) packages="$packages fio" ;;
+--bench) packages="$packages fio libclblast-dev" ;;
 *)
     echo "usage: scripts/install-deps.sh [--check-tools | --bench]" >&2
     exit 2
@@ -30,7 +31,8 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         if ! command -v "$tool" >/dev/null; then
             echo "install-deps: this is not a Debian system; install by hand:" >&2
             echo "  a C11 compiler, make, liburing, inih, jansson, PCRE2," >&2
-            echo "  xxHash, OpenSSL's libcrypto, zlib, libzstd, ncursesw, libseccomp, hwloc, cmocka;" >&2
+            echo "  xxHash, OpenSSL's libcrypto, zlib, libzstd, ncursesw, libseccomp, hwloc, cmocka," >&2
+            echo "  the headers of OpenCL (its library and PoCL are needed by tests alone);" >&2
             echo "  for the demo bible-kjv" >&2
             exit 1
         fi

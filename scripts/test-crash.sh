@@ -51,9 +51,11 @@ form states "$tests/states" --seconds 360
 form corrupt "$tests/corrupt" --seconds 240
 form faults "$tests/faults" --seconds 120
 form stepping "$tests/stepping"
+form stepping-llama "$tests/stepping" --quick --config configs/tiny-llama.ini
 form nth "$tests/nth" --seconds 300
 form chaos-kill "${chaos[@]}" --hits 20000 --seconds 450
 form chaos-tiny "${chaos[@]}" --model tiny --hits 1000 --seconds 90
+form chaos-llama "${chaos[@]}" --model tiny-llama --set train.optimizer=muon --hits 1000 --seconds 90
 form chaos-node-zero "${chaos[@]}" --mode node-zero --hits 2800 --seconds 180
 form chaos-stop "${chaos[@]}" --mode stop --hits 2000 --seconds 90
 form chaos-fault "${chaos[@]}" --mode fault --hits 1000 --seconds 90

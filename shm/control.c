@@ -158,7 +158,7 @@ int cllm_control_clear_slots(struct cllm_control *control)
                         : i == g->n_worker_slots ? CLLM_ROLE_LOADER
                                                  : CLLM_ROLE_SAVER;
         command->parent = CLLM_NONE;
-        command->state = CLLM_SLOT_EMPTY;
+        command->state = command->retired ? CLLM_SLOT_DISABLED : CLLM_SLOT_EMPTY;
         command->pid = 0;
         command->posted = 0;
         command->reported = 0;

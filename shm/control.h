@@ -126,6 +126,10 @@ bool cllm_control_alive(const struct cllm_control *control);
 /* Field 22 of /proc/@pid/stat; 0 when there is no such process, or it has ended. */
 uint64_t cllm_process_start_ticks(uint64_t pid);
 
+/* The id of the run in directory @run_dir, an absolute path without links: "<last part of
+ * the directory>-<8 hex digits of its whole path>". */
+void cllm_run_id_of(char out[CLLM_RUN_ID_BYTES], const char *run_dir);
+
 /* Names of the tensor objects: params 0/1, lane buffer i, fold i, ring. */
 void cllm_params_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
                       uint32_t version);

@@ -3,8 +3,8 @@
  *
  * Rules (shm/README.md has the reasons):
  *  - fixed-width types, explicit padding, offsets and ids instead of pointers;
- *  - one writer for each page, named above each struct; doorbells are the one exception
- * and carry no truth;
+ *  - one writer for each page, named above each struct; but doorbells, which are no
+ * truth;
  *  - a record is filled first and made visible by one word stored last with release;
  *  - records that are trusted across processes carry a hash over all bytes before it;
  *  - the layout hash (cllm_layout_hash) covers sizes, offsets and limits: processes built
@@ -29,10 +29,11 @@
 
 #include "base/base.h"
 #include "base/fault.h"
-#include "base/model_config.h"
+#include "base/lora.h"
+#include "shm/device_status.h"
 
 #define CLLM_LAYOUT_MAGIC   UINT64_C(0x314d48534d4c4c43) /* "CLLMSHM1" */
-#define CLLM_LAYOUT_VERSION 1
+#define CLLM_LAYOUT_VERSION 4
 
 #define CLLM_MAX_WORKERS       144
 #define CLLM_MAX_LANES         1728 /* 12 * 12 * 12 */
@@ -70,8 +71,7 @@ enum cllm_run_state {
     CLLM_RUN_LAST
 };
 
-/* Phase of the step being computed; a level, stored by Node Zero, never counted by
- * others. */
+/* Phase of the step being computed; a level, stored by Node Zero. */
 enum cllm_phase {
     CLLM_PHASE_NONE = 0,
     CLLM_PHASE_INIT,    /* version 0 of the parameters is being written or loaded */
@@ -125,8 +125,7 @@ enum cllm_work {
     CLLM_WORK_NONE = 0,
     CLLM_WORK_LANE,   /* worker: gradient of one lane into its buffer */
     CLLM_WORK_EVAL,   /* worker: loss of one lane of the validation windows */
-    CLLM_WORK_FOLD,   /* worker: add lanes [lane_lo, lane_hi) to the fold, chunks [lo, hi)
-                       */
+    CLLM_WORK_FOLD,   /* worker: add a run of lanes to the fold, chunks [lo, hi) */
     CLLM_WORK_MERGE,  /* worker: add a finished group to the total, chunks [lo, hi) */
     CLLM_WORK_UPDATE, /* worker: AdamW of chunks [lo, hi), version -> target */
     CLLM_WORK_COPY,   /* worker: chunks [lo, hi) of version unchanged into target */
@@ -164,19 +163,18 @@ const char *cllm_work_name(uint32_t work);
 
 /* ---- header: Node Zero writes before READY, nobody afterwards ---- */
 
-/* Sizes of everything; a pure function of the configuration, the data and the worker
- * capacity. */
+/* Sizes of everything; a pure function of configuration, data and worker capacity. */
 struct cllm_geometry {
     struct cllm_model_config model; /* completed */
-    uint64_t n_params;              /* trained numbers */
-    uint64_t n_elements; /* length of the parameter vector, a multiple of 1024 */
+    struct cllm_lora lora;          /* rank 0: the weights of the model are trained */
+    uint64_t n_params, n_elements;  /* trained numbers; their vector, 1024 divides it */
+    uint64_t frozen_elements, frozen_hash; /* of the weights beneath adapters; or 0 */
 
     /* batch */
-    uint32_t lanes;
-    uint32_t microbatches;      /* in a lane */
-    uint32_t sequences;         /* in a micro-batch; a row is context + 1 tokens */
-    uint32_t eval_microbatches; /* in a lane of the validation; 0 = no validation */
-    uint64_t steps;             /* of the whole run */
+    uint32_t lanes, microbatches; /* of a step; of a lane */
+    uint32_t sequences;           /* in a micro-batch; a row is context + 1 tokens */
+    uint32_t eval_microbatches;   /* in a lane of the validation; 0 = no validation */
+    uint64_t steps;               /* of the whole run */
     uint64_t seed;
 
     /* fold and update */
@@ -194,7 +192,7 @@ struct cllm_geometry {
     uint32_t ring_eval_slots; /* lanes * eval_microbatches, filled once */
     uint32_t pad0;
 };
-static_assert(sizeof(struct cllm_geometry) == 184, "no hidden padding in the geometry");
+static_assert(sizeof(struct cllm_geometry) == 224, "no hidden padding in the geometry");
 
 struct cllm_header {
     uint64_t magic; /* CLLM_LAYOUT_MAGIC */
@@ -230,8 +228,8 @@ static_assert(sizeof(struct cllm_header) <= CLLM_PAGE, "the header is one page")
 /* ---- state page: Node Zero writes, everybody reads ---- */
 
 struct cllm_state {
-    _Atomic uint64_t
-        committed; /* newest committed step; release after its record is complete */
+    /* newest committed step; release after its record is complete */
+    _Atomic uint64_t committed;
     _Atomic uint32_t run_state;            /* enum cllm_run_state */
     _Atomic uint32_t phase;                /* enum cllm_phase, of step committed + 1 */
     _Atomic uint64_t heartbeat_ns;         /* CLOCK_MONOTONIC of Node Zero's last loop */
@@ -249,33 +247,29 @@ struct cllm_state {
     _Atomic uint64_t saved_step; /* newest durable checkpoint */
     _Atomic uint64_t deaths;     /* of child processes in this run */
     _Atomic uint64_t lanes_redone;
-    _Atomic uint64_t
-        wait_data_ns; /* summed over workers: idle because the ring was behind */
+    _Atomic uint64_t wait_data_ns;  /* of all workers: idle, the ring was behind */
     _Atomic uint64_t wait_saver_ns; /* updates that waited for the saver */
     _Atomic uint64_t lanes_late; /* reports of work that others had finished meanwhile */
-    _Atomic uint32_t
-        hurry_version;         /* version + 1 that the saver should let go of; 0 = none */
-    _Atomic uint32_t distrust; /* 1: the committed version is to be verified first */
+    _Atomic uint32_t hurry_version; /* + 1, that the saver should let go of; 0 = none */
+    _Atomic uint32_t distrust;      /* 1: the committed version is to be verified first */
 
     /* What of the open step outlives Node Zero; each one store, release. */
-    _Atomic uint64_t
-        lanes_of;            /* cllm_lanes_of(): whose lanes the table holds; 0 = none */
-    _Atomic uint64_t folded; /* cllm_folded(): what is in the folds */
+    _Atomic uint64_t lanes_of; /* cllm_lanes_of(): whose the table holds; 0 = none */
+    _Atomic uint64_t folded;   /* cllm_folded(): what is in the folds */
 
     /* Outlive a Node Zero, for the next one of the same guardian. */
     _Atomic uint32_t workers; /* wanted now: worker slots [0, workers) */
     _Atomic uint32_t wishes;  /* CLLM_WISH_* */
     uint32_t guardian_pid;
-    uint32_t pad1;
+    _Atomic uint32_t mixed; /* 1: workers' numbers differ: two opinions prove nothing */
     uint64_t guardian_start_ticks;
-    uint64_t pad2[1];
+    _Atomic uint64_t turns; /* a step went back: copies of parameters are void */
 };
 static_assert(sizeof(struct cllm_state) <= CLLM_PAGE, "the state is one page");
 
 /* ---- step records: Node Zero writes ---- */
 
-/* Why a step changed no parameter: the policy that the configuration names was followed.
- */
+/* Why a step changed no parameter, by the policy that the configuration names. */
 enum cllm_skip {
     CLLM_SKIP_NO = 0,
     CLLM_SKIP_NONFINITE, /* a loss or gradient is not finite, and two workers agree */
@@ -283,8 +277,9 @@ enum cllm_skip {
     CLLM_SKIP_LAST
 };
 
-#define CLLM_N_RECORDS   3
-#define CLLM_RECORD_OPEN 2 /* of a step whose validation goes on: root, loss, norm */
+#define CLLM_NUMERICS_MIXED 1 /* of several kernel paths: of a record */
+#define CLLM_N_RECORDS      3
+#define CLLM_RECORD_OPEN    2 /* of a step whose validation goes on: root, loss, norm */
 
 /*
  * Step t is committed by record[t & 1]; the other one still describes t - 1, so at every
@@ -303,7 +298,7 @@ struct cllm_step_record {
     uint64_t best_step;
     float learning_rate;
     float grad_scale;  /* clip scale / tokens */
-    uint64_t numerics; /* self-test hash of the kernel path that computed the run */
+    uint64_t numerics; /* self-test hash of the kernels, or CLLM_NUMERICS_MIXED */
     uint64_t skips;    /* steps so far, this one included, that changed no parameter */
     uint32_t skipped;  /* enum cllm_skip: why this one changed none */
     uint32_t pad0;
@@ -353,8 +348,7 @@ struct cllm_chunk {
 };
 static_assert(sizeof(struct cllm_chunk) == 64, "a chunk is one line");
 
-/* A line about the run, for people who look after it is dead. seq stored last, release.
- */
+/* A line about the run, for who looks after it is dead. seq stored last, release. */
 struct cllm_event {
     _Atomic uint64_t seq; /* 1, 2, 3 ...; event n stands in [(n - 1) % CLLM_N_EVENTS] */
     int64_t unix_ns;
@@ -396,8 +390,7 @@ struct cllm_chunk_result {
     double sum_squares; /* FOLD, MERGE */
 };
 
-/* The answer to the assignment with the same seq. The slot's process writes; seq last,
- * release. */
+/* The answer to the assignment with the same seq, of its process; seq last, release. */
 struct cllm_report {
     uint32_t kind; /* enum cllm_work */
     uint32_t generation;
@@ -425,12 +418,17 @@ struct cllm_command {
     uint32_t parent; /* slot that supervises this one; CLLM_NONE = Node Zero */
     uint32_t pid;
     uint32_t deaths;
+    uint32_t device_failures; /* of its device, one after the other */
+    uint32_t device_lost;     /* it failed too often: the slot does without */
+    uint32_t retired;         /* it erred, or cannot work: nobody is started here again */
+    uint32_t pad0;
     uint64_t start_ticks;
     uint64_t posted;       /* seq of the newest assignment */
     uint64_t reported;     /* seq of the newest report taken */
     uint64_t since_ns;     /* CLOCK_MONOTONIC of the last change of state */
     uint64_t wait_data_ns; /* since its start: idle because the ring was behind */
     char obituary[160];    /* how the last process of this slot ended */
+    char device[CLLM_DEVICE_BYTES]; /* that it computes lanes on; "" = the processor */
     alignas(CLLM_CACHELINE) struct cllm_assignment assignment[2];
 };
 static_assert(sizeof(struct cllm_command) <= CLLM_PAGE, "a command is one page");
@@ -456,8 +454,7 @@ struct cllm_status {
     _Atomic uint64_t lane_ns, fold_ns, update_ns, eval_ns, idle_ns;
 
     /* loader */
-    _Atomic uint64_t
-        filled; /* batches [committed * lanes * microbatches, filled) are there */
+    _Atomic uint64_t filled;     /* batches [committed * lanes * microbatches, filled) */
     _Atomic uint32_t eval_ready; /* all validation batches are there */
     _Atomic uint32_t failed; /* gave up; last_words says why; Node Zero stops the run */
     _Atomic int32_t error;   /* with failed: negative code */
@@ -466,10 +463,11 @@ struct cllm_status {
 
     /* saver */
     _Atomic uint64_t saving_step;
-    _Atomic uint32_t
-        holds_version; /* version + 1 being read from shared memory; 0 = none */
+    _Atomic uint32_t holds_version; /* + 1, being read from shared memory; 0 = none */
     uint32_t pad1;
     _Atomic uint64_t saved_bytes, save_ns, copied_bytes;
+
+    struct cllm_device_status device;
 
     char last_words[512]; /* error or assert text before an end that is not clean */
 };

@@ -1,14 +1,34 @@
 /*
  * shm/objects.c - the tensor objects of a run: their names, their making and their end.
  *
- * Node Zero makes them and never maps them. Each is made at full size at once, so that a
- * machine without the memory says so before the first step.
+ * Node Zero makes them and never maps them. What is frozen beneath adapters it makes and
+ * fills in one go (shm/frozen.h). Each
+ * is made at full size at once, so that a machine without the memory says so before the
+ * first step.
  */
+#include <ctype.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "shm/control.h"
+#include "shm/frozen.h"
+
+void cllm_run_id_of(char out[CLLM_RUN_ID_BYTES], const char *run_dir)
+{
+    const char *base = strrchr(run_dir, '/');
+    char stem[33];
+    size_t n = 0;
+
+    base = base ? base + 1 : run_dir;
+    for (; *base && n + 1 < sizeof stem; base++)
+        stem[n++] = isalnum((unsigned char)*base) ? *base : '_';
+    stem[n] = '\0';
+    (void)snprintf(out, CLLM_RUN_ID_BYTES, "%s-%08x", n ? stem : "run",
+                   (unsigned)cllm_hash(run_dir, strlen(run_dir), 0));
+}
 
 static void part_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
                       const char *part, uint32_t index)
@@ -85,6 +105,10 @@ void cllm_objects_unlink(const char *run_id, const struct cllm_geometry *geometr
     }
     for (uint32_t i = 0; i < geometry->n_buffers; i++) {
         cllm_buffer_name(name, run_id, i);
+        unlink_one(name);
+    }
+    if (cllm_frozen_bytes(geometry) > 0) {
+        cllm_frozen_name(name, run_id);
         unlink_one(name);
     }
     cllm_ring_name(name, run_id);

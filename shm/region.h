@@ -35,6 +35,10 @@ void cllm_region_set_keeper(int socket);
  * they have one, when there is no keeper. */
 bool cllm_region_avoid_names(void);
 
+/* Processor time that this process may still spend on huge pages for objects beyond what
+ * small ones take; at first 12 s. Objects made after that have small pages. */
+void cllm_region_set_huge_pages_ns(uint64_t ns);
+
 /* Name of part @part of run @run_id of this user: "/cllm-<uid>-<run id>-<part>". */
 void cllm_region_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
                       const char *part);

@@ -92,7 +92,8 @@ static void enter_limits(const struct cllm_sandbox *sandbox)
 {
     uint64_t has = sandbox->private_bytes > 0 ? private_bytes() : 0;
 
-    limit("descriptors", RLIMIT_NOFILE, DESCRIPTORS);
+    if (!sandbox->driver)
+        limit("descriptors", RLIMIT_NOFILE, DESCRIPTORS);
     if (has > 0)
         limit("private memory", RLIMIT_DATA, has + sandbox->private_bytes);
     in_each_thread(sandbox, give_up_privileges, NULL);
@@ -229,24 +230,41 @@ static bool enter_landlock(const struct cllm_sandbox *sandbox)
 
 /* Computing, waiting, writing to what is open, and ending, also by a fault. */
 static const int for_all[] = {
-    SCMP_SYS(read),         SCMP_SYS(write),
-    SCMP_SYS(writev),       SCMP_SYS(poll),
+    SCMP_SYS(read),
+    SCMP_SYS(write),
+    SCMP_SYS(writev),
+    SCMP_SYS(poll),
     SCMP_SYS(close),
-    SCMP_SYS(lseek),        SCMP_SYS(fstat),
-    SCMP_SYS(mmap),         SCMP_SYS(munmap),
-    SCMP_SYS(mprotect),     SCMP_SYS(mremap),
-    SCMP_SYS(madvise),      SCMP_SYS(brk),
-    SCMP_SYS(futex),        SCMP_SYS(clock_gettime),
-    SCMP_SYS(gettimeofday), SCMP_SYS(time),
-    SCMP_SYS(nanosleep),    SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(getpid),       SCMP_SYS(getppid),
-    SCMP_SYS(gettid),       SCMP_SYS(geteuid),
-    SCMP_SYS(getrandom),    SCMP_SYS(sched_yield),
-    SCMP_SYS(getcpu),       SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack),
-    SCMP_SYS(exit),         SCMP_SYS(exit_group),
-    SCMP_SYS(getrlimit),    SCMP_SYS(restart_syscall),
+    SCMP_SYS(lseek),
+    SCMP_SYS(fstat),
+    SCMP_SYS(mmap),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mprotect),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(brk),
+    SCMP_SYS(futex),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(time),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(getpid),
+    SCMP_SYS(getppid),
+    SCMP_SYS(gettid),
+    SCMP_SYS(geteuid),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(getcpu),
+    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(getrlimit),
+    SCMP_SYS(restart_syscall),
     SCMP_SYS(sysinfo), /* qsort() asks how much memory there is */
 };
 
@@ -268,6 +286,56 @@ static const int for_saver[] = {
     SCMP_SYS(getcwd),
 };
 
+/* What no driver needs once it computes; the call fails. */
+static const int not_for_drivers[] = {
+    SCMP_SYS(execve),
+    SCMP_SYS(execveat),
+    SCMP_SYS(fork),
+    SCMP_SYS(vfork),
+    SCMP_SYS(ptrace),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(pidfd_getfd),
+    SCMP_SYS(pidfd_send_signal),
+    SCMP_SYS(setuid),
+    SCMP_SYS(setgid),
+    SCMP_SYS(setreuid),
+    SCMP_SYS(setregid),
+    SCMP_SYS(setresuid),
+    SCMP_SYS(setresgid),
+    SCMP_SYS(setgroups),
+    SCMP_SYS(capset),
+    SCMP_SYS(chroot),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(mount),
+    SCMP_SYS(umount2),
+    SCMP_SYS(unshare),
+    SCMP_SYS(setns),
+    SCMP_SYS(bpf),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(delete_module),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(reboot),
+    SCMP_SYS(swapon),
+    SCMP_SYS(swapoff),
+    SCMP_SYS(settimeofday),
+    SCMP_SYS(clock_settime),
+    SCMP_SYS(rename),
+    SCMP_SYS(renameat),
+    SCMP_SYS(renameat2),
+    SCMP_SYS(chmod),
+    SCMP_SYS(fchmod),
+    SCMP_SYS(fchmodat),
+    SCMP_SYS(chown),
+    SCMP_SYS(fchown),
+    SCMP_SYS(fchownat),
+    SCMP_SYS(link),
+    SCMP_SYS(linkat),
+    SCMP_SYS(truncate),
+};
+
 /* Signals to itself and to nobody else: how a fault ends. */
 static const int to_itself[] = {
     SCMP_SYS(kill),
@@ -281,6 +349,18 @@ static int add(scmp_filter_ctx filter, const int *list, size_t n)
 
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, list[i], 0);
+    return rc;
+}
+
+static int fill_for_driver(scmp_filter_ctx filter)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(not_for_drivers); i++)
+        rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), not_for_drivers[i], 0);
+    for (size_t i = 0; rc == 0 && i < CLLM_LEN(to_itself); i++)
+        rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), to_itself[i], 1,
+                              SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)getpid(), 0));
     return rc;
 }
 
@@ -306,9 +386,11 @@ static int fill_filter(scmp_filter_ctx filter, enum cllm_role role)
  * A trap and not a kill: the call is not made either, and the handler of SIGSYS leaves a
  * crash record before it ends the process.
  */
-static bool enter_seccomp(enum cllm_role role, bool threads)
+static bool enter_seccomp(const struct cllm_sandbox *sandbox)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+    bool threads = sandbox->everywhere != NULL || sandbox->driver;
+    scmp_filter_ctx filter =
+        seccomp_init(sandbox->driver ? SCMP_ACT_ALLOW : SCMP_ACT_TRAP);
     int rc = -ENOMEM;
 
     if (filter) {
@@ -317,7 +399,8 @@ static bool enter_seccomp(enum cllm_role role, bool threads)
         (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
         if (threads) /* all of them, at once */
             (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-        rc = fill_filter(filter, role);
+        rc = sandbox->driver ? fill_for_driver(filter)
+                             : fill_filter(filter, sandbox->role);
         if (rc == 0)
             rc = seccomp_load(filter);
         seccomp_release(filter);
@@ -338,8 +421,8 @@ void cllm_sandbox_enter(const struct cllm_sandbox *sandbox, char *text, size_t b
         cllm_debug("no sandbox: built with a sanitizer or coverage");
     } else if (!sandbox->off) {
         enter_limits(sandbox);
-        landlock = enter_landlock(sandbox);
-        seccomp = enter_seccomp(sandbox->role, sandbox->everywhere != NULL);
+        landlock = !sandbox->driver && enter_landlock(sandbox);
+        seccomp = enter_seccomp(sandbox);
     }
     (void)snprintf(text + used, bytes - used, ", %s",
                    landlock && seccomp ? "sandboxed"

@@ -9,6 +9,11 @@
  * was not given (Landlock), descriptors, and private memory beyond a budget. What a
  * kernel or a container does not offer is gone without: the sandbox protects, nothing
  * depends on it.
+ *
+ * A driver of a device opens files, talks to its kernel module and makes threads of its
+ * own, as it likes. Where one works there is no Landlock, and all system calls but those
+ * that only an intruder makes: to become another program or user, to reach into other
+ * processes, to change the machine.
  */
 #ifndef CLLM_SHM_SANDBOX_H
 #define CLLM_SHM_SANDBOX_H
@@ -23,6 +28,7 @@ typedef void (*cllm_sandbox_everywhere_fn)(cllm_sandbox_each_fn fn, void *ctx);
 struct cllm_sandbox {
     enum cllm_role role;    /* CLLM_ROLE_WORKER, _LOADER or _SAVER */
     bool off;               /* only say that there is none */
+    bool driver;            /* of a device works in it: see below */
     uint64_t private_bytes; /* that may still be allocated; 0 = no limit */
     const char *directory;  /* below it anything may be done with files; NULL = none */
     const char *object[2];  /* shared memory opened later, "/cllm-..."; NULL = none */

@@ -194,9 +194,12 @@ void cllm_slot_say_hello(struct cllm_control *control, uint32_t generation,
                          uint64_t numerics, const char *kernels, int eventfd)
 {
     struct cllm_own *own = control->own;
+    char device[CLLM_DEVICE_BYTES];
 
+    memcpy(device, own->status.device.name, sizeof device);
     cllm_clear_words(own, sizeof *own); /* Node Zero may look at it meanwhile */
     cllm_fault(CLLM_FAULT_hello_cleared);
+    memcpy(own->status.device.name, device, sizeof device);
     own->status.pid = (uint32_t)getpid();
     own->status.numerics = numerics;
     (void)snprintf(own->status.kernels, sizeof own->status.kernels, "%s", kernels);

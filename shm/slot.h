@@ -61,7 +61,8 @@ void cllm_slot_ring(struct cllm_control *control, uint32_t slot);
 
 /* ---- the child's side ---- */
 
-/* Clear the own page, say hello. @kernels: kernel path or reading method, for people. */
+/* Clear the own page but for the device's name, which a worker has written, and say
+ * hello. @kernels: kernel path or reading method, for people. */
 void cllm_slot_say_hello(struct cllm_control *control, uint32_t generation,
                          uint64_t numerics, const char *kernels, int eventfd);
 

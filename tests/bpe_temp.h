@@ -1,8 +1,5 @@
 /*
  * tests/bpe_temp.h - small tokenizers for tests, and encoding in one call.
- *
- * GPT-2's own vocabulary is no part of the project. Tests that want it look where
- * CLLM_GPT2_DIR says, or in ../shared/data/gpt2, and are skipped where it is not.
  */
 #ifndef CLLM_TESTS_BPE_TEMP_H
 #define CLLM_TESTS_BPE_TEMP_H
@@ -79,19 +76,6 @@ static inline void assert_decodes(const struct cllm_tokenizer *tokenizer,
         bytes -= part;
     }
     assert_int_equal(bytes, 0);
-}
-
-/* The directory of GPT-2's vocabulary, or NULL. */
-static inline const char *gpt2_dir(void)
-{
-    const char *dir = getenv("CLLM_GPT2_DIR");
-
-    if (dir == NULL)
-        dir = "../shared/data/gpt2";
-    if (access(dir, R_OK) == 0)
-        return dir;
-    print_message("GPT-2's vocabulary is not here (%s): set CLLM_GPT2_DIR\n", dir);
-    return NULL;
 }
 
 #endif /* CLLM_TESTS_BPE_TEMP_H */

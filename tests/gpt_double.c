@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crystal.h"
+#include "base/random.h"
+
 /* What a block computes for one sequence. */
 struct tape {
     double *x, *n1, *q, *k, *v; // (T,C) each
@@ -21,7 +24,9 @@ struct run {
     const double *w;
     double *dw;
     size_t T, C, H, F, L, V;
-    struct tape *tape; // (L)
+    struct tape *tape;      // (L)
+    const uint32_t *tokens; // (T) of the sequence
+    size_t b;               /* which it is */
 };
 
 static double *zeros(size_t n)
@@ -86,7 +91,8 @@ static void unproduct(const struct run *run, double *dx, const double *dy,
         }
 }
 
-static void moments(const double *x, size_t n, double *mean, double *deviation)
+static void moments(const double *x, size_t n, double epsilon, double *mean,
+                    double *deviation)
 {
     double variance = 0;
 
@@ -96,7 +102,7 @@ static void moments(const double *x, size_t n, double *mean, double *deviation)
     *mean /= (double)n;
     for (size_t i = 0; i < n; i++)
         variance += (x[i] - *mean) * (x[i] - *mean);
-    *deviation = sqrt(variance / (double)n + 1e-5);
+    *deviation = sqrt(variance / (double)n + epsilon);
 }
 
 static void normalise(const struct run *run, double *y, const double *x, size_t layer,
@@ -109,7 +115,7 @@ static void normalise(const struct run *run, double *y, const double *x, size_t 
     for (size_t t = 0; t < run->T; t++) {
         double mean, deviation;
 
-        moments(x + t * C, C, &mean, &deviation);
+        moments(x + t * C, C, run->plan->config.norm_epsilon, &mean, &deviation);
         for (size_t i = 0; i < C; i++)
             y[t * C + i] = (x[t * C + i] - mean) / deviation * w[i] + b[i];
     }
@@ -127,7 +133,7 @@ static void unnormalise(const struct run *run, double *dx, const double *dy,
         const double *row = x + t * C, *d = dy + t * C;
         double mean, s, dmean = 0, ds = 0;
 
-        moments(row, C, &mean, &s);
+        moments(row, C, run->plan->config.norm_epsilon, &mean, &s);
         for (size_t i = 0; i < C; i++) {
             double dn = d[i] * run->w[w_off + i]; /* of (x - mean) / s */
 
@@ -156,7 +162,48 @@ static double gelu_slope(double x)
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x);
 }
 
-static void attend(const struct run *run, struct tape *tape)
+/* What query @t of head @h gives key @j besides their product, and what it is a multiple
+ * of. */
+static double bias(const struct run *run, size_t layer, size_t h, size_t t, size_t j)
+{
+    return run->plan->config.crystalline_bias
+               ? run->w[offset(run, run->L, "crystalline_bias") + layer * run->H + h] *
+                     cllm_crystal_similarity(run->tokens[t], run->tokens[j])
+               : 0;
+}
+
+static void unbias(const struct run *run, size_t layer, size_t h, size_t t, size_t j,
+                   double d)
+{
+    if (run->plan->config.crystalline_bias)
+        run->dw[offset(run, run->L, "crystalline_bias") + layer * run->H + h] +=
+            d * cllm_crystal_similarity(run->tokens[t], run->tokens[j]);
+}
+
+float gpt_double_dropout;
+uint64_t gpt_double_key;
+
+double gpt_double_factor(size_t layer, size_t head, size_t T, size_t t, size_t j)
+{
+    /* Rows are filled up to 128; site 3 of the block is the probabilities'. */
+    uint64_t element = (head * T + t) * ((T + 127) / 128 * 128) + j, key;
+    uint32_t word[4];
+
+    if (gpt_double_dropout <= 0)
+        return 1;
+    key = cllm_random_u64(gpt_double_key, CLLM_RANDOM_DROPOUT, UINT64_C(3) << 32 | layer);
+    cllm_random_block(word, key, CLLM_RANDOM_DROPOUT, element / 128 * 32 + element % 32);
+    if (word[element % 128 / 32] < (uint32_t)((double)gpt_double_dropout * 0x1p32))
+        return 0;
+    return 1 / (1 - (double)gpt_double_dropout);
+}
+
+static double factor(const struct run *run, size_t layer, size_t h, size_t t, size_t j)
+{
+    return gpt_double_factor(layer, run->b * run->H + h, run->T, t, j);
+}
+
+static void attend(const struct run *run, struct tape *tape, size_t layer)
 {
     size_t T = run->T, C = run->C, D = C / run->H;
 
@@ -169,18 +216,19 @@ static void attend(const struct run *run, struct tape *tape)
 
                 for (size_t d = h * D; d < (h + 1) * D; d++)
                     score += tape->q[t * C + d] * tape->k[j * C + d];
-                sum += p[j] = exp(score / sqrt((double)D));
+                sum += p[j] = exp(score / sqrt((double)D) + bias(run, layer, h, t, j));
             }
             for (size_t j = 0; j <= t; j++) {
                 p[j] /= sum;
                 for (size_t d = h * D; d < (h + 1) * D; d++)
-                    tape->a[t * C + d] += p[j] * tape->v[j * C + d];
+                    tape->a[t * C + d] +=
+                        p[j] * factor(run, layer, h, t, j) * tape->v[j * C + d];
             }
         }
 }
 
 static void unattend(const struct run *run, const struct tape *tape, const double *da,
-                     double *dq, double *dk, double *dv)
+                     double *dq, double *dk, double *dv, size_t layer)
 {
     size_t T = run->T, C = run->C, D = C / run->H;
     double *dp = zeros(T);
@@ -191,13 +239,17 @@ static void unattend(const struct run *run, const struct tape *tape, const doubl
             double mean = 0;
 
             for (size_t j = 0; j <= t; j++) {
+                double f = factor(run, layer, h, t, j);
+
                 dp[j] = 0;
                 for (size_t d = h * D; d < (h + 1) * D; d++) {
-                    dp[j] += da[t * C + d] * tape->v[j * C + d];
-                    dv[j * C + d] += p[j] * da[t * C + d];
+                    dp[j] += f * da[t * C + d] * tape->v[j * C + d];
+                    dv[j * C + d] += p[j] * f * da[t * C + d];
                 }
                 mean += p[j] * dp[j];
             }
+            for (size_t j = 0; j <= t; j++)
+                unbias(run, layer, h, t, j, p[j] * (dp[j] - mean));
             for (size_t j = 0; j <= t; j++)
                 for (size_t d = h * D; d < (h + 1) * D; d++) {
                     double ds = p[j] * (dp[j] - mean) / sqrt((double)D);
@@ -230,7 +282,7 @@ static double *forward_block(const struct run *run, struct tape *tape, size_t la
                             : tape->v,
                 tape->n1, layer, "attn.c_attn.weight", "attn.c_attn.bias", C, 3 * C,
                 part * C, C);
-    attend(run, tape);
+    attend(run, tape, layer);
     memcpy(tape->x2, tape->x, T * C * sizeof *next);
     product(run, tape->x2, tape->a, layer, "attn.c_proj.weight", "attn.c_proj.bias", C, C,
             0, C);
@@ -262,7 +314,7 @@ static void backward_block(const struct run *run, const struct tape *tape, doubl
     unnormalise(run, dx, dn, tape->x2, layer, "ln_2.weight", "ln_2.bias");
     unproduct(run, da, dx, tape->a, layer, "attn.c_proj.weight", "attn.c_proj.bias", C, C,
               0, C);
-    unattend(run, tape, da, d[0], d[1], d[2]);
+    unattend(run, tape, da, d[0], d[1], d[2], layer);
     memset(dn, 0, T * C * sizeof *dn);
     for (size_t part = 0; part < 3; part++)
         unproduct(run, dn, d[part], tape->n1, layer, "attn.c_attn.weight",
@@ -290,6 +342,20 @@ static void tape_free(struct tape *tape)
     free(tape->g);
 }
 
+double gpt_double_smoothing;
+
+void gpt_double_target(double *q, uint32_t target, size_t V)
+{
+    double all = 0;
+
+    memset(q, 0, V * sizeof *q);
+    q[target] = 1 - gpt_double_smoothing;
+    for (size_t v = 0; gpt_double_smoothing > 0 && v < V; v++)
+        all += cllm_crystal_similarity(target, (uint32_t)v);
+    for (size_t v = 0; gpt_double_smoothing > 0 && v < V; v++)
+        q[v] += gpt_double_smoothing * cllm_crystal_similarity(target, (uint32_t)v) / all;
+}
+
 /* Loss of the positions from the last norm @n; its gradient goes to @dn and the output
  * matrix. @logits (T,V) gets the logits. */
 static double loss_of(const struct run *run, const double *n, const uint32_t *targets,
@@ -298,7 +364,7 @@ static double loss_of(const struct run *run, const double *n, const uint32_t *ta
     uint64_t head = cllm_parameters_have(run->plan, CLLM_TENSOR_HEAD_W)
                         ? cllm_parameters_off(run->plan, CLLM_TENSOR_HEAD_W, 0)
                         : offset(run, run->L, "wte.weight");
-    double loss = 0;
+    double loss = 0, *q = zeros(run->V);
 
     for (size_t t = 0; t < run->T; t++) {
         double *row = logits + t * run->V, sum = 0;
@@ -309,9 +375,11 @@ static double loss_of(const struct run *run, const double *n, const uint32_t *ta
                 row[v] += n[t * run->C + c] * run->w[head + v * run->C + c];
             sum += exp(row[v]);
         }
-        loss += log(sum) - row[targets[t]];
+        gpt_double_target(q, targets[t], run->V);
+        for (size_t v = 0; v < run->V; v++)
+            loss += q[v] * (log(sum) - row[v]);
         for (size_t v = 0; dn != NULL && v < run->V; v++) {
-            double d = exp(row[v]) / sum - (v == targets[t]);
+            double d = exp(row[v]) / sum - q[v];
 
             for (size_t c = 0; c < run->C; c++) {
                 dn[t * run->C + c] += d * run->w[head + v * run->C + c];
@@ -319,6 +387,7 @@ static double loss_of(const struct run *run, const double *n, const uint32_t *ta
             }
         }
     }
+    free(q);
     return loss;
 }
 
@@ -330,6 +399,7 @@ static double one_sequence(struct run *run, const uint32_t *tokens, double *logi
     double *x = zeros(T * C), *n = zeros(T * C), *dn = zeros(T * C), *dx = zeros(T * C);
     double loss;
 
+    run->tokens = tokens;
     for (size_t i = 0; i < T * C; i++)
         x[i] = run->w[wte + tokens[i / C] * C + i % C] + run->w[wpe + i];
     for (size_t layer = 0; layer < run->L; layer++) {
@@ -374,9 +444,9 @@ double gpt_double_loss(const struct cllm_parameters *plan, const double *w, doub
     double *own = zeros(T * V), loss = 0;
 
     CLLM_ASSERT(run.tape != NULL);
-    for (uint32_t b = 0; b < B; b++)
-        loss += one_sequence(&run, tokens + b * (T + 1),
-                             logits != NULL ? logits + b * T * V : own);
+    for (run.b = 0; run.b < B; run.b++)
+        loss += one_sequence(&run, tokens + run.b * (T + 1),
+                             logits != NULL ? logits + run.b * T * V : own);
     free(run.tape);
     free(own);
     return loss;

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crystal.h"
+#include "tests/gpt_double.h"
+
 /* What a block leaves for the way back; of one sequence. */
 struct tape {
     double *x, *n1;     // (T,C)
@@ -23,7 +26,9 @@ struct run {
     const double *w;
     double *dw;
     size_t T, C, H, KV, D, F, L, V;
-    struct tape *tape; // (L)
+    struct tape *tape;      // (L)
+    const uint32_t *tokens; // (T) of the sequence
+    size_t b;               /* which it is */
 };
 
 static double *zeros(size_t n)
@@ -118,7 +123,29 @@ static void turn(const struct run *run, double *x, size_t heads, double directio
             }
 }
 
-static void attend(const struct run *run, struct tape *tape)
+/* The learned bias of head @h, times the similarity; and its gradient. */
+static double bias(const struct run *run, size_t layer, size_t h, size_t t, size_t j)
+{
+    return run->plan->config.crystalline_bias
+               ? run->w[off(run, CLLM_TENSOR_CRYSTALLINE, 0) + layer * run->H + h] *
+                     cllm_crystal_similarity(run->tokens[t], run->tokens[j])
+               : 0;
+}
+
+static void unbias(const struct run *run, size_t layer, size_t h, size_t t, size_t j,
+                   double d)
+{
+    if (run->plan->config.crystalline_bias)
+        run->dw[off(run, CLLM_TENSOR_CRYSTALLINE, 0) + layer * run->H + h] +=
+            d * cllm_crystal_similarity(run->tokens[t], run->tokens[j]);
+}
+
+static double factor(const struct run *run, size_t layer, size_t h, size_t t, size_t j)
+{
+    return gpt_double_factor(layer, run->b * run->H + h, run->T, t, j);
+}
+
+static void attend(const struct run *run, struct tape *tape, size_t layer)
 {
     size_t T = run->T, D = run->D, Q = run->H * D, K = run->KV * D;
 
@@ -133,18 +160,19 @@ static void attend(const struct run *run, struct tape *tape)
 
                 for (size_t d = 0; d < D; d++)
                     score += q[d] * tape->k[j * K + g + d];
-                sum += p[j] = exp(score / sqrt((double)D));
+                sum += p[j] = exp(score / sqrt((double)D) + bias(run, layer, h, t, j));
             }
             for (size_t j = 0; j <= t; j++) {
                 p[j] /= sum;
                 for (size_t d = 0; d < D; d++)
-                    tape->a[t * Q + h * D + d] += p[j] * tape->v[j * K + g + d];
+                    tape->a[t * Q + h * D + d] +=
+                        p[j] * factor(run, layer, h, t, j) * tape->v[j * K + g + d];
             }
         }
 }
 
 static void unattend(const struct run *run, const struct tape *tape, const double *da,
-                     double *dq, double *dk, double *dv)
+                     double *dq, double *dk, double *dv, size_t layer)
 {
     size_t T = run->T, D = run->D, Q = run->H * D, K = run->KV * D;
     double *dp = zeros(T);
@@ -156,13 +184,17 @@ static void unattend(const struct run *run, const struct tape *tape, const doubl
             double mean = 0;
 
             for (size_t j = 0; j <= t; j++) {
+                double f = factor(run, layer, h, t, j);
+
                 dp[j] = 0;
                 for (size_t i = 0; i < D; i++) {
-                    dp[j] += d[i] * tape->v[j * K + g + i];
-                    dv[j * K + g + i] += p[j] * d[i];
+                    dp[j] += f * d[i] * tape->v[j * K + g + i];
+                    dv[j * K + g + i] += p[j] * f * d[i];
                 }
                 mean += p[j] * dp[j];
             }
+            for (size_t j = 0; j <= t; j++)
+                unbias(run, layer, h, t, j, p[j] * (dp[j] - mean));
             for (size_t j = 0; j <= t; j++)
                 for (size_t i = 0; i < D; i++) {
                     double ds = p[j] * (dp[j] - mean) / sqrt((double)D);
@@ -218,7 +250,7 @@ static double *forward_block(const struct run *run, struct tape *tape, size_t la
     product(run, tape->v, tape->n1, off(run, CLLM_TENSOR_V_W, layer), C, K);
     turn(run, tape->q, run->H, 1);
     turn(run, tape->k, run->KV, 1);
-    attend(run, tape);
+    attend(run, tape, layer);
     memcpy(tape->x2, tape->x, T * C * sizeof *next);
     product(run, tape->x2, tape->a, off(run, CLLM_TENSOR_ATTN_W, layer), Q, C);
     normalise(run, tape->n2, tape->x2, off(run, CLLM_TENSOR_NORM2_W, layer));
@@ -264,7 +296,7 @@ static void backward_attention(const struct run *run, const struct tape *tape, d
     double *dv = zeros(T * K), *dn = zeros(T * C);
 
     unproduct(run, da, dx, tape->a, off(run, CLLM_TENSOR_ATTN_W, layer), Q, C);
-    unattend(run, tape, da, dq, dk, dv);
+    unattend(run, tape, da, dq, dk, dv, layer);
     turn(run, dq, run->H, -1);
     turn(run, dk, run->KV, -1);
     unproduct(run, dn, dq, tape->n1, off(run, CLLM_TENSOR_Q_W, layer), C, Q);
@@ -285,7 +317,7 @@ static double loss_of(const struct run *run, const double *n, const uint32_t *ta
 {
     bool own = cllm_parameters_have(run->plan, CLLM_TENSOR_HEAD_W);
     uint64_t head = off(run, own ? CLLM_TENSOR_HEAD_W : CLLM_TENSOR_EMBEDDING, 0);
-    double loss = 0, *dlogits = zeros(run->T * run->V);
+    double loss = 0, *dlogits = zeros(run->T * run->V), *q = zeros(run->V);
 
     memset(logits, 0, run->T * run->V * sizeof *logits);
     product(run, logits, n, head, run->C, run->V);
@@ -295,13 +327,16 @@ static double loss_of(const struct run *run, const double *n, const uint32_t *ta
 
         for (size_t v = 0; v < run->V; v++)
             sum += exp(row[v]);
-        loss += log(sum) - row[targets[t]];
-        for (size_t v = 0; v < run->V; v++)
-            dlogits[t * run->V + v] = exp(row[v]) / sum - (v == targets[t]);
+        gpt_double_target(q, targets[t], run->V);
+        for (size_t v = 0; v < run->V; v++) {
+            loss += q[v] * (log(sum) - row[v]);
+            dlogits[t * run->V + v] = exp(row[v]) / sum - q[v];
+        }
     }
     if (dn != NULL)
         unproduct(run, dn, dlogits, n, head, run->C, run->V);
     free(dlogits);
+    free(q);
     return loss;
 }
 
@@ -313,6 +348,7 @@ static double one_sequence(struct run *run, const uint32_t *tokens, double *logi
     double *x = zeros(T * C), *n = zeros(T * C), *dn = zeros(T * C), *dx = zeros(T * C);
     double loss;
 
+    run->tokens = tokens;
     for (size_t i = 0; i < T * C; i++)
         x[i] = run->w[embedding + tokens[i / C] * C + i % C];
     for (size_t layer = 0; layer < run->L; layer++) {
@@ -359,9 +395,9 @@ double llama_double_loss(const struct cllm_parameters *plan, const double *w, do
     double *own = zeros(T * V), loss = 0;
 
     CLLM_ASSERT(run.tape != NULL);
-    for (uint32_t b = 0; b < B; b++)
-        loss += one_sequence(&run, tokens + b * (T + 1),
-                             logits != NULL ? logits + b * T * V : own);
+    for (run.b = 0; run.b < B; run.b++)
+        loss += one_sequence(&run, tokens + run.b * (T + 1),
+                             logits != NULL ? logits + run.b * T * V : own);
     free(run.tape);
     free(own);
     return loss;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/parameters.h"
 #include "base/random.h"
 #include "compute/ops.h"
 
@@ -52,6 +53,35 @@ static inline float *numbers_zero(size_t n)
 
     memset(x, 0, n * sizeof *x); /* not a factor of zero: that gives -0.0 too */
     return x;
+}
+
+/* Weights far from the start of training: every tensor random, norms around 1, so that no
+ * gradient is zero or hidden. */
+static inline float *numbers_weights(const struct cllm_parameters *plan)
+{
+    float *w = numbers_new(plan->n_elements, 5, 0.3f);
+
+    for (uint32_t i = 0; i < plan->n_tensors; i++) {
+        const struct cllm_tensor *tensor = &plan->tensors[i];
+
+        for (uint64_t j = 0; tensor->init == CLLM_INIT_ONE && j < tensor->count; j++)
+            w[tensor->off + j] += 1.0f;
+    }
+    return w;
+}
+
+/* The sum of the rows' losses. */
+static inline double numbers_loss(const struct cllm_ops *ops, float *logits,
+                                  const uint32_t *targets, size_t rows, size_t V,
+                                  bool backward)
+{
+    double *losses = calloc(rows, sizeof *losses), sum;
+
+    CLLM_ASSERT(losses != NULL);
+    ops->cross_entropy(losses, logits, targets, rows, V, backward);
+    sum = ops->sum_losses(losses, rows, rows);
+    free(losses);
+    return sum;
 }
 
 /* |x - exact| / |exact| as vectors; the plain length where exact is zero. */

@@ -19,7 +19,9 @@ enum { MAX = 70 * 400, ARRAYS = 8 };
 /* What an operation reads, and what it writes with either table. */
 struct arrays {
     float *in[ARRAYS], *want[ARRAYS], *got[ARRAYS]; // (MAX)
+    uint64_t *drawn;                                // (MAX), for tokens
     uint32_t *tokens;                               // (MAX)
+    uint32_t vocab;                                 /* each is below this */
     float *scratch;                                 // (MAX), nobody's result
 };
 
@@ -58,8 +60,9 @@ static void arrays_new(struct arrays *a)
         a->want[i] = numbers_zero(MAX);
         a->got[i] = numbers_zero(MAX);
     }
+    a->drawn = calloc(MAX, sizeof *a->drawn);
     a->tokens = calloc(MAX, sizeof *a->tokens);
-    assert_non_null(a->tokens);
+    assert_true(a->drawn && a->tokens);
     a->scratch = numbers_zero(MAX);
 }
 
@@ -70,25 +73,37 @@ static void arrays_free(struct arrays *a)
         free(a->want[i]);
         free(a->got[i]);
     }
+    free(a->drawn);
     free(a->tokens);
     free(a->scratch);
 }
 
+/* What all operations read: drawn once, for that takes longer than most of them. */
+static void draw(struct arrays *a, uint64_t seed, enum flavour flavour)
+{
+    for (size_t i = 0; i < ARRAYS; i++)
+        fill(a->in[i], seed + i, flavour);
+    for (size_t i = 0; i < MAX; i++)
+        a->drawn[i] = cllm_random_u64(seed, CLLM_RANDOM_TEST, i);
+}
+
 /* Every array begins as its input; what an operation adds to is there. */
-static void begin(struct arrays *a, uint64_t seed, enum flavour flavour, uint32_t vocab)
+static void begin(struct arrays *a, uint32_t vocab)
 {
     for (size_t i = 0; i < ARRAYS; i++) {
-        fill(a->in[i], seed + i, flavour);
         memcpy(a->want[i], a->in[i], MAX * sizeof(float));
         memcpy(a->got[i], a->in[i], MAX * sizeof(float));
     }
     for (size_t i = 0; i < MAX; i++)
-        a->tokens[i] = (uint32_t)(cllm_random_u64(seed, CLLM_RANDOM_TEST, i) % vocab);
+        a->tokens[i] = (uint32_t)(a->drawn[i] % vocab);
+    a->vocab = vocab;
 }
 
 /* The same bits; a NaN is a NaN, whatever its payload. */
 static bool same(const float *x, const float *y)
 {
+    if (memcmp(x, y, MAX * sizeof *x) == 0)
+        return true;
     for (size_t i = 0; i < MAX; i++)
         if (memcmp(x + i, y + i, sizeof *x) != 0 && !(x[i] != x[i] && y[i] != y[i]))
             return false;
@@ -125,7 +140,7 @@ static double add_columns(const struct cllm_ops *ops, struct arrays *a, float **
 static double layernorm(const struct cllm_ops *ops, struct arrays *a, float **out,
                         const struct shape *s)
 {
-    ops->layernorm(out[0], out[1], out[2], a->in[3], a->in[4], a->in[5], s->rows,
+    ops->layernorm(out[0], out[1], out[2], a->in[3], a->in[4], a->in[5], 1e-5f, s->rows,
                    s->cols);
     ops->layernorm_backward(out[3], out[4], out[5], a->in[6], a->in[3], out[1], out[2],
                             a->in[7], s->rows, s->cols);
@@ -182,19 +197,20 @@ static double gelu(const struct cllm_ops *ops, struct arrays *a, float **out,
 static double embedding(const struct cllm_ops *ops, struct arrays *a, float **out,
                         const struct shape *s)
 {
-    ops->embedding(out[0], a->tokens, s->rows + 1, a->in[1], a->in[2], 1, s->rows,
-                   s->cols);
-    ops->embedding_backward(out[3], out[4], a->tokens, s->rows + 1, a->in[5], 1, s->rows,
-                            s->cols);
+    ops->embedding(out[0], a->tokens, s->rows + 1, a->in[1], a->in[2], a->vocab, 1,
+                   s->rows, s->cols);
+    ops->embedding_backward(out[3], out[4], a->tokens, s->rows + 1, a->in[5], a->vocab, 1,
+                            s->rows, s->cols);
     return 0;
 }
 
 static double embedding_alone(const struct cllm_ops *ops, struct arrays *a, float **out,
                               const struct shape *s)
 {
-    ops->embedding(out[0], a->tokens, s->rows + 1, a->in[1], NULL, 1, s->rows, s->cols);
-    ops->embedding_backward(out[3], NULL, a->tokens, s->rows + 1, a->in[5], 1, s->rows,
-                            s->cols);
+    ops->embedding(out[0], a->tokens, s->rows + 1, a->in[1], NULL, a->vocab, 1, s->rows,
+                   s->cols);
+    ops->embedding_backward(out[3], NULL, a->tokens, s->rows + 1, a->in[5], a->vocab, 1,
+                            s->rows, s->cols);
     return 0;
 }
 
@@ -203,8 +219,9 @@ static double embedding_of_three(const struct cllm_ops *ops, struct arrays *a,
 {
     size_t T = s->rows / 3 + 1;
 
-    ops->embedding(out[0], a->tokens, T + 2, a->in[1], a->in[2], 3, T, s->cols);
-    ops->embedding_backward(out[3], out[4], a->tokens, T + 2, a->in[5], 3, T, s->cols);
+    ops->embedding(out[0], a->tokens, T + 2, a->in[1], a->in[2], a->vocab, 3, T, s->cols);
+    ops->embedding_backward(out[3], out[4], a->tokens, T + 2, a->in[5], a->vocab, 3, T,
+                            s->cols);
     return 0;
 }
 
@@ -218,7 +235,34 @@ static double softmax(const struct cllm_ops *ops, struct arrays *a, float **out,
 static double cross_entropy(const struct cllm_ops *ops, struct arrays *a, float **out,
                             const struct shape *s)
 {
-    return ops->cross_entropy(out[0], a->tokens, s->rows, s->cols, true);
+    return numbers_loss(ops, out[0], a->tokens, s->rows, s->cols, true);
+}
+
+/* Of nonnegative numbers, as losses are: a sum of infinities of both signs is a NaN of
+ * either sign. */
+static double sums_of_losses(const struct cllm_ops *ops, struct arrays *a, float **out,
+                             const struct shape *s)
+{
+    double losses[200];
+
+    for (size_t i = 0; i < s->rows; i++)
+        losses[i] = fabs((double)a->in[1][i]);
+    out[0][0] = (float)ops->sum_losses(losses, s->rows, s->rows / 3 + 1);
+    return ops->sum_losses(losses, s->rows, s->rows);
+}
+
+static double movements(const struct cllm_ops *ops, struct arrays *a, float **out,
+                        const struct shape *s)
+{
+    uint32_t *targets = (uint32_t *)(void *)out[3];
+
+    ops->put(out[0], a->in[1], s->rows * s->cols * sizeof *out[0]);
+    ops->copy(out[1], a->in[2], s->rows * s->cols);
+    ops->zero(out[2], s->rows * s->cols);
+    ops->next_tokens(targets, a->tokens, s->cols, s->rows);
+    for (size_t i = 0; i < s->rows * s->cols; i++) /* so that all bits are compared */
+        out[3][i] = (float)targets[i];
+    return 0;
 }
 
 static double matmul(const struct cllm_ops *ops, struct arrays *a, float **out,
@@ -269,6 +313,71 @@ static double attention_of_groups(const struct cllm_ops *ops, struct arrays *a,
 
     ops->attention(ops, out[0], out[1], a->in[2], a->scratch, &sizes);
     ops->attention_backward(ops, out[4], a->in[5], a->in[2], out[0], out[1], a->scratch,
+                            &sizes);
+    return 0;
+}
+
+/* Similarities of tokens at all sizes of ids, for one sequence behind the other. */
+static void compare(const struct cllm_ops *ops, const struct arrays *a, float *points,
+                    float *similar, const struct cllm_attention *sizes)
+{
+    size_t T = sizes->T, stride = cllm_align_up(T, 16);
+    uint32_t ids[OPS_BITS_CONTEXT];
+
+    for (size_t b = 0; b < sizes->B; b++) {
+        for (size_t t = 0; t < T; t++)
+            ids[t] = (a->tokens[b * T + t] + 1) * 2654435761u >> (12 + t % 20);
+        ops->crystal_points(points, stride, ids, 0, T);
+        for (size_t first = 0; first < T; first += CLLM_ATTENTION_BLOCK) {
+            size_t rows = cllm_min_u64(CLLM_ATTENTION_BLOCK, T - first);
+
+            ops->crystal_pairs(similar + b * cllm_attention_pairs(T) +
+                                   cllm_attention_pairs_before(first),
+                               first + rows, points, stride, first, rows);
+        }
+    }
+}
+
+static double attention_with_bias(const struct cllm_ops *ops, struct arrays *a,
+                                  float **out, const struct shape *s)
+{
+    const struct cllm_attention sizes = {.B = 2,
+                                         .T = s->rows,
+                                         .C = s->cols / 16 * 4 + 4,
+                                         .H = 4,
+                                         .KV = 2,
+                                         .beta = a->in[6],
+                                         .similar = out[6],
+                                         .dbeta = out[7]};
+
+    compare(ops, a, out[5], out[6], &sizes);
+    ops->attention(ops, out[0], out[1], a->in[2], a->scratch, &sizes);
+    ops->attention_backward(ops, out[4], a->in[5], a->in[2], out[0], out[1], a->scratch,
+                            &sizes);
+    return 0;
+}
+
+/* Without a learned bias, then with one. */
+static double attention_dropped(const struct cllm_ops *ops, struct arrays *a, float **out,
+                                const struct shape *s)
+{
+    struct cllm_attention sizes = {
+        .B = 2,
+        .T = s->rows,
+        .C = s->cols / 16 * 4 + 4,
+        .H = 4,
+        .KV = 2,
+        .dropout = {.key = 78, .threshold = UINT32_MAX / 5, .scale = 1.25f}};
+
+    ops->attention(ops, out[0], out[1], a->in[2], a->scratch, &sizes);
+    ops->attention_backward(ops, out[4], a->in[5], a->in[2], out[0], out[1], a->scratch,
+                            &sizes);
+    sizes.beta = a->in[6];
+    sizes.similar = out[6];
+    sizes.dbeta = out[7];
+    compare(ops, a, out[5], out[6], &sizes);
+    ops->attention(ops, out[2], out[3], a->in[2], a->scratch, &sizes);
+    ops->attention_backward(ops, out[5], a->in[5], a->in[2], out[2], out[3], a->scratch,
                             &sizes);
     return 0;
 }
@@ -356,8 +465,12 @@ static const struct kernel {
                {"embedding of three", embedding_of_three, false, false},
                {"softmax", softmax, false, false},
                {"cross_entropy", cross_entropy, true, false},
+               {"sums of losses", sums_of_losses, false, false},
+               {"movements", movements, false, false},
                {"matmul", matmul, false, true},
                {"attention", attention, false, true},
+               {"attention with a bias", attention_with_bias, false, true},
+               {"attention with dropout", attention_dropped, false, true},
                {"attention of two", attention_of_two, false, true},
                {"adamw", adamw, false, false},
                {"lion", lion, false, false},
@@ -369,36 +482,35 @@ static const struct shape shapes[] = {{1, 1},  {1, 3},   {2, 15},  {3, 16},  {5,
                                       {7, 31}, {33, 33}, {64, 64}, {65, 65}, {70, 200}};
 
 static void check(const struct kernel *kernel, const struct cllm_ops *reference,
-                  const struct cllm_ops *ops)
+                  const struct cllm_ops *ops, struct arrays *a, const struct shape *s)
+{
+    double want, got;
+
+    begin(a, kernel->tokens_below_cols ? (uint32_t)s->cols : 70);
+    want = kernel->run(reference, a, a->want, s);
+    got = kernel->run(ops, a, a->got, s);
+    if (!same_number(want, got))
+        fail_msg("%s, %s: another number at %zu x %zu", ops->name, kernel->name, s->rows,
+                 s->cols);
+    for (size_t k = 0; k < ARRAYS; k++)
+        if (!same(a->want[k], a->got[k]))
+            fail_msg("%s, %s: other bits in array %zu at %zu x %zu", ops->name,
+                     kernel->name, k, s->rows, s->cols);
+}
+
+void ops_bits_check(const struct cllm_ops *reference, const struct cllm_ops *ops,
+                    bool products_alone)
 {
     struct arrays a;
 
     arrays_new(&a);
     for (uint32_t flavour = 0; flavour < FLAVOURS; flavour++) {
         for (size_t i = 0; i < CLLM_LEN(shapes); i++) {
-            const struct shape *s = &shapes[i];
-            double want, got;
-
-            begin(&a, i, (enum flavour)flavour,
-                  kernel->tokens_below_cols ? (uint32_t)s->cols : 70);
-            want = kernel->run(reference, &a, a.want, s);
-            got = kernel->run(ops, &a, a.got, s);
-            if (!same_number(want, got))
-                fail_msg("%s, %s: another number at %zu x %zu", ops->name, kernel->name,
-                         s->rows, s->cols);
-            for (size_t k = 0; k < ARRAYS; k++)
-                if (!same(a.want[k], a.got[k]))
-                    fail_msg("%s, %s: other bits in array %zu at %zu x %zu", ops->name,
-                             kernel->name, k, s->rows, s->cols);
+            draw(&a, i, (enum flavour)flavour);
+            for (size_t k = 0; k < CLLM_LEN(kernels); k++)
+                if (kernels[k].products || !products_alone)
+                    check(&kernels[k], reference, ops, &a, &shapes[i]);
         }
     }
     arrays_free(&a);
-}
-
-void ops_bits_check(const struct cllm_ops *reference, const struct cllm_ops *ops,
-                    bool products_alone)
-{
-    for (size_t i = 0; i < CLLM_LEN(kernels); i++)
-        if (kernels[i].products || !products_alone)
-            check(&kernels[i], reference, ops);
 }

@@ -4,8 +4,10 @@
 #   tests/run.sh [--unit] BUILD [NAME...]
 #
 # BUILD is a build directory (build/release); NAME picks programs (ring, test_ring) or
-# scripts (e2e/crash). A quiet line for each, output only when something failed. Every
-# program must leave no shared memory and no process behind.
+# scripts (e2e/crash). A quiet line for each, output only when something failed. They run
+# beside each other, as many as there are processors, at most eight (CLLM_TEST_JOBS says
+# otherwise), but for those that measure time, which come last, one by one. None may leave
+# shared memory, processes or files behind.
 set -u
 
 unit_only=0
@@ -21,15 +23,20 @@ cd "$(dirname "$0")/.." || exit 2
 build=$(realpath "$1")
 shift
 export CLLM_BUILD=$build CLLM_BIN=$build/bin
-# Sanitizers are slow; CLLM_TEST_SLOW=5 gives every limit five times as long.
+# Kernels of OpenCL devices take a driver half a minute: compiled once for all programs.
+export CLLM_CACHE_DIR=$build/cache
+# Nothing may need so long, on any machine: these only end what hangs. Sanitizers are slow;
+# CLLM_TEST_SLOW=5 gives every limit five times as long.
 slow=${CLLM_TEST_SLOW:-1}
-unit_limit=$((120 * slow))
-e2e_limit=$((400 * slow))
+unit_limit=$((600 * slow)) # a driver that compiles kernels for the first time
+e2e_limit=$((900 * slow))
+cores=$(nproc)
+jobs=${CLLM_TEST_JOBS:-$((cores < 8 ? cores : 8))}
+# What measures time has the machine for itself.
+measuring=' e2e/bench e2e/calibrate '
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/cllm-tests.XXXXXX") || exit 2
-export TMPDIR=$work/tmp
 trap 'rm -rf "$work"' EXIT
-out=$work/out
 passed=0 failed=0 skipped=0
 
 shm_names()
@@ -37,29 +44,37 @@ shm_names()
     find /dev/shm -maxdepth 1 -name '*cllm-*' -printf '%f\n' 2>/dev/null | sort
 }
 
-# Processes whose program lies in this build, as "PID NAME".
+# Processes whose program lies in this build, one a line.
 our_processes()
 {
-    local pid exe
+    find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -lname "$build/*" -printf '%h\n' 2>/dev/null |
+        sed 's|/proc/||' | sort
+}
 
-    for pid in /proc/[0-9]*; do
-        exe=$(readlink "$pid/exe" 2>/dev/null) || continue
-        case "$exe" in
-        "$build"/*) echo "${pid#/proc/} $(basename "${exe% (deleted)}")" ;;
-        esac
+# end_processes: ends those that are read, and says so. The next program starts clean.
+end_processes()
+{
+    local pid
+    while read -r pid; do
+        printf 'process %s (%s) left running; ' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
+        kill -9 "$pid" 2>/dev/null
     done
 }
 
-# Names that are new since $work/shm and still there a moment later. The objects of a run
+# Names that are new since $work/shm and still there a while later. The objects of a run
 # share a prefix (cllm-UID-RUN-); a run that a process of another build has mapped is alive
-# and none of our business.
+# and none of our business, and one that ends there takes its objects along.
 new_shm_names()
 {
     local name others
 
     comm -13 "$work/shm" <(shm_names) >"$work/new"
-    [ -s "$work/new" ] || return
-    sleep 0.3
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        [ -s "$work/new" ] || return
+        sleep 0.3
+        comm -12 "$work/new" <(shm_names) >"$work/newer"
+        mv "$work/newer" "$work/new"
+    done
     while read -r name; do
         [ -e "/dev/shm/$name" ] || continue
         others=$(grep -lsF "/dev/shm/${name%-*}-" /proc/[0-9]*/maps | cut -d/ -f3 |
@@ -69,50 +84,34 @@ new_shm_names()
     done <"$work/new"
 }
 
-# What the last program left behind, as text. Processes are ended, so that the next program
-# starts clean; shared memory is only named, in case it belongs to someone else after all.
-leftovers()
-{
-    local name pid text=
-
-    while read -r pid name; do
-        [ -n "$pid" ] || continue
-        text+="process $pid ($name) left running; "
-        kill -9 "$pid" 2>/dev/null
-    done < <(our_processes | comm -13 "$work/processes" -)
-    while read -r name; do
-        text+="/dev/shm/$name left behind; "
-    done < <(new_shm_names)
-    name=$(find "$TMPDIR" -mindepth 1 -maxdepth 1 -printf '%f ' 2>/dev/null)
-    [ -z "$name" ] || text+="files left in TMPDIR: $name; "
-    rm -rf "$TMPDIR"
-    printf '%s' "${text%; }"
-}
-
-# sum PATTERN: adds up the numbers that follow PATTERN in the output
+# sum PATTERN FILE: adds up the numbers that follow PATTERN in the output
 sum()
 {
-    sed -n "s/^$1\([0-9][0-9]*\).*/\1/p" "$out" | awk '{ n += $1 } END { print n + 0 }'
+    sed -n "s/^$1\([0-9][0-9]*\).*/\1/p" "$2" | awk '{ n += $1 } END { print n + 0 }'
 }
 
-# run NAME LIMIT KIND COMMAND...
+# run NUMBER NAME LIMIT KIND COMMAND...: its lines in $work/NUMBER.text, its counts in
+# $work/NUMBER.done
 run()
 {
-    local name=$1 limit=$2 kind=$3 rc p f s left start end note=
-    shift 3
+    local number=$1 name=$2 limit=$3 kind=$4 rc p f s left start end pid note=''
+    local out=$work/$number.out
+    shift 4
 
-    shm_names >"$work/shm"
-    our_processes | sort >"$work/processes"
+    # Its own processes have this in their environment, whoever else runs beside it.
+    export TMPDIR=$work/$number.tmp CLLM_TEST_NUMBER=$$.$number
     mkdir -p "$TMPDIR"
+    shm_names >"$work/$number.before"
     start=$(date +%s%N)
     { timeout -k 5 "$limit" "$@"; } >"$out" 2>&1 </dev/null
     rc=$?
     end=$(date +%s%N)
+    shm_names >"$work/$number.after"
     if [ "$kind" = unit ]; then
         # cmocka's summary lines; a group that dies prints none, so count what it finished.
-        p=$(sum '\[  PASSED  \] ')
-        f=$(sum '\[  FAILED  \] ')
-        s=$(sum '\[  SKIPPED \] ')
+        p=$(sum '\[  PASSED  \] ' "$out")
+        f=$(sum '\[  FAILED  \] ' "$out")
+        s=$(sum '\[  SKIPPED \] ' "$out")
         [ $((p + f + s)) -gt 0 ] || p=$(grep -c '^\[       OK \]' "$out")
     else
         p=$(grep -c '^ok ' "$out")
@@ -127,22 +126,67 @@ run()
     elif [ $((p + f + s)) = 0 ]; then
         note="ran no test"
     fi
-    left=$(leftovers)
-    [ -z "$left" ] || note="${note:+$note; }$left"
+    left=$(our_processes | while read -r pid; do
+        grep -qsz "^CLLM_TEST_NUMBER=$CLLM_TEST_NUMBER$" "/proc/$pid/environ" && echo "$pid"
+    done | end_processes)
+    left+=$(find "$TMPDIR" -mindepth 1 -maxdepth 1 -printf '%f left in TMPDIR; ' 2>/dev/null)
+    rm -rf "$TMPDIR"
+    [ -z "$left" ] || note="${note:+$note; }${left%; }"
     [ -z "$note" ] || f=$((f + 1))
-    printf '  %-28s %4d passed' "$name" "$p"
-    [ "$f" = 0 ] || printf ', %d failed' "$f"
-    [ "$s" = 0 ] || printf ', %d skipped' "$s"
-    printf '  %6.2f s\n' "$(((end - start) / 10000000))e-2"
-    if [ "$f" != 0 ]; then
-        sed 's/^/    | /' "$out"
-        [ -z "$note" ] || printf '    ! %s: %s\n' "$name" "$note"
-    elif [ "$s" != 0 ]; then
-        grep -E '^\[  SKIPPED \] [^0-9]|# SKIP' "$out" | sed 's/^/    | /'
+    {
+        printf '  %-28s %4d passed' "$name" "$p"
+        [ "$f" = 0 ] || printf ', %d failed' "$f"
+        [ "$s" = 0 ] || printf ', %d skipped' "$s"
+        printf '  %6.2f s\n' "$(((end - start) / 10000000))e-2"
+        if [ "$f" != 0 ]; then
+            sed 's/^/    | /' "$out"
+            [ -z "$note" ] || printf '    ! %s: %s\n' "$name" "$note"
+        elif [ "$s" != 0 ]; then
+            grep -E '^\[  SKIPPED \] [^0-9]|^skipped: |# SKIP' "$out" | sort -u |
+                sed 's/^/    | /'
+        fi
+    } >"$work/$number.text"
+    rm -f "$out"
+    echo "$p $f $s" >"$work/$number.new"
+    mv "$work/$number.new" "$work/$number.done"
+}
+
+# Shows what has ended, in the order in which it was started.
+told=0
+tell()
+{
+    local p f s
+    while [ -e "$work/$((told + 1)).done" ]; do
+        told=$((told + 1))
+        cat "$work/$told.text"
+        read -r p f s <"$work/$told.done"
+        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    done
+}
+
+# Nobody runs any more: what all since the last time have left behind that nobody noticed.
+# Shared memory is only named, in case it belongs to someone else after all.
+checked=0
+check_leftovers()
+{
+    local name i who text
+    text=$(our_processes | comm -13 "$work/processes" - | end_processes)
+    if [ -n "$text" ]; then
+        failed=$((failed + 1))
+        echo "    ! ${text%; }"
     fi
-    passed=$((passed + p))
-    failed=$((failed + f))
-    skipped=$((skipped + s))
+    while read -r name; do
+        who=
+        for ((i = checked + 1; i <= told; i++)); do
+            grep -qxF "$name" "$work/$i.before" || ! grep -qxF "$name" "$work/$i.after" ||
+                who+="${who:+ or }${order[i]}"
+        done
+        failed=$((failed + 1))
+        echo "    ! /dev/shm/$name left behind by ${who:-someone}"
+    done < <(new_shm_names)
+    checked=$told
+    shm_names >"$work/shm"
+    our_processes >"$work/processes"
 }
 
 # wanted NAME PICKED...: whether NAME was picked, or nothing was
@@ -160,9 +204,20 @@ wanted()
     return 1
 }
 
+# add NAME LIMIT KIND FILE: to be run, beside others or alone
+beside=() alone=()
+names=() limits=() kinds=() files=()
+add()
+{
+    case "$measuring" in
+    *" $1 "*) alone+=(${#names[@]}) ;;
+    *) beside+=(${#names[@]}) ;;
+    esac
+    names+=("$1") limits+=("$2") kinds+=("$3") files+=("$4")
+}
 for name in $(make -s --no-print-directory list-tests); do
     wanted "$name" "$@" || continue
-    run "$name" $unit_limit unit "$build/tests/$name"
+    add "$name" $unit_limit unit "$build/tests/$name"
 done
 if [ $unit_only = 0 ]; then
     for script in tests/e2e/*.sh; do
@@ -171,9 +226,41 @@ if [ $unit_only = 0 ]; then
         e2e/lib | 'e2e/*') continue ;;
         esac
         wanted "$name" "$@" || continue
-        run "$name" $e2e_limit e2e bash "$script"
+        add "$name" $e2e_limit e2e "$script"
     done
 fi
+
+shm_names >"$work/shm"
+our_processes >"$work/processes"
+trap 'for pid in $(jobs -p); do pkill -P "$pid"; done; exit 130' INT TERM
+started=0 order=()
+# start I: in the background
+start()
+{
+    started=$((started + 1))
+    order[started]=${names[$1]}
+    if [ "${kinds[$1]}" = unit ]; then
+        run $started "${names[$1]}" "${limits[$1]}" unit "${files[$1]}" &
+    else
+        run $started "${names[$1]}" "${limits[$1]}" e2e bash "${files[$1]}" &
+    fi
+}
+for i in "${beside[@]}"; do
+    start "$i"
+    while [ "$(jobs -r | wc -l)" -ge "$jobs" ]; do
+        wait -n
+        tell
+    done
+done
+wait
+tell
+[ ${#beside[@]} = 0 ] || check_leftovers
+for i in "${alone[@]}"; do
+    start "$i"
+    wait
+    tell
+    check_leftovers
+done
 
 echo
 echo "$passed passed, $failed failed, $skipped skipped"

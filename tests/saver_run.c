@@ -27,7 +27,7 @@
 #include "shm/chunk.h"
 #include "shm/slot.h"
 
-#define DEADLINE_NS (60 * CLLM_NS_PER_S)
+#define DEADLINE_NS (240 * CLLM_NS_PER_S)
 
 /* ---- the run ---- */
 

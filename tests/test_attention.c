@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "base/random.h"
 #include "tests/numbers.h"
 
 static const struct cllm_attention shapes[] = {
@@ -32,6 +33,24 @@ static const struct cllm_attention shapes[] = {
 struct exact {
     double *out, *dqkv; // (B,T,C), (B,T,row)
 };
+
+/* What the probabilities (T) of query t of head @i are multiplied by: their random
+ * words', each row in elements that begin at a multiple of 128. */
+static void exact_factors(double *factor, const struct cllm_attention *s, size_t i,
+                          size_t t)
+{
+    for (size_t j = 0; j <= t; j++) {
+        uint64_t at = (i * s->T + t) * cllm_align_up(s->T, 128) + j;
+        uint32_t word[4];
+
+        cllm_random_block(word, s->dropout.key, CLLM_RANDOM_DROPOUT,
+                          at / 128 * 32 + at % 32);
+        factor[j] = s->dropout.threshold == 0 ? 1
+                    : word[at % 128 / 32] < s->dropout.threshold
+                        ? 0
+                        : (double)s->dropout.scale;
+    }
+}
 
 /* Probabilities (T) of query t. */
 static void exact_row(double *p, const float *q, const float *keys, size_t t, size_t row,
@@ -58,7 +77,7 @@ static void exact_head(struct exact *e, const float *qkv, const float *dout,
     size_t at_k = at + C + h * KV / s->H * D, at_v = at_k + KV * D;
     const float *q = qkv + at + h * D, *k = qkv + at_k, *v = qkv + at_v;
     double *dq = e->dqkv + at + h * D, *dk = e->dqkv + at_k, *dv = e->dqkv + at_v;
-    double p[256], dp[256];
+    double p[256], dp[256], factor[256];
 
     assert_true(T <= CLLM_LEN(p));
     for (size_t t = 0; t < T; t++) {
@@ -66,13 +85,16 @@ static void exact_head(struct exact *e, const float *qkv, const float *dout,
         double mean = 0;
 
         exact_row(p, q + t * row, k, t, row, D);
+        exact_factors(factor, s, b * s->H + h, t);
         for (size_t j = 0; j <= t; j++) {
             dp[j] = 0;
             for (size_t d = 0; d < D; d++) {
-                e->out[(b * T + t) * C + h * D + d] += p[j] * (double)v[j * row + d];
-                dv[j * row + d] += p[j] * (double)dy[d];
+                e->out[(b * T + t) * C + h * D + d] +=
+                    p[j] * factor[j] * (double)v[j * row + d];
+                dv[j * row + d] += p[j] * factor[j] * (double)dy[d];
                 dp[j] += (double)dy[d] * (double)v[j * row + d];
             }
+            dp[j] *= factor[j];
             mean += p[j] * dp[j];
         }
         for (size_t j = 0; j <= t; j++) {
@@ -149,6 +171,33 @@ static void attention_agrees_with_double_precision_at_block_borders(void **state
     }
 }
 
+static void check_same_bits(const struct cllm_attention *s)
+{
+    struct arrays a = arrays_new(s), b = arrays_new(s);
+
+    run(cllm_ops_reference(), &a, s);
+    run(cllm_ops_select(), &b, s);
+    assert_memory_equal(a.out, b.out, a.n * sizeof *a.out);
+    assert_memory_equal(a.dqkv, b.dqkv, a.n_qkv * sizeof *a.dqkv);
+    arrays_free(&a);
+    arrays_free(&b);
+}
+
+static void dropped_probabilities_agree_with_double_precision(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(shapes); i++) {
+        struct cllm_attention s = shapes[i];
+
+        s.dropout = (struct cllm_dropout){.key = UINT64_C(0x123456789abcdef0) + i,
+                                          .threshold = UINT32_MAX / 4,
+                                          .scale = 4.0f / 3.0f};
+        check(cllm_ops_reference(), &s);
+        check(cllm_ops_select(), &s);
+        check_same_bits(&s);
+    }
+}
+
 static void no_position_sees_a_later_one(void **state)
 {
     const struct cllm_attention s = {.B = 1, .T = 100, .C = 6, .H = 2};
@@ -202,6 +251,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_agrees_with_double_precision_at_block_borders),
+        cmocka_unit_test(dropped_probabilities_agree_with_double_precision),
         cmocka_unit_test(no_position_sees_a_later_one),
         cmocka_unit_test(later_values_of_the_same_block_change_nothing),
         cmocka_unit_test(attention_done_again_has_the_same_bits),

@@ -264,6 +264,50 @@ static void the_vocabulary_is_part_of_it_when_there_is_one(void **state)
     assert_error_says("vocab.json is missing");
 }
 
+/* config.json of @dir, with what @text says of begin and end. */
+static char *config_with(const char *dir, const char *text)
+{
+    const struct cllm_checkpoint_info info = tiny(7);
+    char *config = NULL;
+
+    put_file(in(dir, "generation_config.json"), text, strlen(text));
+    assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
+    assert_int_equal(
+        cllm_file_read(in(dir, CLLM_CHECKPOINT_CONFIG), 1u << 20, &config, NULL), 0);
+    assert_non_null(config);
+    return config;
+}
+
+/* The model has five tokens. */
+static void the_vocabulary_says_how_texts_begin_and_end(void **state)
+{
+    static const struct {
+        const char *text, *bos, *eos;
+    } cases[] = {
+        {"{\"bos_token_id\": 1, \"eos_token_id\": 4}", "1", "4"},
+        {"{\"bos_token_id\": 5, \"eos_token_id\": -1}", "null", "null"},
+        {"{\"eos_token_id\": [2, 3]}", "null", "[\n    2,\n    3\n  ]"},
+        {"{\"eos_token_id\": [2, 5]}", "null", "null"},
+        {"{\"eos_token_id\": []}", "null", "null"},
+        {"{\"bos_token_id\": \"1\"}", "null", "null"},
+        {"{}", "null", "null"},
+        {"nonsense", "null", "null"}, /* is warned of */
+    };
+
+    for (size_t i = 0; i < CLLM_LEN(cases); i++) {
+        char *config = config_with(*state, cases[i].text);
+        char expected[64];
+
+        (void)snprintf(expected, sizeof expected, "\"bos_token_id\": %s,", cases[i].bos);
+        if (strstr(config, expected) == NULL)
+            fail_msg("%s is not in %s", expected, config);
+        (void)snprintf(expected, sizeof expected, "\"eos_token_id\": %s,", cases[i].eos);
+        if (strstr(config, expected) == NULL)
+            fail_msg("%s is not in %s", expected, config);
+        free(config);
+    }
+}
+
 static void tensors_must_fit_the_configuration(void **state)
 {
     struct cllm_checkpoint_info info = tiny(7);
@@ -301,6 +345,10 @@ static void the_newest_sound_one_is_taken(void **state)
     assert_int_equal(cllm_checkpoint_newest(*state, dir), -ENOENT);
     assert_error_says("no checkpoint");
     write_step(*state, 5);
+    flip(in(*state, "step-0000000005/model.safetensors"), 4200, 1);
+    assert_int_equal(cllm_checkpoint_newest(*state, dir), CLLM_EDATA);
+    assert_error_says("the only checkpoint");
+    flip(in(*state, "step-0000000005/model.safetensors"), 4200, 1);
     write_step(*state, 100);
     write_step(*state, 20);
     struct cllm_checkpoint_info info = tiny(200);
@@ -428,6 +476,7 @@ int main(void)
         T(changed_tensor_bytes_are_refused_by_a_deep_look),
         T(torn_and_missing_files_are_refused),
         T(the_vocabulary_is_part_of_it_when_there_is_one),
+        T(the_vocabulary_says_how_texts_begin_and_end),
         T(tensors_must_fit_the_configuration),
         T(the_newest_sound_one_is_taken),
         T(a_run_directory_leads_to_its_checkpoint),

@@ -77,7 +77,8 @@ static void a_mixture_that_cannot_be_ours_is_refused(void **state)
         "\"mixture\": [{\"name\": \"\", \"windows\": 1, \"sequences\": 1}]",
         "\"mixture\": [{\"name\": \"a\", \"windows\": -1, \"sequences\": 1}]",
         "\"mixture\": [{\"name\": \"a\", \"windows\": 1}]",
-        "\"mixture\": [{\"name\": \"" LONG_NAME "\", \"windows\": 1, \"sequences\": 1}]",
+        ("\"mixture\": [{\"name\": \"" LONG_NAME
+         "\", \"windows\": 1, \"sequences\": 1}]"),
     };
     struct cllm_checkpoint_info info;
 

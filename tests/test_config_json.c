@@ -23,6 +23,12 @@ static const struct cllm_model_config models[] = {
     {.vocab = 256, .context = 8, .layers = 1, .heads = 1, .width = 4},
     {.vocab = 50257, .context = 8, .layers = 1, .heads = 1, .width = 4, .hidden = 7},
     {.vocab = 256, .context = 8, .layers = 1, .heads = 1, .width = 4, .untied = 1},
+    {.vocab = 256,
+     .context = 8,
+     .layers = 1,
+     .heads = 1,
+     .width = 4,
+     .norm_epsilon = 1e-6},
     {BASE_LLAMA},
     {BASE_LLAMA, .untied = 1, .kv_heads = 2, .head_size = 10, .hidden = 33},
     {BASE_LLAMA, .norm_epsilon = 1e-6, .rope_theta = 5e5},
@@ -31,6 +37,13 @@ static const struct cllm_model_config models[] = {
      .rope_high = 4, .rope_original = 16},
     {BASE_LLAMA, .rope_scaling = CLLM_ROPE_YARN, .rope_factor = 4, .rope_low = 1,
      .rope_high = 32, .rope_original = 16},
+    {.vocab = 256,
+     .context = 8,
+     .layers = 1,
+     .heads = 1,
+     .width = 4,
+     .crystalline_bias = 1},
+    {BASE_LLAMA, .crystalline_bias = 1},
 };
 
 static int parse(const char *text, struct cllm_model_config *model)
@@ -80,7 +93,7 @@ static void what_is_written_has_hugging_faces_words(void **state)
         "\"bos_token_id\": null",
         "\"rms_norm_eps\"",
     };
-    struct cllm_model_config model = models[4];
+    struct cllm_model_config model = models[5];
     char *text;
     json_t *json;
 

@@ -17,7 +17,8 @@
 #include "tests/llama_double.h"
 #include "tests/numbers.h"
 
-/* Of each family, and Llama with all queries on one key and an output of its own. */
+/* Of each family, and Llama with all queries on one key and an output of its own; both
+ * with the learned bias. */
 static const struct cllm_model_config configs[] = {
     {.vocab = 31, .context = 70, .layers = 2, .heads = 3, .width = 27},
     {.arch = CLLM_ARCH_LLAMA,
@@ -37,6 +38,21 @@ static const struct cllm_model_config configs[] = {
      .width = 25,
      .head_size = 10,
      .untied = 1},
+    {.vocab = 31,
+     .context = 70,
+     .layers = 2,
+     .heads = 3,
+     .width = 27,
+     .crystalline_bias = 1},
+    {.arch = CLLM_ARCH_LLAMA,
+     .vocab = 31,
+     .context = 70,
+     .layers = 2,
+     .heads = 4,
+     .kv_heads = 2,
+     .width = 24,
+     .hidden = 37,
+     .crystalline_bias = 1},
 };
 static const struct cllm_model_config *config = configs;
 

@@ -15,6 +15,8 @@
 
 #include "base/random.h"
 #include "compute/ops.h"
+#include "tests/gpt_double.h"
+#include "tests/llama_double.h"
 #include "tests/numbers.h"
 
 static struct cllm_dropout settings(float share, uint64_t first)
@@ -125,8 +127,14 @@ struct setup {
     uint32_t tokens[B * (T + 1)];
 };
 
+/* What is dropped: activations, probabilities of attention, or both. */
+static const struct shares {
+    float dropout, attention;
+} flavours[] = {{0.3f, 0}, {0, 0.3f}, {0.2f, 0.1f}}, none = {0, 0};
+
 static struct setup *setup_new(const struct cllm_model_config *config,
-                               enum cllm_model_recompute recompute, float share)
+                               enum cllm_model_recompute recompute,
+                               const struct shares *shares)
 {
     const struct cllm_model_shape shape = {
         .B = B, .T = T, .train = true, .recompute = recompute};
@@ -138,7 +146,8 @@ static struct setup *setup_new(const struct cllm_model_config *config,
                      0);
     assert_int_equal(
         cllm_model_init(&s->model, &s->plan, cllm_ops_select(), &shape, &s->arena), 0);
-    s->model.dropout = share;
+    s->model.dropout = shares->dropout;
+    s->model.attention_dropout = shares->attention;
     s->model.dropout_key = 99;
     s->w = numbers_new(s->plan.n_elements, 5, 0.3f);
     s->dw = numbers_zero(s->plan.n_elements);
@@ -198,10 +207,44 @@ static void check_slopes(struct setup *s)
 static void gradients_of_what_is_dropped_agree_with_differences(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CLLM_LEN(configs); i++) {
-        struct setup *s = setup_new(&configs[i], CLLM_RECOMPUTE_NONE, 0.3f);
+    for (size_t i = 0; i < CLLM_LEN(configs) * CLLM_LEN(flavours); i++) {
+        struct setup *s = setup_new(&configs[i / CLLM_LEN(flavours)], CLLM_RECOMPUTE_NONE,
+                                    &flavours[i % CLLM_LEN(flavours)]);
 
         check_slopes(s);
+        setup_free(s);
+    }
+}
+
+static double exact_loss(const struct setup *s, const double *w, double *dw)
+{
+    return s->plan.config.arch == CLLM_ARCH_LLAMA
+               ? llama_double_loss(&s->plan, w, dw, B, T, s->tokens, NULL)
+               : gpt_double_loss(&s->plan, w, dw, B, T, s->tokens, NULL);
+}
+
+static void dropped_probabilities_agree_with_double_precision(void **state)
+{
+    static const struct shares shares = {0, 0.3f};
+
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(configs); i++) {
+        struct setup *s = setup_new(&configs[i], CLLM_RECOMPUTE_NONE, &shares);
+        size_t n = s->plan.n_elements;
+        double *w = calloc(n, sizeof *w), *dw = calloc(n, sizeof *dw);
+        double loss = train(s), exact;
+
+        assert_true(w != NULL && dw != NULL);
+        for (size_t j = 0; j < n; j++)
+            w[j] = (double)s->w[j];
+        gpt_double_dropout = shares.attention;
+        gpt_double_key = s->model.dropout_key;
+        exact = exact_loss(s, w, dw);
+        gpt_double_dropout = 0;
+        assert_true(fabs(loss - exact) < 1e-6 * exact);
+        assert_true(numbers_error(s->dw, dw, n) < 1e-5);
+        free(w);
+        free(dw);
         setup_free(s);
     }
 }
@@ -209,12 +252,14 @@ static void gradients_of_what_is_dropped_agree_with_differences(void **state)
 static void what_is_computed_again_drops_the_same(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CLLM_LEN(configs); i++) {
-        struct setup *kept = setup_new(&configs[i], CLLM_RECOMPUTE_NONE, 0.2f);
+    for (size_t i = 0; i < CLLM_LEN(configs) * CLLM_LEN(flavours); i++) {
+        const struct cllm_model_config *config = &configs[i / CLLM_LEN(flavours)];
+        const struct shares *shares = &flavours[i % CLLM_LEN(flavours)];
+        struct setup *kept = setup_new(config, CLLM_RECOMPUTE_NONE, shares);
         double loss = train(kept);
 
         for (uint32_t r = CLLM_RECOMPUTE_ATTENTION; r <= CLLM_RECOMPUTE_BLOCK; r++) {
-            struct setup *s = setup_new(&configs[i], (enum cllm_model_recompute)r, 0.2f);
+            struct setup *s = setup_new(config, (enum cllm_model_recompute)r, shares);
 
             assert_true(train(s) == loss);
             assert_memory_equal(s->dw, kept->dw, s->plan.n_elements * sizeof *s->dw);
@@ -227,9 +272,11 @@ static void what_is_computed_again_drops_the_same(void **state)
 static void another_key_drops_others_and_validation_none(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CLLM_LEN(configs); i++) {
-        struct setup *s = setup_new(&configs[i], CLLM_RECOMPUTE_NONE, 0.2f);
-        struct setup *plain = setup_new(&configs[i], CLLM_RECOMPUTE_NONE, 0);
+    for (size_t i = 0; i < CLLM_LEN(configs) * CLLM_LEN(flavours); i++) {
+        const struct cllm_model_config *config = &configs[i / CLLM_LEN(flavours)];
+        struct setup *s =
+            setup_new(config, CLLM_RECOMPUTE_NONE, &flavours[i % CLLM_LEN(flavours)]);
+        struct setup *plain = setup_new(config, CLLM_RECOMPUTE_NONE, &none);
         double loss = train(s), without = train(plain);
 
         assert_true(loss != without);
@@ -251,6 +298,7 @@ int main(void)
         cmocka_unit_test(the_share_is_right_and_the_mean_stays),
         cmocka_unit_test(what_is_not_finite_is_never_dropped),
         cmocka_unit_test(gradients_of_what_is_dropped_agree_with_differences),
+        cmocka_unit_test(dropped_probabilities_agree_with_double_precision),
         cmocka_unit_test(what_is_computed_again_drops_the_same),
         cmocka_unit_test(another_key_drops_others_and_validation_none),
     };

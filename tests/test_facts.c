@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "tools/device_facts.h"
 #include "tools/facts.h"
 #include "tools/trial.h"
 
@@ -66,9 +67,39 @@ static void the_chosen_operations_have_the_bits_of_the_reference(void **state)
     }
 }
 
+static void devices_are_told_of_or_why_there_is_none(void **state)
+{
+    static const struct {
+        const char *answer, *key, *text;
+    } cases[] = {
+        {"{\"devices\": [], \"error\": \"no driver\"}", "opencl", "none: no driver"},
+        {"{\"devices\": []}", "opencl", "none: cllm-devices"},
+        {"", "opencl", "none: "},
+        {"driver says: Segm", "opencl", "none: "},
+        {"{\"devices\": [{\"name\": 3}]}", "opencl", "none: "},
+        {"{\"devices\": [{\"name\": \"H200\", \"platform_name\": \"NVIDIA\","
+         "\"driver\": \"5\", \"kind\": \"gpu\", \"platform\": 1, \"device\": 2,"
+         "\"units\": 132, \"memory_bytes\": 1073741824, \"most_bytes\": 1048576,"
+         "\"nvidia_major\": 9, \"nvidia_minor\": 0}]}",
+         "opencl 1:2",
+         "H200: gpu, 132 units, 1.0 GiB, buffers up to 1.0 MiB, compute capability 9.0; "
+         "NVIDIA, driver 5"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(cases); i++) {
+        facts.n = 0;
+        cllm_device_facts_read(&facts, cases[i].answer, strlen(cases[i].answer));
+        assert_int_equal(facts.n, 1);
+        assert_ptr_equal(strstr(text_of("devices", cases[i].key), cases[i].text),
+                         text_of("devices", cases[i].key));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(devices_are_told_of_or_why_there_is_none),
         cmocka_unit_test(every_fact_has_a_text_and_stands_once),
         cmocka_unit_test(a_path_that_is_no_file_is_told_not_failed),
         cmocka_unit_test(the_chosen_operations_have_the_bits_of_the_reference),

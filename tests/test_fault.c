@@ -65,9 +65,10 @@ static void become(enum cllm_fault_role role, uint32_t slot)
 }
 
 /* Fork; the child comes by PLACE @times times and leaves with 7. Returns the status;
- * a child that is not at its end after @ms is killed. */
+ * a child that is not at its end @ms after something has happened there is killed. */
 static int child_comes_by(uint32_t times, int ms)
 {
+    const _Atomic uint32_t *fired = &page->entry[PLACE].fired;
     int status = 0;
     pid_t pid = fork();
 
@@ -84,7 +85,7 @@ static int child_comes_by(uint32_t times, int ms)
             cllm_fault(PLACE);
         _exit(7);
     }
-    for (int waited = 0; waited < ms; waited++) {
+    for (int waited = 0; waited<ms; waited += cllm_load_relaxed(fired)> 0) {
         const struct timespec one_ms = cllm_timespec(CLLM_NS_PER_MS);
 
         if (waitpid(pid, &status, WNOHANG | WUNTRACED) == pid) {
@@ -198,6 +199,10 @@ static void what_is_no_text_is_refused_and_changes_nothing(void **state)
         PLACE_S ":sleep=1h",
         PLACE_S ":errno=EIO",
         PLACE_S ":short",
+        PLACE_S ":flip",
+        ERROR_S ":flip",
+        "lane_erred:errno=EIO",
+        "lane_erred:flip=1",
         ERROR_S ":errno",
         ERROR_S ":errno=5",
         ERROR_S ":errno=EWHAT",
@@ -298,7 +303,7 @@ static void every_action_does_to_a_process_what_it_says(void **state)
         int status;
 
         assert_int_equal(cllm_fault_arm(page, table[i].text), 1);
-        status = child_comes_by(1, 10000);
+        status = child_comes_by(1, 100000);
         if (table[i].stopped)
             assert_int_equal(WIFSTOPPED(status) ? WSTOPSIG(status) : 0, table[i].stopped);
         else if (table[i].signal)
@@ -329,6 +334,16 @@ static void who_sleeps_comes_back_later(void **state)
     assert_true(cllm_now_ns() - began >= 20 * CLLM_NS_PER_MS);
     cllm_fault(PLACE);
     assert_int_equal(page->entry[PLACE].fired, 1);
+}
+
+static void a_bit_flips_when_it_was_asked_to_and_never_else(void **state)
+{
+    (void)state;
+    assert_int_equal(cllm_fault_arm(page, "lane_erred:flip:2*2:worker"), 1);
+    for (int i = 1; i <= 5; i++)
+        assert_int_equal(cllm_fault_flips(CLLM_FAULT_lane_erred), i == 2 || i == 3);
+    assert_int_equal(cllm_fault_arm(page, "lane_erred:sleep=1"), 1);
+    assert_false(cllm_fault_flips(CLLM_FAULT_lane_erred));
 }
 
 static void an_error_is_met_the_wanted_number_of_times_and_leaves_errno(void **state)
@@ -375,11 +390,11 @@ static void a_process_that_is_started_again_does_not_meet_the_same_fault(void **
 {
     (void)state;
     assert_int_equal(cllm_fault_arm(page, PLACE_S ":kill:3*2"), 1);
-    assert_true(WIFEXITED(child_comes_by(2, 10000)));
-    assert_true(WIFSIGNALED(child_comes_by(2, 10000))); /* the third */
-    assert_true(WIFSIGNALED(child_comes_by(2, 10000))); /* the fourth */
+    assert_true(WIFEXITED(child_comes_by(2, 100000)));
+    assert_true(WIFSIGNALED(child_comes_by(2, 100000))); /* the third */
+    assert_true(WIFSIGNALED(child_comes_by(2, 100000))); /* the fourth */
     for (int i = 0; i < 5; i++)
-        assert_true(WIFEXITED(child_comes_by(100, 10000)));
+        assert_true(WIFEXITED(child_comes_by(100, 100000)));
     assert_int_equal(page->entry[PLACE].fired, 2);
     assert_int_equal(hits(PLACE, CLLM_FAULT_WORKER), 4);
 }
@@ -441,6 +456,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             an_error_is_met_the_wanted_number_of_times_and_leaves_errno, set_up,
             tear_down),
+        cmocka_unit_test_setup_teardown(a_bit_flips_when_it_was_asked_to_and_never_else,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_who_is_meant_is_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_process_that_is_started_again_does_not_meet_the_same_fault, set_up,

@@ -131,6 +131,23 @@ static void a_link_is_replaced_but_never_a_file(void **state)
     assert_int_equal(cllm_file_symlink("two", in(*state, "file")), -EEXIST);
 }
 
+static void what_is_put_aside_takes_the_first_free_name(void **state)
+{
+    const char *path = in(*state, "lines");
+    char aside[CLLM_FILE_PATH_BYTES];
+
+    assert_int_equal(cllm_file_set_aside(path, aside), 0);
+    put_file(path, "one", 3);
+    assert_int_equal(cllm_file_set_aside(path, aside), 1);
+    assert_string_equal(aside, in(*state, "lines.old"));
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(symlink("nowhere", in(*state, "lines.old2")), 0);
+    assert_int_equal(cllm_file_set_aside(path, aside), 1);
+    assert_string_equal(aside, in(*state, "lines.old3"));
+    assert_int_equal(rmdir(aside), 0);
+}
+
 static void remove_tree_does_not_follow_links(void **state)
 {
     assert_int_equal(cllm_file_mkdirs(in(*state, "keep")), 0);
@@ -184,6 +201,7 @@ int main(void)
         T(read_keeps_to_its_cap_and_to_regular_files),
         T(pread_says_where_a_file_ended),
         T(a_link_is_replaced_but_never_a_file),
+        T(what_is_put_aside_takes_the_first_free_name),
         T(remove_tree_does_not_follow_links),
         T(remove_tree_stops_at_what_is_no_file),
         T(a_path_that_is_too_long_is_refused),

@@ -153,7 +153,8 @@ static void what_cannot_be_meant_is_refused(void **state)
         {{"*.bias rate=0.00000000000000000000000000000001", NULL}, "is no number"},
         {{"*.bias rate=1 rate=2", NULL}, "rate is given twice"},
         {{"*.bias decay=1 rate=2 decay=1", NULL}, "decay is given twice"},
-        {{"0123456789012345678901234567890123456789012345678901234567890123456789 rate=1",
+        {{"01234567890123456789012345678901234567890123456789"
+          "01234567890123456789012345678901234567890123456789 rate=1",
           NULL},
          "no pattern of 1 to"},
         {{"*.biass rate=1", NULL}, "'*.biass' matches no tensor"},

@@ -102,6 +102,10 @@ static void what_llmc_cannot_hold_is_named(void **state)
     assert_int_equal(cllm_llmc_check(&config), CLLM_EREFUSED);
     assert_error_says("output matrix");
     config.untied = 0;
+    config.crystalline_bias = 1;
+    assert_int_equal(cllm_llmc_check(&config), CLLM_EREFUSED);
+    assert_error_says("crystalline bias");
+    config.crystalline_bias = 0;
     config.hidden = 20;
     assert_int_equal(cllm_llmc_check(&config), CLLM_EREFUSED);
     assert_error_says("MLP");

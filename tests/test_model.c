@@ -20,13 +20,28 @@
 
 #define LLAMA .arch = CLLM_ARCH_LLAMA
 
-/* Two layers each: of Llama with keys for every query, for groups of two, for all. */
+/* Two layers each: of GPT-2, of Llama with keys for every query, for groups of two, for
+ * all; of both with the learned bias. */
 static const struct cllm_model_config two_layers[] = {
     {.vocab = 29, .context = 70, .layers = 2, .heads = 2, .width = 20},
+    {.vocab = 29,
+     .context = 70,
+     .layers = 2,
+     .heads = 2,
+     .width = 20,
+     .norm_epsilon = 1e-3},
     {LLAMA, .vocab = 29, .context = 70, .layers = 2, .heads = 4, .width = 24,
      .kv_heads = 2, .hidden = 36, .untied = 1},
     {LLAMA, .vocab = 29, .context = 70, .layers = 2, .heads = 3, .width = 20,
      .kv_heads = 1, .head_size = 10, .norm_epsilon = 1e-3, .rope_theta = 500},
+    {.vocab = 29,
+     .context = 70,
+     .layers = 2,
+     .heads = 2,
+     .width = 20,
+     .crystalline_bias = 1},
+    {LLAMA, .vocab = 29, .context = 70, .layers = 2, .heads = 4, .width = 24,
+     .kv_heads = 2, .hidden = 36, .untied = 1, .crystalline_bias = 1},
 };
 
 #define FOR_EACH_MODEL(config)                                \
@@ -67,13 +82,7 @@ static struct setup *setup_shaped(const struct cllm_model_config *config,
     (void)cllm_arena_take(&s->arena, 64 * shift);
     assert_int_equal(cllm_model_init(&s->model, &s->plan, ops, shape, &s->arena), 0);
     assert_int_equal(s->arena.used, bytes + 64 * shift);
-    s->w = numbers_new(s->plan.n_elements, 5, 0.3f);
-    for (uint32_t i = 0; i < s->plan.n_tensors; i++) {
-        const struct cllm_tensor *tensor = &s->plan.tensors[i];
-
-        for (uint64_t j = 0; tensor->init == CLLM_INIT_ONE && j < tensor->count; j++)
-            s->w[tensor->off + j] += 1.0f;
-    }
+    s->w = numbers_weights(&s->plan);
     s->dw = numbers_zero(s->plan.n_elements);
     s->tokens = calloc(n_tokens, sizeof *s->tokens);
     assert_non_null(s->tokens);
@@ -155,6 +164,18 @@ static void gradients_of_odd_shapes_agree_with_double_precision(void **state)
         {{.vocab = 7, .context = 9, .layers = 2, .heads = 1, .width = 5, .untied = 1},
          2,
          9},
+        {{.vocab = 90001,
+          .context = 131,
+          .layers = 2,
+          .heads = 3,
+          .width = 6,
+          .crystalline_bias = 1},
+         2,
+         131},
+        {{LLAMA, .vocab = 2, .context = 1, .layers = 1, .heads = 1, .width = 2,
+          .crystalline_bias = 1},
+         1,
+         1},
         {{LLAMA, .vocab = 2, .context = 1, .layers = 1, .heads = 1, .width = 2}, 1, 1},
         {{LLAMA, .vocab = 5, .context = 9, .layers = 1, .heads = 3, .width = 6}, 2, 7},
         {{LLAMA, .vocab = 257, .context = 17, .layers = 3, .heads = 6, .kv_heads = 2,
@@ -367,6 +388,114 @@ static void the_smoothed_loss_has_its_own_gradient(void **state)
     }
 }
 
+/* The same weights in the plan of @to: tensors by name, what has no counterpart stays. */
+static void copy_tensors(const struct setup *from, struct setup *to, const float *of,
+                         float *into)
+{
+    for (uint32_t i = 0; i < from->plan.n_tensors; i++) {
+        const struct cllm_tensor *one = &from->plan.tensors[i];
+        const struct cllm_tensor *other = cllm_parameters_find(&to->plan, one->name);
+
+        if (other != NULL)
+            memcpy(into + other->off, of + one->off, one->count * sizeof *into);
+    }
+}
+
+/* As a run begins: loss and gradient of all else have the bits of a model without. */
+static void a_bias_of_zero_changes_no_bit(void **state)
+{
+    (void)state;
+    FOR_EACH_MODEL(config)
+    {
+        struct cllm_model_config with = *config, without = *config;
+        struct setup *a, *b;
+        float *expected;
+
+        with.crystalline_bias = 1;
+        without.crystalline_bias = 0;
+        a = setup_new(&without, cllm_ops_select(), 3, 70, true, 0);
+        b = setup_new(&with, cllm_ops_select(), 3, 70, true, 0);
+        memset(b->w, 0, b->plan.n_elements * sizeof *b->w);
+        copy_tensors(a, b, a->w, b->w);
+        assert_true(cllm_model_forward_backward(&a->model, a->w, a->dw, a->tokens) ==
+                    cllm_model_forward_backward(&b->model, b->w, b->dw, b->tokens));
+        expected = numbers_zero(b->plan.n_elements);
+        copy_tensors(a, b, a->dw, expected);
+        for (uint32_t i = 0; i < b->plan.n_tensors; i++) {
+            const struct cllm_tensor *tensor = &b->plan.tensors[i];
+            bool bias = tensor->kind == CLLM_TENSOR_CRYSTALLINE;
+
+            if (!bias)
+                assert_memory_equal(b->dw + tensor->off, expected + tensor->off,
+                                    tensor->count * sizeof *expected);
+            for (uint64_t j = 0; bias && j < tensor->count; j++)
+                assert_true(b->dw[tensor->off + j] != 0.0f);
+        }
+        free(expected);
+        setup_free(a);
+        setup_free(b);
+    }
+}
+
+/* A device's operations may lack it: said, not met while computing. */
+static void operations_without_similarities_are_refused(void **state)
+{
+    const struct cllm_model_config config = {.vocab = 7,
+                                             .context = 9,
+                                             .layers = 1,
+                                             .heads = 1,
+                                             .width = 4,
+                                             .crystalline_bias = 1};
+    const struct cllm_model_shape shape = {.B = 1, .T = 9};
+    struct cllm_ops ops = *cllm_ops_select();
+    struct cllm_parameters plan;
+    struct cllm_arena arena;
+    struct cllm_model model;
+
+    (void)state;
+    ops.crystal_pairs = NULL;
+    assert_int_equal(cllm_parameters_init(&plan, &config), 0);
+    assert_int_equal(cllm_arena_init(&arena, cllm_model_arena_bytes(&plan, &shape)), 0);
+    assert_int_equal(cllm_model_init(&model, &plan, &ops, &shape, &arena), CLLM_ECONFIG);
+    assert_non_null(strstr(cllm_err_text(), "crystalline bias of attention"));
+    assert_int_equal(arena.used, 0);
+    cllm_arena_fini(&arena);
+    cllm_parameters_fini(&plan);
+}
+
+/* Each head's bias of each layer, against the exact loss at both sides of it. */
+static void gradients_of_biases_agree_with_central_differences(void **state)
+{
+    const double h = 1e-5;
+
+    (void)state;
+    FOR_EACH_MODEL(config)
+    {
+        struct setup *s = setup_new(config, cllm_ops_select(), 2, 67, true, 0);
+        double *w = doubles(s->w, s->plan.n_elements);
+
+        (void)cllm_model_forward_backward(&s->model, s->w, s->dw, s->tokens);
+        for (uint32_t layer = 0; config->crystalline_bias && layer < config->layers;
+             layer++)
+            for (uint32_t head = 0; head < config->heads; head++) {
+                uint64_t at = cllm_parameters_off(&s->plan, CLLM_TENSOR_CRYSTALLINE, 0) +
+                              layer * (uint64_t)config->heads + head;
+                double kept = w[at], slope;
+
+                w[at] = kept + h;
+                slope = exact_loss(&s->plan, w, NULL, 2, 67, s->tokens);
+                w[at] = kept - h;
+                slope -= exact_loss(&s->plan, w, NULL, 2, 67, s->tokens);
+                slope /= 2 * h;
+                w[at] = kept;
+                assert_true(fabs((double)s->dw[at] - slope) < 1e-4 * fabs(slope) + 1e-4);
+                assert_true(fabs(slope) > 1e-3);
+            }
+        free(w);
+        setup_free(s);
+    }
+}
+
 /* Loss and gradient of two batches, one after the other in the same memory, with a
  * validation between them. */
 static void train_twice(struct setup *s, double loss[2])
@@ -414,6 +543,18 @@ static void what_is_computed_again_has_the_same_bits(void **state)
         {{.vocab = 11, .context = 9, .layers = 5, .heads = 3, .width = 3}, 1, 7},
         {{.vocab = 2, .context = 1, .layers = 2, .heads = 1, .width = 2}, 3, 1},
         {{.vocab = 29, .context = 70, .layers = 1, .heads = 2, .width = 20}, 3, 70},
+        {{.vocab = 31,
+          .context = 131,
+          .layers = 4,
+          .heads = 2,
+          .width = 20,
+          .crystalline_bias = 1},
+         3,
+         130},
+        {{LLAMA, .vocab = 31, .context = 70, .layers = 3, .heads = 4, .width = 24,
+          .kv_heads = 2, .crystalline_bias = 1},
+         2,
+         67},
         {{LLAMA, .vocab = 31, .context = 70, .layers = 4, .heads = 4, .width = 24,
           .kv_heads = 2},
          3,
@@ -595,6 +736,9 @@ int main(void)
         cmocka_unit_test(loss_needs_no_memory_for_the_gradient),
         cmocka_unit_test(a_batch_done_again_elsewhere_has_the_same_bits),
         cmocka_unit_test(the_smoothed_loss_has_its_own_gradient),
+        cmocka_unit_test(a_bias_of_zero_changes_no_bit),
+        cmocka_unit_test(operations_without_similarities_are_refused),
+        cmocka_unit_test(gradients_of_biases_agree_with_central_differences),
         cmocka_unit_test(what_is_computed_again_has_the_same_bits),
         cmocka_unit_test(what_is_computed_again_takes_memory_once),
         cmocka_unit_test(only_what_was_lost_is_computed_again),

@@ -232,6 +232,48 @@ static void names_and_shapes_of_llama_are_those_of_hugging_face(void **state)
     cllm_parameters_fini(&plan);
 }
 
+/* Every other tensor lies, and begins, where it does without: a run can be compared. */
+static void the_crystalline_bias_is_the_last_tensor(void **state)
+{
+    static const struct cllm_model_config configs[] = {
+        {.vocab = 100, .context = 16, .layers = 3, .heads = 2, .width = 10},
+        {.vocab = 100, .context = 16, .layers = 3, .heads = 2, .width = 10, .untied = 1},
+        {.arch = CLLM_ARCH_LLAMA,
+         .vocab = 100,
+         .context = 8192,
+         .layers = 3,
+         .heads = 2,
+         .width = 12,
+         .untied = 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CLLM_LEN(configs); i++) {
+        struct cllm_model_config config = configs[i];
+        struct cllm_parameters without, with;
+        const struct cllm_tensor *last;
+
+        assert_int_equal(cllm_parameters_init(&without, &config), 0);
+        assert_false(cllm_parameters_have(&without, CLLM_TENSOR_CRYSTALLINE));
+        config.crystalline_bias = 1;
+        assert_int_equal(cllm_parameters_init(&with, &config), 0);
+        assert_int_equal(with.n_tensors, without.n_tensors + 1);
+        assert_memory_equal(with.tensors, without.tensors,
+                            without.n_tensors * sizeof *with.tensors);
+        last = cllm_parameters_at(&with, CLLM_TENSOR_CRYSTALLINE, 0);
+        assert_ptr_equal(last, &with.tensors[without.n_tensors]);
+        assert_string_equal(last->name, config.arch == CLLM_ARCH_LLAMA
+                                            ? "model.crystalline_bias"
+                                            : "transformer.crystalline_bias");
+        assert_int_equal(last->shape[0], 3);
+        assert_int_equal(last->shape[1], 2);
+        assert_true(!last->decay && last->init == CLLM_INIT_ZERO);
+        assert_int_equal(with.n_params, without.n_params + 6);
+        cllm_parameters_fini(&without);
+        cllm_parameters_fini(&with);
+    }
+}
+
 struct impossible {
     struct cllm_model_config config;
     const char *reason;
@@ -267,8 +309,9 @@ static void an_impossible_gpt2_is_refused_with_a_reason(void **state)
         {{GPT2(256, 8, 1, 1, 8), .arch = 2}, "arch 2"},
         {{GPT2(256, 8, 1, 2, 8), .kv_heads = 1}, "kv_heads = 1 and heads = 2 of gpt2"},
         {{GPT2(256, 8, 1, 2, 8), .head_size = 8}, "head_size = 8"},
-        {{GPT2(256, 8, 1, 1, 8), .norm_epsilon = 1e-6}, "norm_epsilon = 1e-06 of gpt2"},
         {{GPT2(256, 8, 1, 1, 8), .rope_scaling = 1}, "no rotated positions"},
+        {{GPT2(256, 8193, 1, 1, 8), .crystalline_bias = 1},
+         "crystalline_bias with context = 8193"},
     };
 #undef GPT2
 
@@ -327,6 +370,7 @@ int main(void)
         cmocka_unit_test(tensors_are_aligned_in_order_and_decay_only_when_matrices),
         cmocka_unit_test(names_and_shapes_of_gpt2_are_those_of_hugging_face),
         cmocka_unit_test(names_and_shapes_of_llama_are_those_of_hugging_face),
+        cmocka_unit_test(the_crystalline_bias_is_the_last_tensor),
         cmocka_unit_test(an_impossible_gpt2_is_refused_with_a_reason),
         cmocka_unit_test(an_impossible_llama_is_refused_with_a_reason),
         cmocka_unit_test(what_is_not_given_has_its_usual_value),

@@ -437,6 +437,7 @@ static void verbose_names_what_is_passed_over(void **state)
 static void a_trained_vocabulary_lies_beside_the_shards(void **state)
 {
     static char text[40001];
+    static const char phrases[][8] = {"the end\n", "and some", " of that"};
     json_t *json = NULL, *tokenizer = NULL, *files = NULL;
     struct cllm_tokenizer *loaded = NULL;
     const char *hash = NULL, *name = NULL, *sha256 = NULL;
@@ -444,11 +445,7 @@ static void a_trained_vocabulary_lies_beside_the_shards(void **state)
     char hex[CLLM_SHA256_HEX_BYTES];
 
     for (size_t i = 0; i + 8 < sizeof text; i += 8)
-        memcpy(text + i,
-               i % 56 == 0   ? "the end\n"
-               : i % 24 == 0 ? "and some"
-                             : " of that",
-               8);
+        memcpy(text + i, phrases[i % 56 == 0 ? 0 : i % 24 == 0 ? 1 : 2], 8);
     put_file(in(*state, "a"), text, sizeof text - 1);
     put_file(in(*state, "b"), text, sizeof text - 1);
     assert_int_equal(prep(*state, "-o out --train-vocab 280 a b"), 0);
@@ -536,6 +533,114 @@ static void documents_are_separated_by_the_end_of_text(void **state)
     free(pattern);
 }
 
+/* Count the ids of a shard; how many tokens it has. */
+static uint64_t count_ids(const char *path, uint64_t *count, uint32_t n_ids)
+{
+    struct cllm_shard shard;
+    uint32_t token = 0;
+
+    assert_int_equal(cllm_shard_open(&shard, path), 0);
+    uint64_t n = shard.n_tokens;
+    for (uint64_t i = 0; i < n; i++) {
+        assert_int_equal(cllm_shard_read(&shard, i, 1, &token), 0);
+        assert_true(token < n_ids);
+        count[token]++;
+    }
+    cllm_shard_close(&shard);
+    return n;
+}
+
+/* The bytes that the tokens of shard @path stand for, as @tokenizer has them. */
+static char *text_of_shard(const char *path, const struct cllm_tokenizer *tokenizer)
+{
+    struct cllm_shard shard;
+    uint32_t token = 0;
+    size_t n = 0, used = 0;
+
+    assert_int_equal(cllm_shard_open(&shard, path), 0);
+    char *text = calloc(1, shard.n_tokens * 64 + 1);
+    assert_non_null(text);
+    for (uint64_t i = 0; i < shard.n_tokens; i++) {
+        assert_int_equal(cllm_shard_read(&shard, i, 1, &token), 0);
+        const uint8_t *bytes = cllm_tokenizer_token(tokenizer, token, &n);
+        assert_true(n <= 64);
+        memcpy(text + used, bytes, n);
+        used += n;
+    }
+    cllm_shard_close(&shard);
+    return text;
+}
+
+/* @options: of the tokenizer. Ids fall with their frequency, and the text is the same. */
+static void check_renumbered(const char *dir, const char *options)
+{
+    static const char *const shards[] = {"train_000.bin", "val_000.bin"};
+    struct cllm_tokenizer *before = NULL, *after = NULL;
+    json_t *json = NULL, *tokenizer = NULL;
+    const char *how = NULL, *hash = NULL;
+    uint64_t count[600] = {0}, last = UINT64_MAX;
+    char command[256];
+
+    (void)snprintf(command, sizeof command, "-o plain --force %s text", options);
+    assert_int_equal(prep(dir, command), 0);
+    (void)snprintf(command, sizeof command, "-o new --force --renumber %s text", options);
+    assert_int_equal(prep(dir, command), 0);
+    assert_said("renumbered: the first 256 ids have");
+    assert_int_equal(cllm_json_load(in(dir, "new/dataset.json"), 1 << 20, &json), 0);
+    assert_int_equal(cllm_json_get_object(json, "d", "tokenizer", &tokenizer), 0);
+    assert_int_equal(cllm_json_get_text(tokenizer, "d", "renumbered", &how), 0);
+    assert_string_equal(how, "frequency");
+    assert_int_equal(cllm_json_get_text(tokenizer, "d", "hash", &hash), 0);
+    assert_int_equal(
+        cllm_tokenizer_load(&before, access(in(dir, "plain/vocab.json"), F_OK) == 0
+                                         ? in(dir, "plain")
+                                         : CLLM_TOKENIZER_BYTES),
+        0);
+    assert_int_equal(cllm_tokenizer_load(&after, in(dir, "new")), 0);
+    assert_string_equal(cllm_tokenizer_hash(after), hash);
+    assert_int_equal(cllm_tokenizer_size(after), cllm_tokenizer_size(before));
+    (void)count_ids(in(dir, "new/train_000.bin"), count, cllm_tokenizer_size(after));
+    for (uint32_t id = 0; id < cllm_tokenizer_size(after); id++) {
+        assert_true(count[id] <= last);
+        last = count[id];
+    }
+    for (size_t i = 0; i < CLLM_LEN(shards); i++) {
+        char path[64];
+        (void)snprintf(path, sizeof path, "plain/%s", shards[i]);
+        char *one = text_of_shard(in(dir, path), before);
+        (void)snprintf(path, sizeof path, "new/%s", shards[i]);
+        char *two = text_of_shard(in(dir, path), after);
+        assert_string_equal(one, two);
+        free(one);
+        free(two);
+    }
+    /* Given to another data set, it makes the same shards. */
+    size_t n = 0, m = 0;
+    assert_int_equal(prep(dir, "-o again --force --tokenizer new text"), 0);
+    char *one = get_file(in(dir, "new/train_000.bin"), &n);
+    char *two = get_file(in(dir, "again/train_000.bin"), &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(one, two, n);
+    free(one);
+    free(two);
+    cllm_tokenizer_free(&before);
+    cllm_tokenizer_free(&after);
+    json_decref(json);
+}
+
+static void ids_are_renumbered_by_frequency(void **state)
+{
+    char text[30001] = "";
+    size_t used = 0;
+
+    for (unsigned i = 0; used + 100 < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used,
+                                 i % 3 == 0 ? "zebra number %u\n" : "the zoo, %u ", i);
+    put_file(in(*state, "text"), text, used);
+    check_renumbered(*state, "--tokenizer bytes");
+    check_renumbered(*state, "--train-vocab 300");
+}
+
 static void help_and_version_go_to_stdout(void **state)
 {
     assert_int_equal(prep(*state, "--help 2>/dev/null"), 0);
@@ -563,6 +668,7 @@ int main(void)
         T(verbose_names_what_is_passed_over),
         T(a_trained_vocabulary_lies_beside_the_shards),
         T(documents_are_separated_by_the_end_of_text),
+        T(ids_are_renumbered_by_frequency),
         T(help_and_version_go_to_stdout),
     };
     const char *bin = getenv("CLLM_BIN");

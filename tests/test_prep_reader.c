@@ -171,6 +171,52 @@ static void reading_begins_again_behind_any_piece(void **state)
     cllm_prep_input_fini(&input);
 }
 
+/* Sound frames, then a damaged one. */
+static void a_damaged_stream_is_refused_wherever_reading_begins(void **state)
+{
+    static const char plain[] = "one\ntwo\nthree three three three\nfour\nfive five\n";
+    static const uint8_t bad[] = {0x28, 0xb5, 0x2f, 0xfd, 0, 0x74, 0x07, 0, 0};
+    uint8_t packed[3 * (sizeof plain + PACKED_ROOM) + sizeof bad];
+    const size_t whole = 3 * (sizeof plain - 1);
+    size_t at = 0, n_begun = 0;
+
+    for (int i = 0; i < 3; i++)
+        at += packed_zstd(packed + at, plain, sizeof plain - 1);
+    memcpy(packed + at, bad, sizeof bad);
+    /* Adding it as an input would find the damage at once: it is so near. */
+    char path[CLLM_FILE_PATH_BYTES];
+    (void)snprintf(path, sizeof path, "%s/a", (const char *)*state);
+    put_file(path, packed, at + sizeof bad);
+    struct cllm_prep_file file = {.path = path, .bytes = at + sizeof bad};
+    const struct cllm_prep_input input = {.file = &file, .n_files = 1};
+    for (size_t bytes = 1; bytes < 60; bytes++) {
+        struct cllm_prep_place place = {0};
+        struct cllm_prep_piece piece = {.n_parts = 0};
+        int rc = 1;
+        /* Each piece by a reader of its own, as if every one were the last of a run. */
+        while (rc == 1) {
+            struct cllm_prep_reader reader;
+            cllm_prep_reader_init(&reader, &input, "", cut_lines, NULL, &place);
+            reader.piece_bytes = bytes;
+            reader.cut_max = 4 * bytes;
+            rc = cllm_prep_reader_next(&reader, &piece);
+            for (size_t i = 0; rc == 1 && i < piece.text.n; i++)
+                assert_int_equal(piece.text.at[i],
+                                 plain[(place.off + i) % (sizeof plain - 1)]);
+            if (rc == 1)
+                assert_int_equal(piece.after.off, place.off + piece.text.n);
+            place = piece.after;
+            n_begun += rc == 1;
+            cllm_prep_reader_fini(&reader);
+        }
+        assert_int_equal(rc, CLLM_EDATA);
+        assert_error_says("the zstd stream is damaged");
+        assert_true(place.off <= whole);
+        cllm_prep_piece_fini(&piece);
+    }
+    assert_true(n_begun > 60); /* text came out before the damage */
+}
+
 /* A vocabulary of the text itself. */
 static struct cllm_tokenizer *train(const char *pattern, const char *text, size_t n)
 {
@@ -219,9 +265,9 @@ static void fill_text(char *text, size_t n, uint32_t seed)
     while (at < n) {
         seed = seed * 1103515245 + 12345;
         const char *word = words[(seed >> 16) % CLLM_LEN(words)];
-        size_t length = (size_t)cllm_min_u64(strlen(word), n - at);
-        memcpy(text + at, word, length);
-        at += length;
+
+        for (size_t i = 0; word[i] != '\0' && at < n; i++)
+            text[at++] = word[i];
     }
 }
 
@@ -339,6 +385,7 @@ int main(void)
         T(pieces_are_the_documents_whatever_their_size),
         T(lines_of_json_stay_whole_and_numbered),
         T(reading_begins_again_behind_any_piece),
+        T(a_damaged_stream_is_refused_wherever_reading_begins),
         T(cutting_changes_no_token),
         T(a_line_of_json_without_an_end_is_refused),
         T(a_file_that_changed_is_refused),

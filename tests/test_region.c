@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "shm/keeper.h"
 #include "shm/memfd.h"
@@ -159,6 +161,49 @@ static void a_large_object_can_have_huge_pages(void **state)
             assert_int_equal(b.base[i], (uint8_t)(i / 1000));
     cllm_region_close(&a);
     cllm_region_close(&b);
+}
+
+/* Bytes of the mapping at @base that are mapped as huge pages. */
+static size_t huge_bytes(const void *base)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    bool inside = false;
+    size_t kib = 0, found = 0;
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps) != NULL) {
+        uintptr_t begin, end;
+
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2)
+            inside = begin == (uintptr_t)base;
+        else if (inside && sscanf(line, "ShmemPmdMapped: %zu", &kib) == 1)
+            found = kib << 10;
+    }
+    assert_int_equal(fclose(maps), 0);
+    return found;
+}
+
+/* Gathering huge pages may take longer than anybody wants to wait. */
+static void an_object_is_whole_without_time_for_huge_pages(void **state)
+{
+    enum { HUGE = 2 << 20, BYTES = 3 * HUGE };
+    static const uint64_t budgets[] = {0, 1, 12 * CLLM_NS_PER_S};
+    struct cllm_region a;
+
+    (void)state;
+    for (size_t k = 0; k < CLLM_LEN(budgets); k++) {
+        assert_int_equal(unlink(path), 0);
+        cllm_region_set_huge_pages_ns(budgets[k]);
+        assert_int_equal(cllm_region_create(&a, name, BYTES), 0);
+        for (size_t i = 0; i < BYTES; i += 1000) {
+            assert_int_equal(a.base[i], 0);
+            a.base[i] = 1;
+        }
+        if (budgets[k] == 0)
+            assert_int_equal(huge_bytes(a.base), 0);
+        cllm_region_close(&a);
+    }
 }
 
 static void a_name_is_given_once(void **state)
@@ -367,6 +412,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_too_short_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_link_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_file_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_object_is_whole_without_time_for_huge_pages,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_object_can_have_huge_pages, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_name_is_given_once, setup, teardown),

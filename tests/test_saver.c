@@ -4,12 +4,14 @@
  */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -17,6 +19,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "saver/piece.h"
 #include "shm/chunk.h"
 #include "tests/saver_run.h"
@@ -213,6 +216,15 @@ static void a_checkpoint_of_other_bits_is_replaced(void **state)
 
 /* ---- the pin ---- */
 
+/* At a fault point that is armed with stop. */
+static void wait_until_stopped(const struct saver_run *run)
+{
+    int status = 0;
+
+    assert_int_equal(waitpid(run->pid, &status, WUNTRACED), run->pid);
+    assert_true(WIFSTOPPED(status));
+}
+
 /* Asked before the first chunk, and after some are written. */
 static void a_hurried_saver_lets_go_and_writes_the_same_bytes(void **state)
 {
@@ -228,22 +240,26 @@ static void a_hurried_saver_lets_go_and_writes_the_same_bytes(void **state)
     saver_run_assert_saved(run, 5);
     assert_int_equal(cllm_load_relaxed(&status->copied_bytes), 0);
     saver_run_digest(run, 5, &calm);
-    for (uint64_t begun_bytes = 0; begun_bytes < 3; begun_bytes += 2) {
-        uint64_t deadline = cllm_now_ns() + 30 * CLLM_NS_PER_S;
-        uint64_t saved = cllm_load_relaxed(&status->saved_bytes);
-
+    for (int begun = 0; begun < 2; begun++) {
+        assert_int_equal(
+            cllm_fault_arm(run->control.faults,
+                           begun ? "save_chunk:stop:2,save_free:stop" : "save_free:stop"),
+            1 + begun);
         saver_run_flip_file(run, "step-0000000005/model.safetensors", 5000);
         saver_run_commit(run, 5, 0);
-        cllm_store_release(&run->control.state->hurry_version, begun_bytes == 0 ? 2 : 0);
+        cllm_store_release(&run->control.state->hurry_version, begun ? 0 : 2);
         saver_run_post(run, &work);
-        while (cllm_load_relaxed(&status->saved_bytes) < saved + begun_bytes)
-            assert_true(cllm_now_ns() < deadline);
-        cllm_store_release(&run->control.state->hurry_version, 2);
-        while (cllm_load_acquire(&status->saving_step) != 5 ||
-               cllm_load_acquire(&status->holds_version) != 0)
-            assert_true(cllm_now_ns() < deadline);
+        if (begun) {
+            wait_until_stopped(run);
+            cllm_store_release(&run->control.state->hurry_version, 2);
+            assert_int_equal(kill(run->pid, SIGCONT), 0);
+        }
+        wait_until_stopped(run);
+        assert_int_equal(cllm_load_acquire(&status->saving_step), 5);
+        assert_int_equal(cllm_load_acquire(&status->holds_version), 0);
         /* As the next update would, at the first moment it may. */
         memset(run->params[1].base, 0xff, run->params[1].bytes);
+        assert_int_equal(kill(run->pid, SIGCONT), 0);
         saver_run_wait(run, &report);
         assert_int_equal(report.flags, 0);
         saver_run_digest(run, 5, &hurried);

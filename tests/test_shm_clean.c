@@ -71,15 +71,15 @@ static void clean_waits_until_a_fresh_heartbeat_is_old(void **state)
     cllm_shm_runs_fini(&runs);
 }
 
-static void clean_refuses_while_a_guardian_holds_the_run(void **state)
+/* How long a run is cleaned that a guardian has just let go of. */
+static uint64_t clean_when_it_is_let_go_of(void)
 {
     struct cllm_shm_runs runs;
     struct cllm_shm_view view;
-    uint64_t before;
+    uint64_t before, took;
     char path[96];
     int fd;
 
-    (void)state;
     assert_int_equal(mkdir(shm_run_dir, 0700), 0);
     (void)snprintf(path, sizeof path, "%s/run.lock", shm_run_dir);
     fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
@@ -95,14 +95,27 @@ static void clean_refuses_while_a_guardian_holds_the_run(void **state)
                      CLLM_EREFUSED);
     assert_non_null(strstr(cllm_err_text(), "a coordinator holds"));
     (void)close(fd);
-    before = cllm_now_ns(); /* the lock is proof enough: no waiting */
+    before = cllm_now_ns();
     assert_int_equal(cllm_shm_clean_run(cllm_shm_runs_find(&runs, shm_run_dir), false),
                      0);
-    assert_true(cllm_now_ns() - before < 2 * CLLM_NS_PER_S);
+    took = cllm_now_ns() - before;
     assert_int_equal(shm_run_n_left(), 0);
     cllm_shm_runs_fini(&runs);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(rmdir(shm_run_dir), 0);
+    return took;
+}
+
+/* Then the lock is proof enough, and nobody waits, unless the machine is too busy for us.
+ */
+static void clean_refuses_while_a_guardian_holds_the_run(void **state)
+{
+    uint64_t took = UINT64_MAX;
+
+    (void)state;
+    for (int i = 0; i < 10 && took >= 2 * CLLM_NS_PER_S; i++)
+        took = clean_when_it_is_let_go_of();
+    assert_true(took < 2 * CLLM_NS_PER_S);
 }
 
 static void clean_refuses_while_somebody_can_write(void **state)
@@ -164,6 +177,37 @@ static void half_made_runs_are_told_apart_by_their_maker(void **state)
     assert_int_equal(shm_run_n_left(), 0);
 }
 
+/* Without a control object only the id says whose they are. */
+static void leftovers_of_a_directory_go_under_its_lock(void **state)
+{
+    char name[CLLM_REGION_NAME_BYTES], id[CLLM_RUN_ID_BYTES], path[96];
+    struct cllm_shm_runs runs;
+    int fd;
+
+    (void)state;
+    assert_int_equal(mkdir(shm_run_dir, 0700), 0);
+    cllm_run_id_of(id, shm_run_dir);
+    cllm_fold_name(name, id, 0);
+    assert_int_equal(cllm_region_create(NULL, name, CLLM_PAGE), 0);
+    assert_int_equal(cllm_shm_runs_scan(&runs), 0);
+    const struct cllm_shm_run *run = cllm_shm_runs_find(&runs, shm_run_dir);
+    assert_non_null(run);
+    assert_string_equal(run->directory, shm_run_dir);
+    assert_int_equal(cllm_shm_clean_run(run, false), CLLM_EREFUSED); /* too young */
+    (void)snprintf(path, sizeof path, "%s/run.lock", shm_run_dir);
+    fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    assert_int_equal(cllm_shm_clean_run(run, false), CLLM_EREFUSED); /* it may begin */
+    assert_non_null(strstr(cllm_err_text(), "a coordinator holds"));
+    (void)close(fd);
+    assert_int_equal(cllm_shm_clean_run(run, false), 0); /* nobody can begin there */
+    cllm_shm_runs_fini(&runs);
+    assert_int_equal(cllm_region_unlink(name), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(shm_run_dir), 0);
+}
+
 static void young_leftovers_stay_and_old_ones_could_go(void **state)
 {
     char name[CLLM_REGION_NAME_BYTES], why[160];
@@ -192,6 +236,7 @@ int main(void)
         TEST(clean_refuses_while_a_guardian_holds_the_run),
         TEST(clean_refuses_while_somebody_can_write),
         TEST(half_made_runs_are_told_apart_by_their_maker),
+        TEST(leftovers_of_a_directory_go_under_its_lock),
         TEST(young_leftovers_stay_and_old_ones_could_go),
     };
 #undef TEST

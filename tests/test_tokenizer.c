@@ -3,6 +3,7 @@
  * against ids that reference encoders give.
  */
 #include "tests/bpe_temp.h"
+#include "tests/foreign.h"
 
 #include <errno.h>
 
@@ -423,7 +424,7 @@ static void a_rank_file_merges_by_the_rank_of_the_bytes(void **state)
 
 static void gpt2s_vocabulary_gives_the_reference_ids(void **state)
 {
-    const char *dir = gpt2_dir();
+    const char *dir = foreign("gpt2");
 
     (void)state;
     if (dir == NULL)
@@ -443,7 +444,7 @@ static void gpt2s_vocabulary_gives_the_reference_ids(void **state)
 static void gpt2_survives_being_saved_in_every_form(void **state)
 {
     static const char *const files[] = {"", "vocab.json", "merges.txt"};
-    const char *dir = gpt2_dir();
+    const char *dir = foreign("gpt2");
 
     if (dir == NULL)
         skip();
@@ -459,7 +460,7 @@ static void gpt2_survives_being_saved_in_every_form(void **state)
 
 static void gpt2_as_a_rank_file_has_the_same_ids_and_merges(void **state)
 {
-    const char *dir = gpt2_dir();
+    const char *dir = foreign("gpt2");
 
     if (dir == NULL)
         skip();
@@ -516,7 +517,7 @@ static char *output_of(const char *command, size_t *bytes)
 /* The King James Bible, where Debian's bible-kjv is installed. */
 static void gpt2s_vocabulary_gives_the_reference_ids_of_a_book(void **state)
 {
-    const char *dir = gpt2_dir();
+    const char *dir = foreign("gpt2");
     struct cllm_encoder *encoder = NULL;
     char hash[CLLM_SHA256_HEX_BYTES];
     size_t bytes = 0;

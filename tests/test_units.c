@@ -102,6 +102,18 @@ static void every_text_fits_and_grows_with_its_number(void **state)
     }
 }
 
+static void one_alone_has_no_plural(void **state)
+{
+    (void)state;
+    assert_string_equal(cllm_plural(0), "s");
+    assert_string_equal(cllm_plural(1), "");
+    assert_string_equal(cllm_plural(2), "s");
+    assert_string_equal(cllm_plural(UINT64_C(1) << 32 | 1), "s");
+    assert_string_equal(cllm_plural_es(0), "es");
+    assert_string_equal(cllm_plural_es(1), "");
+    assert_string_equal(cllm_plural_es(UINT64_MAX), "es");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +121,7 @@ int main(void)
         cmocka_unit_test(counts_are_shown_in_powers_of_1000),
         cmocka_unit_test(durations_are_shown_with_two_units_at_most),
         cmocka_unit_test(every_text_fits_and_grows_with_its_number),
+        cmocka_unit_test(one_alone_has_no_plural),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,6 +111,7 @@ static void a_stream_cut_short_anywhere_is_refused(void **state)
 
 static void a_damaged_stream_is_refused(void **state)
 {
+    static const char junk[] = {'j', 'u', 'n', 'k'};
     static uint8_t file[ROOM], out[ROOM];
     size_t got = 0;
 
@@ -121,8 +122,8 @@ static void a_damaged_stream_is_refused(void **state)
     assert_int_equal(unpack_file(in(*state, "gz"), 64, out, &got), CLLM_EDATA);
     assert_error_says("gzip stream is damaged");
     n = packed_gzip(file, text, 300);
-    memcpy(file + n, "junk", 4);
-    put_file(in(*state, "gz"), file, n + 4);
+    memcpy(file + n, junk, sizeof junk);
+    put_file(in(*state, "gz"), file, n + sizeof junk);
     assert_int_equal(unpack_file(in(*state, "gz"), 64, out, &got), CLLM_EDATA);
     assert_error_says("behind the gzip stream");
     n = packed_zstd(file, text, 300);
@@ -131,9 +132,25 @@ static void a_damaged_stream_is_refused(void **state)
     assert_int_equal(unpack_file(in(*state, "zst"), 64, out, &got), CLLM_EDATA);
     assert_error_says("zstd stream is damaged");
     n = packed_zstd(file, text, 300);
-    memcpy(file + n, "junk", 4);
-    put_file(in(*state, "zst"), file, n + 4);
+    memcpy(file + n, junk, sizeof junk);
+    put_file(in(*state, "zst"), file, n + sizeof junk);
     assert_int_equal(unpack_file(in(*state, "zst"), 64, out, &got), CLLM_EDATA);
+}
+
+/* A header that says 131 bytes, an empty block, then a frame of 560: libzstd notices the
+ * first when it has room for it. */
+static void what_is_damaged_does_not_depend_on_the_room(void **state)
+{
+    static const uint8_t file[] = {0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x83, 1,    0, 0, 0x28,
+                                   0xb5, 0x2f, 0xfd, 0,    0,    0x83, 0x11, 0, 1};
+    static const size_t steps[] = {1, 40, 130, 131, 4096, ROOM};
+    static uint8_t out[2 * ROOM];
+    size_t got = 0;
+
+    put_file(in(*state, "zst"), file, sizeof file);
+    int first = unpack_file(in(*state, "zst"), steps[0], out, &got);
+    for (size_t i = 1; i < CLLM_LEN(steps); i++)
+        assert_int_equal(unpack_file(in(*state, "zst"), steps[i], out, &got), first);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, temp_setup, temp_teardown)
@@ -145,6 +162,7 @@ int main(void)
         T(streams_behind_one_another_are_one),
         T(a_stream_cut_short_anywhere_is_refused),
         T(a_damaged_stream_is_refused),
+        T(what_is_damaged_does_not_depend_on_the_room),
     };
 
     return cmocka_run_group_tests_name("unpack", tests, NULL, NULL);

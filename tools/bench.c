@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/units.h"
 #include "compute/ops.h"
 #include "tools/bench_calibrate.h"
 #include "tools/bench_choice.h"
 #include "tools/bench_kernels.h"
 #include "tools/bench_measure.h"
 #include "tools/bench_report.h"
+#include "tools/bench_tune.h"
 #include "tools/shm_json.h"
 
 #define PROGRAM        "cllm-bench"
@@ -28,7 +30,7 @@ struct request {
     uint32_t workers[MAX_SETTINGS];
     uint32_t n_workers; /* 0 = as the configuration says */
     uint64_t checkpoint_every;
-    bool kernels, json, markdown, calibrate, dry_run;
+    bool kernels, json, markdown, calibrate, tune, dry_run;
     struct cllm_bench_measure measure;
 };
 
@@ -53,7 +55,12 @@ static void print_help(void)
         "into\n"
         "                         the file CONFIG that are better by more than the "
         "spread\n"
-        "      --dry-run          with --calibrate: change no file\n"
+        "      --tune-opencl      which matrix products are the fastest on the device of "
+        "CONFIG\n"
+        "                         ([compute] device), for the shapes of its model; kept "
+        "for the\n"
+        "                         workers that open it next; the bits stay the same\n"
+        "      --dry-run          with --calibrate, --tune-opencl: change no file\n"
         "      --json             for programs; to standard output\n"
         "      --markdown         a table for documents\n"
         "      --help             this text\n"
@@ -153,6 +160,9 @@ static int parse_option(struct request *request, int option, const char *text)
     case 'C':
         request->calibrate = true;
         return 0;
+    case 'T':
+        request->tune = true;
+        return 0;
     case 'D':
         request->dry_run = true;
         return 0;
@@ -179,8 +189,8 @@ static int check_calibrate(const struct request *request)
 {
     const struct cllm_bench_measure *measure = &request->measure;
 
-    if (request->dry_run && !request->calibrate)
-        return refuse("only with --calibrate:", "--dry-run");
+    if (request->dry_run && !request->calibrate && !request->tune)
+        return refuse("only with --calibrate or --tune-opencl:", "--dry-run");
     if (!request->calibrate)
         return 0;
     if (!request->config)
@@ -200,6 +210,22 @@ static int check_calibrate(const struct request *request)
     return 0;
 }
 
+/* What goes with --tune-opencl, which trains nothing. */
+static int check_tune(const struct request *request)
+{
+    if (!request->tune)
+        return 0;
+    if (request->kernels || request->json || request->markdown || request->calibrate ||
+        request->checkpoint_every > 0 || request->n_workers > 0)
+        return refuse(
+            "not with --kernels, --json, --markdown, --calibrate, --checkpoint, "
+            "--workers:",
+            "--tune-opencl");
+    if (request->measure.repeats < CLLM_BENCH_TUNE_ROUNDS)
+        return refuse("fewer than five --repeat are too few for", "--tune-opencl");
+    return 0;
+}
+
 static int parse(struct request *request, int argc, char **argv)
 {
     static const struct option options[] = {{"workers", required_argument, NULL, 'n'},
@@ -211,6 +237,7 @@ static int parse(struct request *request, int argc, char **argv)
                                             {"set", required_argument, NULL, 'S'},
                                             {"kernels", no_argument, NULL, 'k'},
                                             {"calibrate", no_argument, NULL, 'C'},
+                                            {"tune-opencl", no_argument, NULL, 'T'},
                                             {"dry-run", no_argument, NULL, 'D'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"markdown", no_argument, NULL, 'd'},
@@ -229,6 +256,8 @@ static int parse(struct request *request, int argc, char **argv)
         return refuse("either --json or", "--markdown");
     if (rc == 0 && request->checkpoint_every > 0 && request->n_workers > 1)
         return refuse("--checkpoint with one number of --workers, not with", "several");
+    if (rc == 0)
+        rc = check_tune(request);
     return rc == 0 ? check_calibrate(request) : rc;
 }
 
@@ -284,8 +313,9 @@ static void read_cpu(char cpu[LINE_BYTES])
             break;
     if (file)
         (void)fclose(file); /* read only */
-    (void)snprintf(cpu, LINE_BYTES, "%s, %u cores", name[0] ? name : "unknown processor",
-                   cllm_bench_processes(UINT32_MAX));
+    uint32_t n = cllm_bench_processes(UINT32_MAX);
+    (void)snprintf(cpu, LINE_BYTES, "%s, %u core%s", name[0] ? name : "unknown processor",
+                   n, cllm_plural(n));
 }
 
 /* ---- what is asked ---- */
@@ -389,9 +419,11 @@ int main(int argc, char **argv)
     }
     if (rc == 0 && request.kernels)
         rc = cllm_bench_kernels(&config, request.json);
+    if (rc == 0 && request.tune)
+        rc = cllm_bench_tune(&config, request.measure.repeats, request.dry_run);
     if (rc != 0)
         cllm_err_print(PROGRAM);
-    else if (!request.kernels)
+    else if (!request.kernels && !request.tune)
         rc = bench_training(&request, &config);
     cllm_config_fini(&config);
     return rc == -EINTR ? CLLM_EXIT_INTERRUPTED : cllm_exit_code(rc);

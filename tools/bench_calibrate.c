@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/units.h"
 #include "tools/bench_choice.h"
 #include "tools/setting.h"
 
@@ -270,10 +271,11 @@ int cllm_bench_calibrate(struct cllm_bench_calibrate *calibrate)
     if (rc != 0)
         goto out;
     (void)printf(
-        "%s: %u lanes, %u workers; each value %u times, in turns, medians; ratio "
+        "%s: %u lane%s, %u worker%s; each value %u time%s, in turns, medians; ratio "
         "to the first\n",
-        calibrate->name, session->present.lanes, session->present.workers,
-        calibrate->measure.repeats);
+        calibrate->name, session->present.lanes, cllm_plural(session->present.lanes),
+        session->present.workers, cllm_plural(session->present.workers),
+        calibrate->measure.repeats, cllm_plural(calibrate->measure.repeats));
     (void)fflush(stdout); /* the first table takes a while */
     for (uint32_t k = 0; k < CLLM_BENCH_KNOBS && rc == 0; k++)
         rc = choose(session, k);

@@ -63,24 +63,46 @@ static int find_program(char path[PATH_MAX], const char *name)
 }
 
 /* Between fork and exec. Does not return. */
-CLLM_NORETURN static void become(const char *path, char *const argv[], int log,
+CLLM_NORETURN static void become(const char *path, char *const argv[], int out, int err,
                                  pid_t parent)
 {
     (void)signal(SIGINT, SIG_DFL);
     (void)signal(SIGTERM, SIG_DFL);
     (void)setpgid(0, 0);
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent || dup2(log, STDOUT_FILENO) < 0 ||
-        dup2(log, STDERR_FILENO) < 0)
+    if (getppid() != parent || dup2(out, STDOUT_FILENO) < 0 ||
+        dup2(err, STDERR_FILENO) < 0)
         _exit(127);
     (void)execv(path, argv);
     _exit(127);
 }
 
+/* With @out and @err for its outputs, which stay the caller's. */
+static int start(struct cllm_bench_child *child, const char *path, char *const argv[],
+                 int out, int err)
+{
+    pid_t parent = getpid();
+    int rc;
+
+    child->pid = fork();
+    if (child->pid == 0)
+        become(path, argv, out, err, parent);
+    if (child->pid < 0) {
+        child->pid = 0;
+        return cllm_err(-errno, "cannot start %s", path);
+    }
+    /* Nobody else reaps it: its pid is its own until we do. */
+    child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
+    if (child->pidfd >= 0)
+        return 0;
+    rc = cllm_err(-errno, "cannot watch %s", path);
+    cllm_bench_child_kill(child);
+    return rc;
+}
+
 int cllm_bench_child_start(struct cllm_bench_child *child, const char *name,
                            char *const argv[], const char *log)
 {
-    pid_t parent = getpid();
     char path[PATH_MAX];
     int fd, rc = find_program(path, name);
 
@@ -90,20 +112,7 @@ int cllm_bench_child_start(struct cllm_bench_child *child, const char *name,
     fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0)
         return cllm_err(-errno, "cannot write %s", log);
-    child->pid = fork();
-    if (child->pid == 0)
-        become(path, argv, fd, parent);
-    if (child->pid < 0) {
-        child->pid = 0;
-        rc = cllm_err(-errno, "cannot start %s", path);
-    } else {
-        /* Nobody else reaps it: its pid is its own until we do. */
-        child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
-        if (child->pidfd < 0) {
-            rc = cllm_err(-errno, "cannot watch %s", path);
-            cllm_bench_child_kill(child);
-        }
-    }
+    rc = start(child, path, argv, fd, fd);
     (void)close(fd); /* nothing was written through it here */
     return rc;
 }
@@ -134,6 +143,84 @@ void cllm_bench_child_kill(struct cllm_bench_child *child)
         return;
     (void)kill(child->pid, SIGKILL);
     reap(child);
+}
+
+/* ---- an answer ---- */
+
+/* What is written to @fd until it is closed, or @until, or there is no more room. */
+static int take_answer(int fd, uint64_t until, char *answer, size_t room, size_t *bytes)
+{
+    for (*bytes = 0; *bytes < room - 1;) {
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+        uint64_t now = cllm_now_ns();
+        struct timespec left = cllm_timespec(until > now ? until - now : 0);
+        ssize_t n;
+
+        if (until <= now)
+            return -ETIMEDOUT;
+        if (ppoll(&ready, 1, &left, NULL) <= 0)
+            continue;
+        n = read(fd, answer + *bytes, room - 1 - *bytes);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n == 0)
+            break;
+        *bytes += n > 0 ? (size_t)n : 0;
+    }
+    answer[*bytes] = '\0';
+    return 0;
+}
+
+/* How @child ended, by @until: 0, or a negative code with text. */
+static int how_it_ended(struct cllm_bench_child *child, const char *name, uint64_t until)
+{
+    struct pollfd poll = {.fd = child->pidfd, .events = POLLIN};
+    uint64_t now = cllm_now_ns();
+    struct timespec left = cllm_timespec(until > now ? until - now : 0);
+    int status = 0;
+
+    if (ppoll(&poll, 1, &left, NULL) <= 0)
+        return cllm_err(-ETIMEDOUT, "%s does not end", name);
+    while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    (void)close(child->pidfd); /* nothing to lose */
+    *child = (struct cllm_bench_child){.pidfd = -1};
+    if (WIFSIGNALED(status))
+        return cllm_err(-EIO, "%s was ended by signal %d", name, WTERMSIG(status));
+    if (WEXITSTATUS(status) != 0)
+        return cllm_err(-EIO, "%s ended with exit code %d", name, WEXITSTATUS(status));
+    return 0;
+}
+
+int cllm_bench_child_ask(const char *name, char *const argv[], uint64_t timeout_ns,
+                         char *answer, size_t room, size_t *bytes)
+{
+    uint64_t until = cllm_now_ns() + timeout_ns;
+    struct cllm_bench_child child = {.pidfd = -1};
+    char path[PATH_MAX];
+    int ends[2], nothing, rc = find_program(path, name);
+
+    if (rc != 0)
+        return rc;
+    nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (nothing < 0)
+        return cllm_err(-errno, "cannot open /dev/null");
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        rc = cllm_err(-errno, "cannot ask %s", name);
+        (void)close(nothing);
+        return rc;
+    }
+    rc = start(&child, path, argv, ends[1], nothing);
+    (void)close(ends[1]); /* the child has its own */
+    (void)close(nothing);
+    if (rc == 0) {
+        rc = take_answer(ends[0], until, answer, room, bytes);
+        rc = rc == 0 ? how_it_ended(&child, name, until)
+                     : cllm_err(rc, "%s does not answer", name);
+    }
+    (void)close(ends[0]); /* read only */
+    cllm_bench_child_kill(&child);
+    return rc;
 }
 
 /* ---- many at once ---- */

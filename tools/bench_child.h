@@ -1,6 +1,6 @@
 /*
- * tools/bench_child.h - processes that cllm-bench starts: a training run, and copies of
- * itself that measure the machine all at once.
+ * tools/bench_child.h - processes that tools start: cllm-bench a training run, and copies
+ * of itself that measure the machine all at once; cllm-info the one that loads drivers.
  */
 #ifndef CLLM_TOOLS_BENCH_CHILD_H
 #define CLLM_TOOLS_BENCH_CHILD_H
@@ -37,6 +37,15 @@ bool cllm_bench_child_wait(struct cllm_bench_child *child, uint64_t timeout_ns);
 
 /* End it at once, and reap it. For no child a no-op. */
 void cllm_bench_child_kill(struct cllm_bench_child *child);
+
+/*
+ * Start it with nothing to read and its errors dropped, and take what it writes into
+ * @answer (room, with a NUL behind *@bytes). Returns 0 when it has ended of its own
+ * accord with exit code 0, before @timeout_ns passed; else a negative code with text, and
+ * it is no more.
+ */
+int cllm_bench_child_ask(const char *name, char *const argv[], uint64_t timeout_ns,
+                         char *answer, size_t room, size_t *bytes);
 
 /* What one process of many does: @prepare first, then, when all are prepared, @run. */
 struct cllm_bench_task {

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/random.h"
+#include "base/units.h"
 #include "compute/ops.h"
 #include "model/model.h"
 #include "tools/bench_limits.h"
@@ -54,6 +55,7 @@ struct kernels {
     float *x, *y, *z;       // (N,wide)
     float *w, *dw;          // (matrix)
     float *logits;          // (rows,V)
+    double *losses;         // (rows)
     float *bias, *dbias;    // (wide)
     float *scale, *dscale;  // (wide)
     float *rope;            // (T,A / H)
@@ -129,9 +131,9 @@ static int lay_out(struct kernels *k)
 {
     const struct sizes *s = &k->s;
     size_t wide = s->wide;
-    size_t n = s->T * s->A / s->H + 3 * s->N * wide + 2 * s->matrix + s->rows * s->V +
-               4 * wide + s->N * (3 + s->H) + cllm_attention_scratch(s->T) +
-               VECTORS * s->n;
+    size_t n = s->T * s->A / s->H + 3 * s->N * wide + 2 * s->matrix +
+               s->rows * (s->V + 2) + 4 * wide + s->N * (3 + s->H) +
+               cllm_attention_scratch(s->T) + VECTORS * s->n;
     int rc = cllm_arena_init(&k->arena, n * sizeof(float) + 64 * CLLM_CACHELINE);
 
     if (rc != 0)
@@ -142,6 +144,7 @@ static int lay_out(struct kernels *k)
     k->w = take(k, s->matrix, 4);
     k->dw = take(k, s->matrix, 5);
     k->logits = take(k, s->rows * s->V, 6);
+    k->losses = cllm_arena_take(&k->arena, s->rows * sizeof *k->losses);
     k->bias = take(k, wide, 7);
     k->dbias = take(k, wide, 8);
     k->scale = take(k, wide, 9);
@@ -286,7 +289,8 @@ static void run_attention_backward(struct kernels *k)
 
 static void run_layernorm(struct kernels *k)
 {
-    k->ops->layernorm(k->y, k->mean, k->rstd, k->x, k->scale, k->bias, k->s.N, k->s.C);
+    k->ops->layernorm(k->y, k->mean, k->rstd, k->x, k->scale, k->bias, 1e-5f, k->s.N,
+                      k->s.C);
 }
 
 static void run_layernorm_backward(struct kernels *k)
@@ -349,12 +353,12 @@ static void run_add_columns(struct kernels *k)
 static void run_embedding_backward(struct kernels *k)
 {
     k->ops->embedding_backward(k->dw, k->s.llama ? NULL : k->z, k->tokens, k->s.T, k->x,
-                               k->s.B, k->s.T, k->s.C);
+                               k->s.V, k->s.B, k->s.T, k->s.C);
 }
 
 static void run_cross_entropy(struct kernels *k)
 {
-    (void)k->ops->cross_entropy(k->logits, k->tokens, k->s.rows, k->s.V, true);
+    k->ops->cross_entropy(k->losses, k->logits, k->tokens, k->s.rows, k->s.V, true);
 }
 
 static void run_adamw(struct kernels *k)
@@ -442,10 +446,10 @@ static void measure_all(struct kernels *k)
 
 static void print_text(const struct kernels *k)
 {
-    (void)printf("kernels: %s; one process; %zu sequences of %zu tokens\n"
+    (void)printf("kernels: %s; one process; %zu sequence%s of %zu tokens\n"
                  "peak %.1f GFLOP/s (%s)\n\n%-36s %18s %18s %9s\n",
-                 k->ops->name, k->s.B, k->s.T, k->limits.flops / 1e9, k->limits.peak,
-                 "operation", "reached", "limit", "share");
+                 k->ops->name, k->s.B, cllm_plural(k->s.B), k->s.T, k->limits.flops / 1e9,
+                 k->limits.peak, "operation", "reached", "limit", "share");
     for (uint32_t i = 0; i < k->n_rows; i++) {
         const struct row *row = &k->row[i];
         const char *unit = row->product ? "GFLOP/s" : "GB/s";

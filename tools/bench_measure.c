@@ -9,6 +9,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/units.h"
 
 #define REPEAT_NS (2 * CLLM_NS_PER_S)
 
@@ -85,10 +86,10 @@ int cllm_bench_measure_run(const struct cllm_bench_measure *measure,
             break;
         cllm_bench_result_add(result, &count);
         if (measure->verbose)
-            (void)fprintf(stderr, "%u workers%s: repeat %u of %u, %.0f tokens/s\n",
-                          result->workers, result->checkpoint_every ? ", saving" : "",
-                          result->n_repeats, measure->repeats,
-                          result->tokens_per_s[result->n_repeats - 1]);
+            (void)fprintf(stderr, "%u worker%s%s: repeat %u of %u, %.0f tokens/s\n",
+                          result->workers, cllm_plural(result->workers),
+                          result->checkpoint_every ? ", saving" : "", result->n_repeats,
+                          measure->repeats, result->tokens_per_s[result->n_repeats - 1]);
     }
     if (rc == 0)
         note_memory(result);

@@ -53,12 +53,14 @@ static void print_head(const struct cllm_bench_report *report)
     const struct cllm_geometry *g = &report->result->geometry;
     char params[CLLM_UNITS_BYTES];
 
-    (void)printf("%s: %s parameters, %u layers, width %u, vocabulary %u\n"
-                 "batch: %u lanes x %u x %u sequences of %u tokens\n"
+    (void)printf("%s: %s parameters, %u layer%s, width %u, vocabulary %u\n"
+                 "batch: %u lane%s x %u x %u sequence%s of %u tokens\n"
                  "%s; kernels: %s\n",
                  report->config, cllm_format_count(params, g->n_params), g->model.layers,
-                 g->model.width, g->model.vocab, g->lanes, g->microbatches, g->sequences,
-                 g->model.context, report->cpu, report->result->kernels);
+                 cllm_plural(g->model.layers), g->model.width, g->model.vocab, g->lanes,
+                 cllm_plural(g->lanes), g->microbatches, g->sequences,
+                 cllm_plural(g->sequences), g->model.context, report->cpu,
+                 report->result->kernels);
 }
 
 static void print_speed(const struct cllm_bench_report *report)
@@ -107,10 +109,10 @@ static void print_result(const struct cllm_bench_result *result)
     double update = cllm_bench_result_update_rate(result);
     double fold = cllm_bench_result_fold_rate(result);
 
-    (void)printf("\n%u worker%s%s, %" PRIu64 " steps measured\n", result->workers,
-                 result->workers == 1 ? "" : "s",
+    (void)printf("\n%u worker%s%s, %" PRIu64 " step%s measured\n", result->workers,
+                 cllm_plural(result->workers),
                  result->checkpoint_every > 0 ? " with checkpoints" : "",
-                 result->total.step);
+                 result->total.step, cllm_plural(result->total.step));
     for (uint32_t p = 0; p < CLLM_BENCH_PHASES; p++)
         (void)printf("  %-14s %6.2f %%\n", cllm_bench_phase_texts[p],
                      PERCENT * cllm_bench_result_phase(result, p));
@@ -119,9 +121,10 @@ static void print_result(const struct cllm_bench_result *result)
         (void)printf(" %6.2f", PERCENT * cllm_bench_result_busy(result, w));
     (void)printf(
         " %%\n  update         %6.1f GB/s, %.0f %% of the %.1f GB/s of a copy in "
-        "%u processes at once\n",
+        "%u process%s at once\n",
         update / 1e9, PERCENT * ratio(update, result->limits.copy),
-        result->limits.copy / 1e9, result->limits.processes);
+        result->limits.copy / 1e9, result->limits.processes,
+        cllm_plural_es(result->limits.processes));
     (void)printf(
         "  fold           %6.1f GB/s a worker, %.0f %% of the %.1f GB/s of a copy "
         "alone\n",
@@ -138,8 +141,9 @@ void cllm_bench_report_text(const struct cllm_bench_report *report)
     print_head(report);
     print_speed(report);
     if (cllm_bench_report_cost(report, &cost))
-        (void)printf("\ncheckpoints every %" PRIu64 " steps cost %.2f %% of the speed\n",
-                     report->result[1].checkpoint_every, PERCENT * cost);
+        (void)printf("\ncheckpoints every %" PRIu64 " step%s cost %.2f %% of the speed\n",
+                     report->result[1].checkpoint_every,
+                     cllm_plural(report->result[1].checkpoint_every), PERCENT * cost);
     for (uint32_t i = 0; i < report->n; i++)
         print_result(&report->result[i]);
 }
@@ -151,14 +155,15 @@ void cllm_bench_report_markdown(const struct cllm_bench_report *report)
     const struct cllm_geometry *g = &report->result->geometry;
     char text[CLLM_UNITS_BYTES];
 
-    (void)printf("%s: %s parameters, %u lanes x %u x %u sequences of %u tokens; %s; "
+    (void)printf("%s: %s parameters, %u lane%s x %u x %u sequence%s of %u tokens; %s; "
                  "kernels %s\n\n"
                  "| workers | tokens/s (least to most) | GFLOP/s full / causal | of the "
                  "peak | compute | fold + update | waits, rest | update of a copy | Node "
                  "Zero | memory |\n"
                  "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
                  report->config, cllm_format_count(text, g->n_params), g->lanes,
-                 g->microbatches, g->sequences, g->model.context, report->cpu,
+                 cllm_plural(g->lanes), g->microbatches, g->sequences,
+                 cllm_plural(g->sequences), g->model.context, report->cpu,
                  report->result->kernels);
     for (uint32_t i = 0; i < report->n; i++) {
         const struct cllm_bench_result *r = &report->result[i];

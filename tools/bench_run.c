@@ -253,10 +253,12 @@ static int clean(const char *dir)
 int cllm_bench_run_end(struct cllm_bench_run *run)
 {
     char path[CLLM_FILE_PATH_BYTES];
+    struct cllm_err_text why;
     int rc = 0;
 
     if (run->dir[0] == '\0')
         return 0;
+    cllm_err_save(&why); /* what it ends for, if it does not end well */
     cllm_bench_child_kill(&run->coordinator);
     if (run->attached)
         cllm_control_detach(&run->control);
@@ -269,6 +271,8 @@ int cllm_bench_run_end(struct cllm_bench_run *run)
         rc = cllm_file_remove_tree(run->dir);
     if (rc == 0 && unlink(run->log) != 0 && errno != ENOENT)
         rc = cllm_err(-errno, "cannot remove %s", run->log);
+    if (rc == 0)
+        cllm_err_restore(&why);
     *run = (struct cllm_bench_run){.coordinator = {.pidfd = -1}};
     return rc;
 }

@@ -31,6 +31,7 @@
 struct request {
     const char *in, *out;
     const char *tokenizer, *name; /* NULL: as found */
+    const char *base;             /* beneath an adapter; NULL: as it says */
     const char *to, *dtype;       /* NULL: as the name of OUT says, as the source has */
     uint64_t max_shard;
     bool check, force, json, quiet;
@@ -53,7 +54,8 @@ static void print_help(void)
         "Convert a language model of the GPT-2 or Llama family. IN may be a directory "
         "of\n"
         "Hugging Face, a checkpoint or run of CLLM, a GGUF file, a model file of llm.c\n"
-        "(version 3 or 5) or of llama2.c; what it is shows in its content.\n\n"
+        "(version 3 or 5) or of llama2.c, or an adapter of peft's, which is merged with\n"
+        "the model beneath it; what it is shows in its content.\n\n"
         "      --to=KIND         hf, gguf, llmc or cllm (a checkpoint); default: gguf "
         "for\n"
         "                        a name that ends in .gguf, llmc for .bin, else hf\n"
@@ -63,6 +65,8 @@ static void print_help(void)
         "merges.txt,\n"
         "                        a directory, tokenizer.bin of llama2.c, or bytes\n"
         "                        (default: what lies beside or inside IN)\n"
+        "      --base=DIR        the model beneath an adapter (default: as the adapter "
+        "says)\n"
         "      --name=TEXT       name of the model in a GGUF file\n"
         "      --max-shard=SIZE  with --to=hf, several files of at most SIZE (as 2G, "
         "500M)\n"
@@ -185,8 +189,10 @@ static int pass(const struct request *request, const struct cllm_source *source,
     float *room = malloc(most * sizeof *room);
     int rc = 0;
 
-    if (data == NULL || room == NULL)
+    if (data == NULL || room == NULL) {
         rc = cllm_err(-ENOMEM, "cannot hold a tensor of %" PRIu64 " numbers", most);
+        goto out;
+    }
     for (uint32_t i = 0; rc == 0 && i < parameters->n_tensors; i++) {
         const struct cllm_tensor *tensor = &parameters->tensors[i];
         uint64_t bad;
@@ -194,13 +200,14 @@ static int pass(const struct request *request, const struct cllm_source *source,
         rc = cllm_source_read(source, i, data, room);
         bad = rc == 0 ? count_nonfinite(data, tensor->count) : 0;
         if (bad > 0)
-            cllm_warn("tensor %s has %" PRIu64 " numbers that are not finite",
-                      tensor->name, bad);
+            cllm_warn("tensor %s has %" PRIu64 " number%s that %s not finite",
+                      tensor->name, bad, cllm_plural(bad), bad == 1 ? "is" : "are");
         result->n_nonfinite += bad;
         if (rc == 0 && sink != NULL)
             rc = cllm_sink_put(sink, i, data, room);
         show(request, parameters, i + 1, &shown_ns);
     }
+out:
     free(data);
     free(room);
     return rc;
@@ -270,6 +277,10 @@ static int convert(const struct request *request, const struct cllm_source *sour
         cllm_warn("%s has no vocabulary: llama.cpp takes and gives token numbers only; "
                   "--tokenizer names one",
                   plan->path);
+    if (plan->kind == CLLM_SOURCE_HF && source->parameters.config.crystalline_bias)
+        cllm_warn("%s has a crystalline bias of attention, which CLLM alone knows: other "
+                  "programs leave it out and compute other logits",
+                  plan->path);
     return 0;
 }
 
@@ -287,15 +298,17 @@ static void print_summary(const struct cllm_source *source,
         (void)fprintf(
             stderr, " -> %s (%s, %s, %s)", plan->path, cllm_source_kind_name(plan->kind),
             cllm_sink_dtype_names[plan->dtype], cllm_format_bytes(bytes, result->bytes));
-    (void)fprintf(stderr,
-                  "\n  %s: %s parameters, vocabulary %u, context %u, %u layers, %u heads",
-                  cllm_arch_names[config->arch],
-                  cllm_format_count(params, source->parameters.n_params), config->vocab,
-                  config->context, config->layers, config->heads);
+    (void)fprintf(
+        stderr, "\n  %s: %s parameters, vocabulary %u, context %u, %u layer%s, %u head%s",
+        cllm_arch_names[config->arch],
+        cllm_format_count(params, source->parameters.n_params), config->vocab,
+        config->context, config->layers, cllm_plural(config->layers), config->heads,
+        cllm_plural(config->heads));
     if (config->kv_heads != config->heads)
         (void)fprintf(stderr, " (%u of keys)", config->kv_heads);
-    (void)fprintf(stderr, ", width %u, hidden %u%s\n  tokenizer: %s\n", config->width,
+    (void)fprintf(stderr, ", width %u, hidden %u%s%s\n  tokenizer: %s\n", config->width,
                   config->hidden, config->untied ? ", output matrix of its own" : "",
+                  config->crystalline_bias ? ", crystalline bias" : "",
                   result->tokenizer);
     if (result->n_f16 > 0)
         (void)fprintf(stderr,
@@ -351,7 +364,7 @@ static int run(const struct request *request)
     struct result result = {0};
     uint64_t began_ns = cllm_now_ns();
     char name[256];
-    int rc = cllm_source_open(&source, request->in);
+    int rc = cllm_source_open_over(&source, request->in, request->base);
 
     if (rc != 0)
         return rc;
@@ -386,6 +399,7 @@ enum {
     OPT_TO = 1000,
     OPT_DTYPE,
     OPT_TOKENIZER,
+    OPT_BASE,
     OPT_NAME,
     OPT_MAX_SHARD,
     OPT_CHECK,
@@ -399,6 +413,7 @@ static const struct option options[] = {
     {"to", required_argument, NULL, OPT_TO},
     {"dtype", required_argument, NULL, OPT_DTYPE},
     {"tokenizer", required_argument, NULL, OPT_TOKENIZER},
+    {"base", required_argument, NULL, OPT_BASE},
     {"name", required_argument, NULL, OPT_NAME},
     {"max-shard", required_argument, NULL, OPT_MAX_SHARD},
     {"check", no_argument, NULL, OPT_CHECK},
@@ -441,6 +456,9 @@ static int read_option(struct request *request, int option, const char *value)
         break;
     case OPT_TOKENIZER:
         request->tokenizer = value;
+        break;
+    case OPT_BASE:
+        request->base = value;
         break;
     case OPT_NAME:
         request->name = value;

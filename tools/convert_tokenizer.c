@@ -12,9 +12,10 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "formats/generation_config.h"
 #include "formats/gguf_tokenizer.h"
-#include "formats/json.h"
 #include "formats/output.h"
+#include "formats/tokenizer_config.h"
 #include "formats/tokenizer_files.h"
 
 #define SPM_NAME "tokenizer.bin"
@@ -87,21 +88,28 @@ static int load_from_gguf(struct cllm_convert_tokenizer *found,
     return rc;
 }
 
+static bool is_directory(const struct cllm_source *source)
+{
+    return source->kind == CLLM_SOURCE_HF || source->kind == CLLM_SOURCE_CHECKPOINT ||
+           source->kind == CLLM_SOURCE_PEFT;
+}
+
 int cllm_convert_tokenizer_find(struct cllm_convert_tokenizer *found,
                                 const struct cllm_source *source, const char *path)
 {
-    bool directory =
-        source->kind == CLLM_SOURCE_HF || source->kind == CLLM_SOURCE_CHECKPOINT;
+    bool directory = is_directory(source);
     char spm[CLLM_FILE_PATH_BYTES];
     int rc = 0;
 
     *found = (struct cllm_convert_tokenizer){0};
     if (path != NULL)
         rc = load(found, source, path);
-    else if (directory && cllm_tokenizer_files_in(source->path))
+    else if (directory && cllm_tokenizer_is_in(source->path))
         rc = load(found, source, source->path);
     else if (directory && is_there(source->path, SPM_NAME, spm))
         rc = load(found, source, spm);
+    else if (source->kind == CLLM_SOURCE_PEFT && cllm_tokenizer_is_in(source->hf.dir))
+        rc = load(found, source, source->hf.dir);
     else if (source->kind == CLLM_SOURCE_GGUF)
         rc = load_from_gguf(found, source);
     else if (source->parameters.config.vocab == BYTES)
@@ -141,82 +149,22 @@ void cllm_convert_tokenizer_describe(const struct cllm_convert_tokenizer *found,
 
 /* ---- writing ---- */
 
-/* @json (taken over; NULL when memory was out) as @dir/@name, unless it is there. */
-static int put(const char *dir, const char *name, json_t *json)
-{
-    char path[CLLM_FILE_PATH_BYTES];
-    size_t bytes = 0;
-    char *text;
-    int rc = 0;
-
-    if (is_there(dir, name, path)) {
-        json_decref(json);
-        return 0;
-    }
-    text = json == NULL ? NULL : cllm_json_dump(json, &bytes);
-    json_decref(json);
-    if (text == NULL)
-        rc = cllm_err(-ENOMEM, "cannot write %s", path);
-    else
-        rc = cllm_file_replace(path, text, bytes);
-    free(text);
-    return rc;
-}
-
-/* What goes with a GPT-2 vocabulary. */
-static int put_configs(const struct cllm_convert_tokenizer *found,
-                       const struct cllm_source *source, const char *dir)
-{
-    uint32_t end = cllm_tokenizer_eot(found->tokenizer);
-    char *text =
-        end == CLLM_TOKEN_NONE ? NULL : cllm_tokenizer_spell(found->tokenizer, end);
-    json_t *token = text == NULL ? json_null() : json_string(text);
-    int rc;
-
-    free(text);
-    rc = put(dir, "tokenizer_config.json",
-             json_pack("{s:s, s:I, s:b, s:O, s:O, s:O}", "tokenizer_class",
-                       "GPT2Tokenizer", "model_max_length",
-                       (json_int_t)source->parameters.config.context, "add_prefix_space",
-                       0, "bos_token", token, "eos_token", token, "unk_token", token));
-    if (rc == 0)
-        rc = put(dir, "special_tokens_map.json",
-                 end == CLLM_TOKEN_NONE
-                     ? json_object()
-                     : json_pack("{s:O, s:O, s:O}", "bos_token", token, "eos_token",
-                                 token, "unk_token", token));
-    json_decref(token);
-    return rc;
-}
-
 static int put_generation_config(const struct cllm_convert_tokenizer *found,
                                  const char *dir)
 {
-    uint32_t bos = CLLM_TOKEN_NONE, eos;
-    json_t *json;
+    uint32_t end;
 
-    if (found->tokenizer != NULL)
-        bos = cllm_tokenizer_eot(found->tokenizer);
-    eos = bos;
-    if (found->spm.n_tokens > 0) {
-        bos = CLLM_SPM_BOS;
-        eos = CLLM_SPM_EOS;
-    }
-    json = json_pack("{s:b}", "_from_model_config", 1);
-    if (bos != CLLM_TOKEN_NONE &&
-        (json_object_set_new(json, "bos_token_id", json_integer(bos)) != 0 ||
-         json_object_set_new(json, "eos_token_id", json_integer(eos)) != 0)) {
-        json_decref(json);
-        json = NULL;
-    }
-    return put(dir, "generation_config.json", json);
+    if (found->spm.n_tokens > 0)
+        return cllm_generation_config_put(CLLM_SPM_BOS, CLLM_SPM_EOS, dir);
+    end =
+        found->tokenizer == NULL ? CLLM_TOKEN_NONE : cllm_tokenizer_eot(found->tokenizer);
+    return cllm_generation_config_put(end, end, dir);
 }
 
 int cllm_convert_tokenizer_save(const struct cllm_convert_tokenizer *found,
                                 const struct cllm_source *source, const char *dir)
 {
-    bool beside =
-        source->kind == CLLM_SOURCE_HF || source->kind == CLLM_SOURCE_CHECKPOINT;
+    bool beside = is_directory(source);
     bool own = strcmp(found->path, source->path) == 0 || found->path[0] == '\0';
     char path[CLLM_FILE_PATH_BYTES];
     int rc = 0;
@@ -233,7 +181,8 @@ int cllm_convert_tokenizer_save(const struct cllm_convert_tokenizer *found,
         if (!cllm_tokenizer_files_in(dir))
             rc = cllm_tokenizer_save(found->tokenizer, dir);
         if (rc == 0)
-            rc = put_configs(found, source, dir);
+            rc = cllm_tokenizer_config_put(found->tokenizer,
+                                           source->parameters.config.context, dir);
     }
     return rc == 0 ? put_generation_config(found, dir) : rc;
 }

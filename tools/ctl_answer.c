@@ -44,7 +44,7 @@ static void print_status(FILE *out, const json_t *answer)
     if (rate > 0 && rate < 1e18)
         (void)fprintf(out, ", %s tokens/s", cllm_format_count(count, (uint64_t)rate));
     (void)fprintf(out, ", %" JSON_INTEGER_FORMAT " worker%s", whole(answer, "workers"),
-                  whole(answer, "workers") == 1 ? "" : "s");
+                  cllm_plural((uint64_t)whole(answer, "workers")));
     if (whole(answer, "workers_ready") != whole(answer, "workers"))
         (void)fprintf(out, " (%" JSON_INTEGER_FORMAT " ready)",
                       whole(answer, "workers_ready"));
@@ -53,7 +53,7 @@ static void print_status(FILE *out, const json_t *answer)
                       whole(answer, "saved_step"));
     if (whole(answer, "deaths") > 0)
         (void)fprintf(out, ", %" JSON_INTEGER_FORMAT " death%s", whole(answer, "deaths"),
-                      whole(answer, "deaths") == 1 ? "" : "s");
+                      cllm_plural((uint64_t)whole(answer, "deaths")));
     (void)fprintf(out, "\n");
 }
 

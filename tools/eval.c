@@ -71,7 +71,7 @@ static int add_data(struct request *request, const char *text)
     request->data[request->n_data] = strdup(text);
     if (request->data[request->n_data] == NULL)
         return cllm_err(-ENOMEM, "cannot keep %s", text);
-    request->n_data++;
+    request->n_data++; /* NOLINT(clang-analyzer-unix.Malloc): main() frees them all */
     return 0;
 }
 
@@ -126,8 +126,9 @@ static void print_split(const struct cllm_eval_split *split,
     (void)printf("loss           %.4f nats a token\n", loss);
     (void)printf("perplexity     %.4f\n", exp(loss));
     if (split->bytes > 0)
-        (void)printf("bits per byte  %.4f, of %" PRIu64 " bytes\n",
-                     split->loss / log(2) / (double)split->bytes, split->bytes);
+        (void)printf("bits per byte  %.4f, of %" PRIu64 " byte%s\n",
+                     split->loss / log(2) / (double)split->bytes, split->bytes,
+                     cllm_plural(split->bytes));
     if (request->crystalline)
         (void)printf("crystalline    %.4f nats a token: a constant of the data, which no "
                      "weight can change\n",
@@ -263,6 +264,7 @@ static int run(struct request *request)
         return rc;
     request->eval.lm = &lm;
     rc = request->choices != NULL ? run_choices(request, &lm) : run_split(request, &lm);
+    request->eval.lm = NULL;
     cllm_lm_close(&lm);
     if (rc == 0 && fflush(stdout) != 0)
         rc = cllm_err(-errno, "cannot write the results");

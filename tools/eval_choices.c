@@ -105,7 +105,7 @@ static void evaluate(void *ctx, uint32_t i, struct cllm_lm_reader *reader, doubl
     struct questions *questions = ctx;
     struct example *example = &questions->example[i];
     const struct cllm_choice *choice = example->choice;
-    double loss[CLLM_CHOICE_ENDINGS], least[3] = {0};
+    double loss[CLLM_CHOICE_ENDINGS] = {0}, least[3] = {0};
     uint32_t best[3] = {0};
     const float *logits;
 

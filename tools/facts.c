@@ -22,6 +22,7 @@
 #include "base/topology.h"
 #include "base/units.h"
 #include "shm/region.h"
+#include "tools/device_facts.h"
 
 void cllm_facts_add(struct cllm_facts *facts, const char *section, const char *key,
                     const char *fmt, ...)
@@ -289,7 +290,7 @@ void cllm_facts_machine(struct cllm_facts *facts, const char *data)
     add_cpu(facts);
     add_memory(facts);
     add_kernel(facts);
-    cllm_facts_add(facts, "devices", "opencl", "not built in this version");
+    cllm_device_facts_add(facts);
     if (data)
         add_data(facts, data);
 }

@@ -9,7 +9,7 @@
 
 #include "base/base.h"
 
-#define CLLM_FACTS_MAX 48
+#define CLLM_FACTS_MAX 64
 
 struct cllm_fact {
     const char *section, *key; /* stable: keys of the JSON output */

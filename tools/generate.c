@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "compute/ops.h"
 #include "compute/threads.h"
 #include "formats/json.h"
@@ -119,10 +120,10 @@ static void say_rate(const struct request *request, const struct cllm_speaker *s
         return;
     (void)fprintf(
         stderr,
-        PROGRAM ": read %llu tokens in %.2f s, %.0f tokens/s; wrote %llu in "
+        PROGRAM ": read %llu token%s in %.2f s, %.0f tokens/s; wrote %llu in "
                 "%.2f s, %.0f tokens/s\n",
-        (unsigned long long)speaker->read_tokens, (double)speaker->read_ns / 1e9,
-        rate(speaker->read_tokens, speaker->read_ns),
+        (unsigned long long)speaker->read_tokens, cllm_plural(speaker->read_tokens),
+        (double)speaker->read_ns / 1e9, rate(speaker->read_tokens, speaker->read_ns),
         (unsigned long long)speaker->said_tokens, (double)speaker->said_ns / 1e9,
         rate(speaker->said_tokens, speaker->said_ns));
 }

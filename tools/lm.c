@@ -60,11 +60,11 @@ static const char *find_tokenizer(const struct cllm_source *source,
     for (size_t i = 0; i < CLLM_LEN(places); i++) {
         int n = snprintf(out, CLLM_FILE_PATH_BYTES, "%s%s", source->path, places[i]);
 
-        if (n > 0 && n < CLLM_FILE_PATH_BYTES && cllm_tokenizer_files_in(out))
+        if (n > 0 && n < CLLM_FILE_PATH_BYTES && cllm_tokenizer_is_in(out))
             return out;
     }
     if (snprintf(run, sizeof run, "%s/../..", source->path) < (int)sizeof run &&
-        find_data_dir(out, run) && cllm_tokenizer_files_in(out))
+        find_data_dir(out, run) && cllm_tokenizer_is_in(out))
         return out;
     return source->parameters.config.vocab <= BYTE_TOKENS ? CLLM_TOKENIZER_BYTES : NULL;
 }
@@ -319,8 +319,11 @@ void cllm_lm_rewind(struct cllm_lm_reader *reader, uint32_t position)
 double cllm_lm_token_loss(struct cllm_lm_reader *reader, const float *logits,
                           uint32_t token)
 {
+    double loss;
+
     memcpy(reader->row, logits, reader->lm->vocab * sizeof *logits);
-    return reader->ops->cross_entropy(reader->row, &token, 1, reader->lm->vocab, false);
+    reader->ops->cross_entropy(&loss, reader->row, &token, 1, reader->lm->vocab, false);
+    return loss;
 }
 
 const float *cllm_lm_feed(struct cllm_lm_reader *reader, const uint32_t *tokens,

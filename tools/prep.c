@@ -21,10 +21,12 @@
 
 #include "base/base.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "tools/prep_options.h"
 #include "tools/prep_output.h"
 #include "tools/prep_pipe.h"
+#include "tools/prep_renumber.h"
 #include "tools/prep_report.h"
 #include "tools/prep_vocab.h"
 
@@ -86,7 +88,11 @@ static int make_safe(struct prep *prep)
     int rc = cllm_prep_stream_sync(&prep->stream);
 
     prep->safe_bytes = prep->state.bytes;
-    return rc == 0 ? cllm_prep_state_save(&prep->state, prep->state_path) : rc;
+    cllm_fault(CLLM_FAULT_prep_synced);
+    if (rc == 0)
+        rc = cllm_prep_state_save(&prep->state, prep->state_path);
+    cllm_fault(CLLM_FAULT_prep_safe);
+    return rc;
 }
 
 /* A cllm_prep_take_fn. */
@@ -99,6 +105,7 @@ static int take_piece(void *context, const struct cllm_prep_job *job)
     if (rc < 0)
         return rc;
     prep->state.place = job->piece.after;
+    cllm_fault(CLLM_FAULT_prep_piece);
     if (tally->bad > 0 && !prep->told_bad) {
         cllm_warn("left out: %s", tally->first_bad);
         prep->told_bad = true;
@@ -166,16 +173,20 @@ static int write_shards(struct prep *prep, struct cllm_prep_output *output)
     if (state->stage == CLLM_PREP_ENCODE) {
         rc = cllm_prep_output_clear(prep->options.out_dir, prep->options.force);
         state->stage = CLLM_PREP_CUT;
+        cllm_fault(CLLM_FAULT_prep_cleared);
         if (rc == 0)
             rc = cllm_prep_state_save(state, prep->state_path);
+        cllm_fault(CLLM_FAULT_prep_cut);
     } else {
         rc = cllm_prep_output_check(output, state);
     }
     cllm_prep_progress_begin(&prep->progress, "writing", 0, output->n_shards);
     while (rc == 0 && state->n_shards < output->n_shards) {
         rc = cllm_prep_output_next(output, &prep->stream, state);
+        cllm_fault(CLLM_FAULT_prep_shard);
         if (rc == 0)
             rc = cllm_prep_state_save(state, prep->state_path);
+        cllm_fault(CLLM_FAULT_prep_kept);
         if (rc == 0 && interrupted)
             rc = cllm_err(-EINTR, "stopped");
     }
@@ -188,13 +199,15 @@ static int cut(struct prep *prep)
     const struct cllm_prep_options *options = &prep->options;
     struct cllm_prep_state *state = &prep->state;
     struct cllm_prep_output output = {0};
+    struct cllm_prep_renumbering other = {0};
     struct cllm_prep_facts facts = {.input = &prep->input,
                                     .state = state,
                                     .tokenizer = prep->tokenizer,
                                     .split = &prep->split,
                                     .separator = options->separator_text,
                                     .val_fraction = options->val_fraction,
-                                    .token_bytes = prep->token_bytes};
+                                    .token_bytes = prep->token_bytes,
+                                    .renumbered = options->renumber};
     int rc = 0;
 
     prep->split = (struct cllm_prep_split){.token = state->tokens, .bytes = state->bytes};
@@ -205,13 +218,23 @@ static int cut(struct prep *prep)
         rc = cllm_prep_output_init(&output, options->out_dir, prep->split.token,
                                    state->tokens - prep->split.token,
                                    options->val_fraction > 0, options->shard_tokens);
+    if (rc == 0 && options->renumber)
+        rc =
+            cllm_prep_renumber(&other, &prep->stream, prep->split.token, prep->tokenizer);
+    if (rc == 0 && options->renumber) {
+        output.place = other.place;
+        facts.tokenizer = other.tokenizer;
+    }
     if (rc == 0)
         rc = write_shards(prep, &output);
+    cllm_fault(CLLM_FAULT_prep_shards);
     if (rc == 0)
         rc = cllm_prep_output_finish(&output, &facts);
+    cllm_fault(CLLM_FAULT_prep_described);
     if (rc == 0)
         cllm_prep_report_output(&output, &facts);
     cllm_prep_output_fini(&output);
+    cllm_prep_renumbering_fini(&other);
     return rc;
 }
 
@@ -271,6 +294,8 @@ static int identify(struct prep *prep)
         (void)fprintf(out, "train %u %s\n", options->train_vocab, options->pattern);
     else
         (void)fprintf(out, "%s\n", cllm_tokenizer_hash(prep->tokenizer));
+    if (options->renumber)
+        (void)fprintf(out, "renumber\n");
     for (size_t i = 0; i < prep->input.n_sources; i++)
         (void)fprintf(out, "%s\n", prep->input.source[i].argument);
     (void)fprintf(out, "%s\n", prep->input.spool_sha256);
@@ -451,8 +476,10 @@ int main(int argc, char **argv)
     /* The default actions would lose what is not yet safe. */
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
-    rc = prepare(&prep, argv + prep.options.first_argument,
-                 argc - prep.options.first_argument);
+    rc = cllm_fault_arm_environment(CLLM_FAULT_PREP);
+    if (rc >= 0)
+        rc = prepare(&prep, argv + prep.options.first_argument,
+                     argc - prep.options.first_argument);
     cllm_log_status("%s", "");
     if (rc < 0 && interrupted) {
         cllm_error("stopped; the same command goes on from here");

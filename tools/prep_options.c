@@ -38,6 +38,9 @@ static void print_help(void)
         "                          merges.txt, a tiktoken file, a directory with them\n"
         "      --train-vocab N     train a BPE vocabulary of N tokens on the text first\n"
         "      --pattern X         how it splits text: gpt2 (default), cl100k, o200k\n"
+        "      --renumber          new ids by frequency: 0 is the most frequent token "
+        "of\n"
+        "                          the training text; saved with the tokenizer\n"
         "      --allow-special     special tokens in the text become themselves; "
         "without\n"
         "                          it they are text like any other\n"
@@ -205,6 +208,7 @@ enum {
     OPTION_FORMAT,
     OPTION_INVALID,
     OPTION_PATTERN,
+    OPTION_RENUMBER,
     OPTION_SEPARATOR,
     OPTION_SHARD_TOKENS,
     OPTION_TEXT_KEY,
@@ -277,6 +281,9 @@ static int set(struct cllm_prep_options *options, int option, const char *text)
     case OPTION_ALLOW_SPECIAL:
         options->allow_special = true;
         return 0;
+    case OPTION_RENUMBER:
+        options->renumber = true;
+        return 0;
     case OPTION_FORCE:
         options->force = true;
         return 0;
@@ -332,6 +339,7 @@ int cllm_prep_options_parse(struct cllm_prep_options *options, int argc, char **
         {"output", required_argument, NULL, 'o'},
         {"pattern", required_argument, NULL, OPTION_PATTERN},
         {"quiet", no_argument, NULL, 'q'},
+        {"renumber", no_argument, NULL, OPTION_RENUMBER},
         {"separator", required_argument, NULL, OPTION_SEPARATOR},
         {"shard-tokens", required_argument, NULL, OPTION_SHARD_TOKENS},
         {"text-key", required_argument, NULL, OPTION_TEXT_KEY},

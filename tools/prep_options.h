@@ -25,7 +25,7 @@ struct cllm_prep_options {
     double val_fraction;
     uint64_t shard_tokens;
     uint32_t threads; /* 0: as many as there are processors */
-    bool skip_bad, allow_special, force, quiet, verbose;
+    bool skip_bad, allow_special, renumber, force, quiet, verbose;
     int first_argument; /* of argv: what follows the options */
 };
 

@@ -128,9 +128,10 @@ int cllm_prep_output_init(struct cllm_prep_output *output, const char *dir,
     return 0;
 }
 
-/* @n_tokens tokens of the stream, from @first on, as the shard @path. */
+/* @n_tokens tokens of the stream, from @first on, as the shard @path; with @place under
+ * other ids. */
 static int write_shard(const char *path, const struct cllm_prep_stream *stream,
-                       uint64_t first, uint64_t n_tokens)
+                       uint64_t first, uint64_t n_tokens, const uint32_t *place)
 {
     struct cllm_shard_writer writer;
     uint32_t *tokens = malloc(COPY_TOKENS * sizeof *tokens);
@@ -145,6 +146,8 @@ static int write_shard(const char *path, const struct cllm_prep_stream *stream,
     for (uint64_t done = 0; rc == 0 && done < n_tokens;) {
         uint64_t n = cllm_min_u64(COPY_TOKENS, n_tokens - done);
         rc = cllm_prep_stream_read(stream, first + done, n, tokens);
+        for (uint64_t i = 0; rc == 0 && place != NULL && i < n; i++)
+            tokens[i] = place[tokens[i]];
         if (rc == 0)
             rc = cllm_shard_writer_put(&writer, tokens, (size_t)n);
         done += n;
@@ -188,7 +191,7 @@ int cllm_prep_output_next(const struct cllm_prep_output *output,
     memcpy(shard.name, plan->name, sizeof shard.name);
     int rc = cllm_file_join(path, output->dir, plan->name);
     if (rc == 0)
-        rc = write_shard(path, stream, first, plan->n_tokens);
+        rc = write_shard(path, stream, first, plan->n_tokens, output->place);
     if (rc == 0)
         rc = describe_shard(&shard, path, plan->n_tokens);
     return rc == 0 ? cllm_prep_state_add(state, &shard) : rc;
@@ -299,17 +302,19 @@ static json_t *describe_files(const struct cllm_prep_output *output, bool any)
 }
 
 static json_t *describe_tokenizer(const struct cllm_prep_output *output,
-                                  const struct cllm_tokenizer *tokenizer)
+                                  const struct cllm_prep_facts *facts)
 {
+    const struct cllm_tokenizer *tokenizer = facts->tokenizer;
     uint32_t eot = cllm_tokenizer_eot(tokenizer);
     bool any = cllm_tokenizer_kind(tokenizer) != CLLM_TOKENIZER_KIND_BYTES;
 
-    return json_pack("{s:s, s:s, s:s, s:o, s:o}", "kind",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s*}", "kind",
                      cllm_tokenizer_kind_name(tokenizer), "pattern",
                      cllm_tokenizer_pattern_name(tokenizer), "hash",
                      cllm_tokenizer_hash(tokenizer), "end_of_text",
                      eot == CLLM_TOKEN_NONE ? json_null() : json_integer((json_int_t)eot),
-                     "files", describe_files(output, any));
+                     "files", describe_files(output, any), "renumbered",
+                     facts->renumbered ? "frequency" : NULL);
 }
 
 static json_t *describe(const struct cllm_prep_output *output,
@@ -322,7 +327,7 @@ static json_t *describe(const struct cllm_prep_output *output,
     return json_pack(
         "{s:s, s:i, s:o, s:I, s:I, s:o, s:f, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
         "format", "cllm-dataset", "version", 2, "tokenizer",
-        describe_tokenizer(output, facts->tokenizer), "vocab",
+        describe_tokenizer(output, facts), "vocab",
         (json_int_t)cllm_tokenizer_size(facts->tokenizer), "token_bytes",
         (json_int_t)facts->token_bytes, "separator",
         facts->separator == NULL ? json_null() : text_of(facts->separator),

@@ -21,6 +21,7 @@ struct cllm_prep_plan {
 struct cllm_prep_output {
     const char *dir;
     uint64_t n_train, n_val; /* tokens */
+    const uint32_t *place;   /* by id: the one that shards have; NULL: the same */
     uint32_t n_train_shards; /* the first of shard[]; validation shards follow */
     uint32_t n_shards;
     struct cllm_prep_plan *shard; /* [n_shards]; heap */
@@ -35,6 +36,7 @@ struct cllm_prep_facts {
     const char *separator; /* as given, with its escapes; NULL: the end-of-text token */
     double val_fraction;
     uint32_t token_bytes;
+    bool renumbered; /* the tokenizer's ids are new ones, by frequency */
 };
 
 /* Is there something of an earlier run in @dir? With @force it is removed, otherwise it

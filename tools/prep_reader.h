@@ -5,7 +5,9 @@
  * lines of JSON. A document is cut only where its tokens do not depend on what follows,
  * so the tokens of all pieces are those of the whole. Where pieces begin and end is a
  * function of the input alone: reading can begin again at the end of any piece, and goes
- * on as it would have.
+ * on as it would have. A packed file that is damaged is refused wherever reading begins,
+ * but some of the sound text before the damage is never given out: how much depends on
+ * where it began.
  */
 #ifndef CLLM_TOOLS_PREP_READER_H
 #define CLLM_TOOLS_PREP_READER_H

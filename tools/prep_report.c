@@ -89,7 +89,8 @@ void cllm_prep_report_input(const struct cllm_prep_input *input)
             cllm_info("passed over: %" PRIu64 " %s", notes[i].n, notes[i].what);
     }
     if (input->n_marks > 0)
-        cllm_info("dropped: %" PRIu64 " byte order mark(s)", input->n_marks);
+        cllm_info("dropped: %" PRIu64 " byte order mark%s", input->n_marks,
+                  cllm_plural(input->n_marks));
     cllm_info("files: %zu, %s", input->n_files, cllm_format_bytes(bytes, input->bytes));
     if (input->n_packed > 0)
         cllm_info("packed: %" PRIu64 " of them", input->n_packed);
@@ -101,7 +102,8 @@ static void report_oddities(const struct cllm_prep_facts *facts)
     const struct cllm_prep_state *state = facts->state;
 
     if (state->mistakes > 0)
-        cllm_warn("invalid UTF-8 at %" PRIu64 " place(s)", state->mistakes);
+        cllm_warn("invalid UTF-8 at %" PRIu64 " place%s", state->mistakes,
+                  cllm_plural(state->mistakes));
     if (state->bad > 0)
         cllm_warn("bad lines of JSON left out: %" PRIu64, state->bad);
     if (state->empty > 0)
@@ -119,11 +121,12 @@ void cllm_prep_report_output(const struct cllm_prep_output *output,
               cllm_format_bytes(bytes, state->bytes),
               (double)state->bytes / (double)cllm_max_u64(state->tokens, 1));
     cllm_info("vocabulary: %u", cllm_tokenizer_size(facts->tokenizer));
-    cllm_info("train: %" PRIu64 " tokens, %u shard(s)", output->n_train,
-              output->n_train_shards);
+    cllm_info("train: %" PRIu64 " tokens, %u shard%s", output->n_train,
+              output->n_train_shards, cllm_plural(output->n_train_shards));
     if (output->n_val > 0)
-        cllm_info("validation: %" PRIu64 " tokens, the end of the text%s, %u shard(s)",
+        cllm_info("validation: %" PRIu64 " tokens, the end of the text%s, %u shard%s",
                   output->n_val, facts->split->document ? ", whole documents" : "",
-                  output->n_shards - output->n_train_shards);
+                  output->n_shards - output->n_train_shards,
+                  cllm_plural(output->n_shards - output->n_train_shards));
     cllm_info("written: %s/dataset.json and the files it lists", output->dir);
 }

@@ -203,7 +203,7 @@ static void say_cleaned(const struct request *request, const struct cllm_shm_run
     for (uint32_t i = 0; i < run->n_objects; i++)
         (void)printf("%s /dev/shm/%s\n", done, run->object[i].name);
     (void)printf("%s run %s: %u object%s, %s\n", done, run->id, run->n_objects,
-                 run->n_objects == 1 ? "" : "s", cllm_format_bytes(bytes, run->bytes));
+                 cllm_plural(run->n_objects), cllm_format_bytes(bytes, run->bytes));
 }
 
 /*

@@ -107,7 +107,7 @@ static bool life_allows(const struct cllm_shm_view *view, bool locked, char *why
         return true;
     case CLLM_SHM_BAD:
     case CLLM_SHM_LEFTOVER:
-        if (age_s < CLLM_SHM_YOUNG_S) {
+        if (!locked && age_s < CLLM_SHM_YOUNG_S) {
             (void)snprintf(why, why_bytes,
                            "it is %s and younger than %d s: it may belong to a run that "
                            "starts",
@@ -142,12 +142,14 @@ bool cllm_shm_clean_allowed(const struct cllm_shm_view *view, bool locked, char 
  */
 static int hold_run(const struct cllm_shm_view *view, int *fd)
 {
+    const char *directory =
+        view->has_control ? view->header.run_dir : view->run->directory;
     char path[CLLM_PATH_BYTES + 16];
 
     *fd = -1;
-    if (!view->has_control)
+    if (directory == NULL)
         return 0;
-    (void)snprintf(path, sizeof path, "%s/run.lock", view->header.run_dir);
+    (void)snprintf(path, sizeof path, "%s/run.lock", directory);
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) != 0) {
         (void)close(*fd); /* read only */
@@ -215,7 +217,8 @@ int cllm_shm_clean_run(const struct cllm_shm_run *run, bool dry_run)
 
     if (rc != 0)
         return rc;
-    if (cllm_shm_life_headless(&view))
+    if (cllm_shm_life_headless(&view) || view.life == CLLM_SHM_LEFTOVER ||
+        view.life == CLLM_SHM_BAD)
         rc = hold_run(&view, &lock_fd);
     if (rc == 0) {
         if (lock_fd < 0)

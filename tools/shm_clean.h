@@ -10,7 +10,7 @@
  * May the objects of the run of @view be removed? False, with the reason in @why: Node
  * Zero lives, or a process can still write the objects, or they are too young to tell.
  * @locked: the caller holds the lock of the run directory, so a fresh heartbeat of a dead
- * Node Zero is its last.
+ * Node Zero is its last, and no run begins there.
  */
 bool cllm_shm_clean_allowed(const struct cllm_shm_view *view, bool locked, char *why,
                             size_t why_bytes);

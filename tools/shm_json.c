@@ -128,6 +128,7 @@ static json_t *progress_json(const struct cllm_shm_view *view)
     set_u64(out, "saved_step", cllm_load_relaxed(&state->saved_step));
     set_u64(out, "deaths", cllm_load_relaxed(&state->deaths));
     set_u64(out, "lanes_redone", cllm_load_relaxed(&state->lanes_redone));
+    set(out, "mixed", json_boolean(cllm_load_relaxed(&state->mixed) != 0));
     set_u64(out, "folded_lanes", cllm_folded_lanes(cllm_load_relaxed(&state->folded)));
     set_u64(out, "wait_data_ns", cllm_load_relaxed(&state->wait_data_ns));
     set_f64(out, "wait_data_share",
@@ -136,6 +137,32 @@ static json_t *progress_json(const struct cllm_shm_view *view)
     set(out, "time", time_json(&view->time));
     set_f64(out, "node_zero_share",
             view->node_zero_share >= 0 ? view->node_zero_share : (double)NAN);
+    return out;
+}
+
+/* Of a worker with a device: what it is, and counters since everything was warm. */
+static json_t *device_json(const struct cllm_shm_slot *slot)
+{
+    const struct cllm_device_status *device = &slot->status.device;
+    json_t *out = json_object();
+
+    set_text(out, "device", slot->command.device);
+    set_text(out, "name", device->name);
+    set_u64(out, "up_bytes", cllm_load_relaxed(&device->up_bytes));
+    set_u64(out, "down_bytes", cllm_load_relaxed(&device->down_bytes));
+    set_u64(out, "launches", cllm_load_relaxed(&device->launches));
+    set_u64(out, "buffer_acquires", cllm_load_relaxed(&device->acquires));
+    set_u64(out, "buffer_hits", cllm_load_relaxed(&device->hits));
+    set_u64(out, "buffer_creates", cllm_load_relaxed(&device->creates));
+    set_u64(out, "buffer_bytes", cllm_load_relaxed(&device->buffer_bytes));
+    set_u64(out, "weights_put", cllm_load_relaxed(&device->weights_put));
+    set_u64(out, "program_builds", cllm_load_relaxed(&device->builds));
+    set_u64(out, "program_loads", cllm_load_relaxed(&device->loads));
+    set_u64(out, "program_ns", cllm_load_relaxed(&device->program_ns));
+    set_u64(out, "warm_ns", cllm_load_relaxed(&device->warm_ns));
+    set_u64(out, "kernel_ns", cllm_load_relaxed(&device->kernel_ns));
+    set_u64(out, "copy_ns", cllm_load_relaxed(&device->copy_ns));
+    set_u64(out, "overlap_ns", cllm_load_relaxed(&device->overlap_ns));
     return out;
 }
 
@@ -170,6 +197,10 @@ static json_t *slot_json(const struct cllm_shm_slot *slot, uint32_t index)
                 slot->busy_share >= 0 ? slot->busy_share : (double)NAN);
         set(out, "time", time_json(&slot->time));
     }
+    if (command->device[0] != '\0')
+        set(out, "device", device_json(slot));
+    if (command->device_lost != 0)
+        set(out, "device_lost", json_true());
     set_u64(out, "filled", cllm_load_relaxed(&status->filled));
     set_u64(out, "read_bytes", cllm_load_relaxed(&status->read_bytes));
     set_u64(out, "saved_bytes", cllm_load_relaxed(&status->saved_bytes));

@@ -102,41 +102,45 @@ static void group_objects(struct cllm_shm_runs *runs)
 int cllm_shm_runs_scan(struct cllm_shm_runs *runs)
 {
     struct gathering all = {0};
+    struct cllm_shm_run *run = NULL;
     int rc = cllm_region_list(add_object, &all);
 
-    *runs = (struct cllm_shm_runs){.object = all.object, .n_objects = all.n};
-    if (rc != 0 || all.n == 0)
-        goto out;
-    qsort(runs->object, runs->n_objects, sizeof *runs->object, compare_objects);
-    runs->run = calloc(runs->n_objects, sizeof *runs->run);
-    if (!runs->run) {
-        rc = cllm_err(-ENOMEM, "cannot list shared memory");
-        goto out;
+    if (rc == 0 && all.n > 0) {
+        run = calloc(all.n, sizeof *run);
+        if (run == NULL)
+            rc = cllm_err(-ENOMEM, "cannot list shared memory");
     }
-    group_objects(runs);
-    return 0;
-
-out:
-    if (rc != 0)
+    *runs = (struct cllm_shm_runs){.object = all.object, .n_objects = all.n, .run = run};
+    if (rc != 0) {
         cllm_shm_runs_fini(runs);
+    } else if (run != NULL) {
+        qsort(runs->object, runs->n_objects, sizeof *runs->object, compare_objects);
+        group_objects(runs);
+    }
     return rc;
 }
 
 void cllm_shm_runs_fini(struct cllm_shm_runs *runs)
 {
+    for (uint32_t i = 0; i < runs->n_runs; i++)
+        free(runs->run[i].directory);
     free(runs->object);
     free(runs->run);
     *runs = (struct cllm_shm_runs){0};
 }
 
+/* By what its control object says; one that says nothing (any more) by its id. */
 static bool lies_in(const struct cllm_shm_run *run, const char *directory)
 {
     struct cllm_control control;
+    char id[CLLM_RUN_ID_BYTES];
     bool same;
 
     if (!run->has_control ||
-        cllm_control_attach(&control, run->id, CLLM_NONE) != CLLM_ATTACH_OK)
-        return false;
+        cllm_control_attach(&control, run->id, CLLM_NONE) != CLLM_ATTACH_OK) {
+        cllm_run_id_of(id, directory);
+        return strcmp(run->id, id) == 0;
+    }
     same = strncmp(control.header->run_dir, directory, CLLM_PATH_BYTES) == 0;
     cllm_control_detach(&control);
     return same;
@@ -186,7 +190,7 @@ static bool tell_ended(const char *directory)
 const struct cllm_shm_run *cllm_shm_runs_find(const struct cllm_shm_runs *runs,
                                               const char *text)
 {
-    const struct cllm_shm_run *found = NULL;
+    struct cllm_shm_run *found = NULL;
     uint32_t n_found = 0;
     char directory[PATH_MAX], ids[512];
 
@@ -205,6 +209,8 @@ const struct cllm_shm_run *cllm_shm_runs_find(const struct cllm_shm_runs *runs,
                 found = &runs->run[i];
                 n_found++;
             }
+        if (n_found == 1 && found->directory == NULL)
+            found->directory = strdup(directory); /* NULL: as if by its id */
     }
     if (n_found == 1)
         return found;

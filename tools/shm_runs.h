@@ -24,6 +24,7 @@ struct cllm_shm_run {
     uint32_t n_objects;
     uint64_t bytes; /* sum over the objects */
     bool has_control;
+    char *directory; /* by which cllm_shm_runs_find() found it; heap; NULL: unknown */
     int64_t newest_unix_s; /* last creation or change of an object's inode; 0 = unknown */
 };
 
@@ -40,8 +41,9 @@ void cllm_shm_runs_fini(struct cllm_shm_runs *runs); /* safe on a zeroed struct 
 
 /*
  * The run that a person means by @text: a run id, a unique prefix of one, or the path of
- * the run directory; NULL when there is just one run. The result belongs to @runs. NULL
- * with error text when there is none, or more than one.
+ * the run directory, also when only leftovers without a control object are there; NULL
+ * when there is just one run. The result belongs to @runs. NULL with error text when
+ * there is none, or more than one.
  */
 const struct cllm_shm_run *cllm_shm_runs_find(const struct cllm_shm_runs *runs,
                                               const char *text);

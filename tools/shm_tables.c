@@ -26,8 +26,8 @@ static void lane_row(FILE *out, const struct cllm_shm_view *view, uint32_t i)
     else
         (void)fprintf(out, "%10s%9s  %-16s", "-", "-", "-");
     if (lane->crashes > 0)
-        (void)fprintf(out, "  %u deaths on it, last of slot %u", lane->crashes,
-                      lane->crash_slot);
+        (void)fprintf(out, "  %u death%s on it, last of slot %u", lane->crashes,
+                      cllm_plural(lane->crashes), lane->crash_slot);
     (void)fprintf(out, "\n");
 }
 
@@ -96,7 +96,7 @@ void cllm_shm_text_ring(FILE *out, const struct cllm_shm_view *view,
 
         if (slot->command.role == CLLM_ROLE_LOADER)
             (void)fprintf(
-                out, "  loader: %s; %s; %" PRIu64 " batches so far, %s read\n",
+                out, "  loader: %s; %s; batches so far: %" PRIu64 ", %s read\n",
                 slot->said_hello ? slot->status.kernels : "not there yet", slot->doing,
                 cllm_load_relaxed(&slot->status.filled),
                 cllm_format_bytes(bytes, cllm_load_relaxed(&slot->status.read_bytes)));

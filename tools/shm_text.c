@@ -160,14 +160,16 @@ static void show_head(FILE *out, const struct cllm_shm_view *view)
         (void)fprintf(out, ", %.2f %% of a processor", 100.0 * view->node_zero_share);
     (void)fprintf(out, "\n");
     (void)fprintf(out,
-                  "  model      %s parameters: %u layers, width %u, %u heads, context "
+                  "  model      %s parameters: %u layer%s, width %u, %u head%s, context "
                   "%u, vocabulary %u\n",
-                  cllm_format_count(params, g->n_params), g->model.layers, g->model.width,
-                  g->model.heads, g->model.context, g->model.vocab);
-    (void)fprintf(out,
-                  "  batch      %u lanes x %u micro-batches x %u sequences; seed %" PRIu64
-                  "\n",
-                  g->lanes, g->microbatches, g->sequences, g->seed);
+                  cllm_format_count(params, g->n_params), g->model.layers,
+                  cllm_plural(g->model.layers), g->model.width, g->model.heads,
+                  cllm_plural(g->model.heads), g->model.context, g->model.vocab);
+    (void)fprintf(
+        out,
+        "  batch      %u lane%s x %u micro-batch%s x %u sequence%s; seed %" PRIu64 "\n",
+        g->lanes, cllm_plural(g->lanes), g->microbatches, cllm_plural_es(g->microbatches),
+        g->sequences, cllm_plural(g->sequences), g->seed);
 }
 
 static void show_progress(FILE *out, const struct cllm_shm_view *view)
@@ -207,10 +209,15 @@ static void show_progress(FILE *out, const struct cllm_shm_view *view)
         (void)fprintf(out, " (%.2f %% of their time)", 100.0 * view->wait_data_share);
     (void)fprintf(out, ", updates for the saver %s\n",
                   cllm_format_duration(units, cllm_load_relaxed(&state->wait_saver_ns)));
-    (void)fprintf(
-        out,
-        "  deaths     %" PRIu64 " of child processes, %" PRIu64 " lanes computed again\n",
-        cllm_load_relaxed(&state->deaths), cllm_load_relaxed(&state->lanes_redone));
+    (void)fprintf(out,
+                  "  deaths     %" PRIu64
+                  " of child processes; lanes computed again: %" PRIu64 "\n",
+                  cllm_load_relaxed(&state->deaths),
+                  cllm_load_relaxed(&state->lanes_redone));
+    if (cllm_load_relaxed(&state->mixed) != 0)
+        (void)fprintf(out,
+                      "  bits       this run's own: workers' numbers differ, and who "
+                      "computes what is chance\n");
 }
 
 static void show_lane_cells(FILE *out, const struct cllm_shm_view *view)
@@ -259,6 +266,54 @@ static bool worth_a_line(const struct cllm_shm_view *view, uint32_t slot)
            (command->state != CLLM_SLOT_IDLE && command->state != CLLM_SLOT_BUSY);
 }
 
+/* A duration, out of what a worker says of its device. */
+static const char *time_of(char out[CLLM_UNITS_BYTES], const _Atomic uint64_t *ns)
+{
+    return cllm_format_duration(out, cllm_load_relaxed(ns));
+}
+
+/* How it started, and with a profile how busy its queues have been since. */
+static void show_device_times(FILE *out, const struct cllm_device_status *device)
+{
+    char warm[CLLM_UNITS_BYTES], programs[CLLM_UNITS_BYTES];
+    char kernels[CLLM_UNITS_BYTES], copies[CLLM_UNITS_BYTES], both[CLLM_UNITS_BYTES];
+
+    (void)fprintf(out,
+                  "         warm after %s, %s of it for programs: %" PRIu64
+                  " compiled, %" PRIu64 " out of the cache\n",
+                  time_of(warm, &device->warm_ns), time_of(programs, &device->program_ns),
+                  cllm_load_relaxed(&device->builds), cllm_load_relaxed(&device->loads));
+    if (cllm_load_relaxed(&device->kernel_ns) > 0)
+        (void)fprintf(out, "         kernels ran for %s, transfers for %s, both for %s\n",
+                      time_of(kernels, &device->kernel_ns),
+                      time_of(copies, &device->copy_ns),
+                      time_of(both, &device->overlap_ns));
+}
+
+/* A worker's device, and what has gone up and down since everything was warm. */
+static void show_device(FILE *out, const struct cllm_shm_slot *slot)
+{
+    const struct cllm_device_status *device = &slot->status.device;
+    char up[CLLM_UNITS_BYTES], down[CLLM_UNITS_BYTES], has[CLLM_UNITS_BYTES];
+
+    if (slot->command.device_lost != 0)
+        (void)fprintf(out, "       lost its device: the processor computes here now\n");
+    if (slot->command.device[0] == '\0')
+        return;
+    (void)fprintf(out, "       device %s%s%s: %s up, %s down, %" PRIu64 " launches\n",
+                  slot->command.device, device->name[0] != '\0' ? ", " : "", device->name,
+                  cllm_format_bytes(up, cllm_load_relaxed(&device->up_bytes)),
+                  cllm_format_bytes(down, cllm_load_relaxed(&device->down_bytes)),
+                  cllm_load_relaxed(&device->launches));
+    (void)fprintf(out,
+                  "         buffers of %s; since it is warm %" PRIu64 " wanted, %" PRIu64
+                  " reused, %" PRIu64 " made\n",
+                  cllm_format_bytes(has, cllm_load_relaxed(&device->buffer_bytes)),
+                  cllm_load_relaxed(&device->acquires), cllm_load_relaxed(&device->hits),
+                  cllm_load_relaxed(&device->creates));
+    show_device_times(out, device);
+}
+
 static void show_slot(FILE *out, const struct cllm_shm_view *view, uint32_t i)
 {
     const struct cllm_shm_slot *slot = &view->slot[i];
@@ -272,6 +327,7 @@ static void show_slot(FILE *out, const struct cllm_shm_view *view, uint32_t i)
                   cllm_role_name(command->role), cllm_shm_slot_state(slot), command->pid,
                   cllm_load_relaxed(&command->generation), command->deaths, done, busy,
                   slot->doing);
+    show_device(out, slot);
     if (command->obituary[0] != '\0')
         (void)fprintf(out, "       last death: %s\n", command->obituary);
     if (slot->status.last_words[0] != '\0')
@@ -294,10 +350,11 @@ static void show_slots(FILE *out, const struct cllm_shm_view *view)
             hidden++;
     }
     if (hidden > 0)
-        (void)fprintf(out, "       and %u more workers, idle or busy, that never died\n",
-                      hidden);
+        (void)fprintf(out, "       and %u more worker%s, idle or busy, that never died\n",
+                      hidden, cllm_plural(hidden));
     if (empty > 0)
-        (void)fprintf(out, "       and %u empty slots for more workers\n", empty);
+        (void)fprintf(out, "       and %u empty slot%s for more workers\n", empty,
+                      cllm_plural(empty));
 }
 
 static void show_records(FILE *out, const struct cllm_shm_view *view)
@@ -340,7 +397,7 @@ static void show_memory(FILE *out, const struct cllm_shm_view *view)
 
     (void)fprintf(out, "\nmemory       %s in %u object%s, /dev/shm/cllm-...-%s-*\n ",
                   cllm_format_bytes(bytes, run->bytes), run->n_objects,
-                  run->n_objects == 1 ? "" : "s", run->id);
+                  cllm_plural(run->n_objects), run->id);
     while (i < run->n_objects) {
         const struct cllm_shm_object *first = &run->object[i];
         const char *part = first->name + first->part_off;

@@ -315,6 +315,9 @@ static int take_control(struct cllm_shm_view *view, const struct cllm_control *c
         clean_field(view->slot[i].command.obituary,
                     sizeof view->slot[i].command.obituary);
         clean_field(view->slot[i].status.kernels, sizeof view->slot[i].status.kernels);
+        clean_field(view->slot[i].command.device, sizeof view->slot[i].command.device);
+        clean_field(view->slot[i].status.device.name,
+                    sizeof view->slot[i].status.device.name);
         clean_field(view->slot[i].status.last_words,
                     sizeof view->slot[i].status.last_words);
         cllm_shm_slot_derive(view, i);

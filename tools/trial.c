@@ -43,7 +43,7 @@ static size_t run_matmul(struct bench *bench, const struct cllm_ops *ops)
 static size_t run_layernorm(struct bench *bench, const struct cllm_ops *ops)
 {
     ops->layernorm(bench->out, bench->scratch, bench->scratch + R, bench->a, bench->b,
-                   bench->c, R, C);
+                   bench->c, 1e-5f, R, C);
     return (size_t)R * C;
 }
 
@@ -73,7 +73,8 @@ static size_t run_attention(struct bench *bench, const struct cllm_ops *ops)
 static size_t run_cross_entropy(struct bench *bench, const struct cllm_ops *ops)
 {
     memcpy(bench->out, bench->a, (size_t)R * V * sizeof(float));
-    (void)ops->cross_entropy(bench->out, bench->tokens, R, V, true);
+    ops->cross_entropy((double *)(void *)bench->scratch, bench->out, bench->tokens, R, V,
+                       true);
     return (size_t)R * V;
 }
 

@@ -408,8 +408,9 @@ static void draw_footer(struct watch *watch)
     int x;
 
     paint(watch, DIM, false);
-    x = put(LINES - 1, 0, "q quit   %s in %u objects",
-            cllm_format_bytes(bytes, view->run->bytes), view->run->n_objects);
+    x = put(LINES - 1, 0, "q quit   %s in %u object%s",
+            cllm_format_bytes(bytes, view->run->bytes), view->run->n_objects,
+            cllm_plural(view->run->n_objects));
     if (view->has_control) {
         x = put(LINES - 1, x, "   waits for data %.1f ms",
                 (double)cllm_load_relaxed(&view->state.wait_data_ns) / 1e6);

@@ -91,19 +91,42 @@ static void sum_gradient(struct gradient *gradient, struct cllm_report *report)
         report->flags |= CLLM_REPORT_FINITE;
 }
 
+/* The weights of version @version, which holds step @step, where the model finds them. */
+static const float *weights(struct cllm_worker *worker, uint32_t version, uint64_t step)
+{
+    const float *w = cllm_worker_params(worker, version, 0);
+
+    return worker->device.ops != NULL ? cllm_device_weights(worker, w, step) : w;
+}
+
+/* Everything is computed. Drivers run in this thread too, and may change its mode. */
+static void finish(struct cllm_worker *worker)
+{
+    if (worker->device.ops == NULL) {
+        check_rounding();
+        return;
+    }
+    cllm_device_check(worker);
+    set_rounding();
+}
+
 void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *work,
                       struct cllm_report *report)
 {
     const struct cllm_geometry *g = worker->child.geometry;
-    const float *w = cllm_worker_params(worker, work->version, 0);
+    const float *w = weights(worker, work->version, work->step - 1);
     struct cllm_region *region = &worker->buffer[work->buffer];
     float *dw = (float *)(void *)region->base;
     uint64_t bytes = g->n_elements * sizeof *dw;
+    bool device = worker->device.ops != NULL;
     struct gradient gradient = {.ops = worker->ops, .dw = dw, .n = g->n_elements};
 
     set_rounding();
     cllm_region_allow(region, 0, bytes, true);
-    cllm_threads_run(clear_stretch, &gradient, STRETCHES);
+    if (device)
+        dw = cllm_device_gradient(worker);
+    else
+        cllm_threads_run(clear_stretch, &gradient, STRETCHES);
     cllm_fault(CLLM_FAULT_lane_zeroed);
     for (uint32_t m = 0; m < g->microbatches; m++) {
         uint64_t batch = cllm_batch_number(g, work->step, work->lane, m);
@@ -118,8 +141,12 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
         cllm_fault(CLLM_FAULT_lane_batch);
         report->tokens += (uint64_t)g->sequences * g->model.context;
     }
+    if (device)
+        cllm_device_fetch(worker, gradient.dw);
+    if (cllm_fault_flips(CLLM_FAULT_lane_erred))
+        ((uint32_t *)(void *)region->base)[g->n_elements / 2] ^= 1;
     cllm_region_allow(region, 0, bytes, false);
-    check_rounding();
+    finish(worker);
     sum_gradient(&gradient, report);
     cllm_fault(CLLM_FAULT_lane_summed);
 }
@@ -128,7 +155,7 @@ void cllm_worker_eval(struct cllm_worker *worker, const struct cllm_assignment *
                       struct cllm_report *report)
 {
     const struct cllm_geometry *g = worker->child.geometry;
-    const float *w = cllm_worker_params(worker, work->version, 0);
+    const float *w = weights(worker, work->version, work->step);
 
     set_rounding();
     for (uint32_t m = 0; m < g->eval_microbatches; m++) {
@@ -142,7 +169,7 @@ void cllm_worker_eval(struct cllm_worker *worker, const struct cllm_assignment *
         cllm_fault(CLLM_FAULT_eval_batch);
         report->tokens += (uint64_t)g->sequences * g->model.context;
     }
-    check_rounding();
+    finish(worker);
     if (__builtin_isfinite(report->loss))
         report->flags |= CLLM_REPORT_FINITE;
 }

@@ -143,20 +143,29 @@ static void serve(struct cllm_worker *worker)
     }
 }
 
+/* A device has no use for more than one. */
+static bool has_threads(const struct cllm_worker *worker)
+{
+    return worker->child.config.compute_threads > 1 && worker->device.ops == NULL;
+}
+
 /* What it computes with is mapped and allocated; libraries take the rest from a budget.
  */
 static void confine(const struct cllm_worker *worker, char *how, size_t bytes)
 {
+    bool device = worker->device.ops != NULL;
     const struct cllm_sandbox sandbox = {
         .role = CLLM_ROLE_WORKER,
         .off = worker->child.config.run_sandbox == CLLM_SANDBOX_OFF,
-        .private_bytes = LIBRARY_BYTES + worker->arena.bytes +
-                         cllm_vector_bytes(worker->child.geometry),
-        .everywhere =
-            worker->child.config.compute_threads > 1 ? cllm_threads_everywhere : NULL,
+        .driver = device,
+        .private_bytes = device ? 0
+                                : LIBRARY_BYTES + worker->arena.bytes +
+                                      cllm_vector_bytes(worker->child.geometry),
+        .everywhere = has_threads(worker) ? cllm_threads_everywhere : NULL,
     };
 
-    (void)snprintf(how, bytes, "%s", worker->ops->name);
+    (void)snprintf(how, bytes, "%.40s",
+                   device ? worker->device.ops->name : worker->ops->name);
     cllm_sandbox_enter(&sandbox, how, bytes);
 }
 
@@ -168,8 +177,8 @@ static void note_thread(void *ctx, uint32_t part, uint32_t thread)
         cllm_crash_thread(thread);
 }
 
-/* The table to compute with, and the threads that it takes: before the sandbox, which
- * lets nobody make one. */
+/* The table to compute with, and the threads or the device that it takes: before the
+ * sandbox, which lets nobody make or open one. */
 static int choose_kernels(struct cllm_worker *worker)
 {
     const struct cllm_config *config = &worker->child.config;
@@ -178,7 +187,9 @@ static int choose_kernels(struct cllm_worker *worker)
     int rc = cllm_ops_pick(&worker->ops, (enum cllm_isa)config->compute_isa,
                            (enum cllm_precision)config->compute_precision);
 
-    if (rc != 0 || config->compute_threads == 1)
+    if (rc == 0)
+        rc = cllm_device_open(worker);
+    if (rc != 0 || !has_threads(worker))
         return rc;
     rc = cllm_threads_start((uint32_t)config->compute_threads,
                             cllm_model_thread_bytes(T) / sizeof(float));
@@ -200,19 +211,23 @@ int main(int argc, char **argv)
         return cllm_child_fail(&worker.child, rc);
     rc = choose_kernels(&worker);
     if (rc == 0)
-        rc = cllm_worker_self_test(
-            worker.ops, (enum cllm_arch)worker.child.geometry->model.arch, &numerics);
+        rc = cllm_worker_self_test(worker.ops, worker.device.ops,
+                                   (enum cllm_arch)worker.child.geometry->model.arch,
+                                   &worker.child.config, &numerics);
     cllm_fault(CLLM_FAULT_worker_tested);
     if (rc == 0)
         rc = cllm_worker_map(&worker);
     if (rc == 0) {
         cllm_fault(CLLM_FAULT_worker_mapped);
         confine(&worker, how, sizeof how);
+        cllm_device_introduce(&worker);
         cllm_slot_say_hello(&worker.child.control, worker.child.generation, numerics, how,
                             worker.child.eventfd);
+        cllm_device_tell_start(&worker);
         serve(&worker);
     }
     cllm_threads_stop();
+    cllm_device_close(&worker);
     if (worker.child.geometry)
         cllm_worker_unmap(&worker);
     if (rc != 0)

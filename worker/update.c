@@ -7,10 +7,13 @@
  */
 #include <string.h>
 
+#include <xmmintrin.h>
+
 #include "base/fault.h"
 #include "compute/threads.h"
 #include "model/optimizer.h"
 #include "shm/chunk.h"
+#include "shm/frozen.h"
 #include "worker/worker.h"
 
 static void allow_params(struct cllm_worker *worker, uint32_t version, uint64_t lo,
@@ -117,6 +120,7 @@ static uint64_t make_chunk(struct cllm_worker *worker, struct cllm_optimizer_wal
             worker->ops->stream(cllm_worker_params(worker, work->target, part) + lo,
                                 made[part], n);
     }
+    _mm_sfence(); /* who hears of the chunk finds it */
     return sum;
 }
 
@@ -199,8 +203,16 @@ void cllm_worker_copy(struct cllm_worker *worker, const struct cllm_assignment *
 void cllm_worker_verify(struct cllm_worker *worker, const struct cllm_assignment *work,
                         struct cllm_report *report)
 {
-    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++)
-        sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);
+    const struct cllm_geometry *g = worker->child.geometry;
+
+    for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
+        struct cllm_chunk_result *result = &report->result[c - work->chunk_lo];
+
+        sum_chunk(worker, work->target, c, result);
+        /* With each chunk its share of what is frozen: damage there is damage here. */
+        if (g->lora.rank > 0 && !cllm_frozen_intact(&worker->frozen, g, c, g->n_chunks))
+            result->sum = ~result->sum;
+    }
 }
 
 void cllm_worker_init_params(struct cllm_worker *worker,

@@ -16,6 +16,7 @@
 #include "shm/child.h"
 #include "shm/ring.h"
 #include "shm/slot.h"
+#include "worker/device.h"
 
 #define CLLM_MAX_FOLDS 4
 
@@ -24,8 +25,10 @@
 
 struct cllm_worker {
     struct cllm_child child;
-    const struct cllm_ops *ops;
-    struct cllm_parameters plan;
+    const struct cllm_ops *ops; /* of the processor */
+    struct cllm_device device;
+    struct cllm_parameters plan; /* of the vector that is trained */
+    struct cllm_parameters base; /* of the model beneath adapters; else nothing */
     struct cllm_model model;
     struct cllm_optimizer optimizer;
     struct cllm_arena arena;
@@ -33,7 +36,8 @@ struct cllm_worker {
 
     struct cllm_ring ring;
     struct cllm_region
-        params[2]; /* guarded: writable in UPDATE and INIT, chunk by chunk */
+        params[2];             /* guarded: writable in UPDATE and INIT, chunk by chunk */
+    struct cllm_region frozen; /* weights beneath adapters; read-only for good */
     struct cllm_region fold[CLLM_MAX_FOLDS]; /* guarded: writable in FOLD and MERGE */
     struct cllm_region *buffer; /* [n_buffers], guarded: writable while it is ours */
 };
@@ -70,11 +74,14 @@ void cllm_worker_init_params(struct cllm_worker *worker,
                              struct cllm_report *report);
 
 /*
- * worker/selftest.c: train a fixed tiny model of family @arch for one step and hash
- * everything that comes out. Two processes with the same hash run the same kernels.
- * Returns 0 or a negative code.
+ * worker/selftest.c: train a fixed tiny model of family @arch for one step, with
+ * @device's operations (NULL: with @ops) and @ops' update, and hash everything that comes
+ * out; once more with another optimizer, dropout and smoothed targets where @config uses
+ * any of them. Two processes with the same hash run the same kernels. Returns 0 or a
+ * negative code.
  */
-int cllm_worker_self_test(const struct cllm_ops *ops, enum cllm_arch arch,
+int cllm_worker_self_test(const struct cllm_ops *ops, const struct cllm_ops *device,
+                          enum cllm_arch arch, const struct cllm_config *config,
                           uint64_t *numerics);
 
 #endif /* CLLM_WORKER_WORKER_H */

@@ -127,17 +127,20 @@ static void print_failure(const struct campaign *campaign, const struct chaos_pl
                           const struct chaos_run *run, const char *text)
 {
     const struct chaos_options *options = campaign->options;
-    char focus[64] = "";
+    char focus[64] = "", own[CHAOS_OWN_SETS * (CHAOS_SET_BYTES + 8)] = "";
 
     if (plan->focused)
         (void)snprintf(focus, sizeof focus, " --focus %s:%s",
                        chaos_role_name(plan->focus_role),
                        chaos_phase_name(plan->focus_phase));
+    for (uint32_t i = 0; options->set[i]; i++)
+        (void)snprintf(own + strlen(own), sizeof own - strlen(own), " --set '%s'",
+                       options->set[i]);
     (void)printf("FAILED: %s\n  see %s and %s.log\n  replay: %s --mode %s "
-                 "--model %s --steps %" PRIu64 " --workers %u --shots %u --gap %u "
+                 "--model %s%s --steps %" PRIu64 " --workers %u --shots %u --gap %u "
                  "--tree-every %u --replay %" PRIu64 "%s\n",
                  text, run->dir, run->dir, options->program,
-                 chaos_mode_name(options->mode), options->model, options->steps,
+                 chaos_mode_name(options->mode), options->model, own, options->steps,
                  options->workers, options->shots, options->gap_us, options->tree_every,
                  plan->seed, focus);
     (void)fflush(stdout);
@@ -380,12 +383,12 @@ static int run_campaign(struct campaign *campaign)
 {
     const struct chaos_options *options = campaign->options;
     struct chaos_result result = {.mode = chaos_mode_name(options->mode),
-                                  .model = options->model,
+                                  .model = options->label,
                                   .seed = options->seed,
                                   .workers = options->workers,
                                   .score = &campaign->score,
                                   .extra = campaign->extra};
-    int rc = chaos_bench_init(&campaign->bench, options->bin, options->ini);
+    int rc = chaos_bench_init(&campaign->bench, options->bin, options->ini, options->set);
 
     chaos_result_name_commit(&result);
     campaign->began_ns = cllm_now_ns();

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "tests/crash/chaos_run.h"
 
 static void usage(void)
 {
@@ -18,6 +19,7 @@ static void usage(void)
         "usage: chaos [OPTION...]     in the root of the tree\n"
         "  --mode kill|node-zero|stop|fault|load|goodput|mttr   (kill)\n"
         "  --model NAME      configs/NAME.ini (nano)\n"
+        "  --set KEY=VALUE   an option of every run; up to four\n"
         "  --hits N          go on until so many signals hit; mttr: samples of a "
         "series;\n"
         "                    goodput: pairs of runs\n"
@@ -104,6 +106,18 @@ static bool set_u32(uint32_t *field, const char *text)
     return true;
 }
 
+static bool add_set(struct chaos_options *options, const char *text)
+{
+    uint32_t n = 0;
+
+    while (options->set[n])
+        n++;
+    if (n == CHAOS_OWN_SETS || strlen(text) >= CHAOS_SET_BYTES)
+        return false;
+    options->set[n] = text;
+    return true;
+}
+
 static bool set_text(struct chaos_options *options, int letter, const char *text)
 {
     struct chaos_plan plan;
@@ -114,6 +128,8 @@ static bool set_text(struct chaos_options *options, int letter, const char *text
     case 'M':
         options->model = text;
         return true;
+    case 'S':
+        return add_set(options, text);
     case 'f':
         options->focus = text;
         return chaos_plan_set_focus(&plan, text);
@@ -166,7 +182,8 @@ static const struct option table[] = {
     {"replay", 1, NULL, 'r'},  {"focus", 1, NULL, 'f'},      {"steps", 1, NULL, 'n'},
     {"workers", 1, NULL, 'w'}, {"spares", 1, NULL, 'p'},     {"shots", 1, NULL, 'o'},
     {"gap", 1, NULL, 'g'},     {"tree-every", 1, NULL, 'e'}, {"results", 1, NULL, 'R'},
-    {"bin", 1, NULL, 'b'},     {"keep", 0, NULL, 'k'},       {NULL, 0, NULL, 0}};
+    {"bin", 1, NULL, 'b'},     {"set", 1, NULL, 'S'},        {"keep", 0, NULL, 'k'},
+    {NULL, 0, NULL, 0}};
 
 /* The mode decides the defaults of the rest, wherever it stands. */
 static void find_mode(struct chaos_options *options, int argc, char **argv)
@@ -174,6 +191,18 @@ static void find_mode(struct chaos_options *options, int argc, char **argv)
     for (int i = 1; i + 1 < argc; i++)
         if (strcmp(argv[i], "--mode") == 0)
             options->mode = chaos_mode_find(argv[i + 1]);
+}
+
+static void name_runs(struct chaos_options *options)
+{
+    size_t used;
+
+    (void)snprintf(options->label, sizeof options->label, "%s", options->model);
+    for (uint32_t i = 0; options->set[i]; i++) {
+        used = strlen(options->label);
+        (void)snprintf(options->label + used, sizeof options->label - used, " %s",
+                       options->set[i]);
+    }
 }
 
 bool chaos_options_parse(struct chaos_options *options, int argc, char **argv)
@@ -203,6 +232,7 @@ bool chaos_options_parse(struct chaos_options *options, int argc, char **argv)
     }
     if (optind != argc)
         usage();
+    name_runs(options);
     (void)snprintf(options->ini, sizeof options->ini, "configs/%.400s.ini",
                    options->model);
     return optind == argc;

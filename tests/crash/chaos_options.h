@@ -6,12 +6,16 @@
 
 #include "tests/crash/chaos_plan.h"
 
+#define CHAOS_OWN_SETS 4
+
 struct chaos_options {
     const char *program; /* argv[0] */
     enum chaos_mode mode;
-    const char *model;   /* configs/MODEL.ini */
-    const char *results; /* NULL: not kept */
-    const char *focus;   /* NULL: the emptiest cell, run by run */
+    const char *model;                   /* configs/MODEL.ini */
+    const char *set[CHAOS_OWN_SETS + 1]; /* options of every run, up to a NULL */
+    char label[256];                     /* model and options, for people */
+    const char *results;                 /* NULL: not kept */
+    const char *focus;                   /* NULL: the emptiest cell, run by run */
     char bin[512], ini[512];
     uint64_t seed;
     uint64_t replay; /* seed of a run, if has_replay */

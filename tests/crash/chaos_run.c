@@ -17,12 +17,13 @@
 #include "base/config.h"
 #include "base/err.h"
 
-int chaos_bench_init(struct chaos_bench *bench, const char *bin, const char *ini)
+int chaos_bench_init(struct chaos_bench *bench, const char *bin, const char *ini,
+                     const char *const *set)
 {
     const char *tmp = getenv("TMPDIR");
     char *absolute;
 
-    *bench = (struct chaos_bench){.bin = bin, .ini = ini};
+    *bench = (struct chaos_bench){.bin = bin, .ini = ini, .set = set};
     (void)snprintf(bench->work, sizeof bench->work, "%.200s/cllm-chaos.XXXXXX",
                    tmp ? tmp : "/tmp");
     (void)prctl(PR_SET_TIMERSLACK, 1000); /* short sleeps between two looks */
@@ -65,6 +66,8 @@ int chaos_kind_finish(struct chaos_kind *kind, const struct chaos_bench *bench)
     chaos_kind_set(kind, "run.restart_limit=1000000");
     if (kind->spares > 0)
         chaos_kind_set(kind, "run.spares=%u", kind->spares);
+    for (uint32_t i = 0; bench->set[i]; i++)
+        chaos_kind_set(kind, "%s", bench->set[i]);
     cllm_config_init(&config);
     rc = cllm_config_read(&config, kind->ini);
     for (uint32_t i = 0; rc == 0 && i < kind->n_sets; i++)

@@ -15,10 +15,11 @@
 
 /* Where runs are made and what they are made of. */
 struct chaos_bench {
-    char work[256];  /* temporary directory */
-    char data[300];  /* shards, in it */
-    const char *bin; /* directory of the programs */
-    const char *ini; /* configuration of the model */
+    char work[256];         /* temporary directory */
+    char data[300];         /* shards, in it */
+    const char *bin;        /* directory of the programs */
+    const char *ini;        /* configuration of the model */
+    const char *const *set; /* options of every run, up to a NULL */
 };
 
 /* A kind of run: all of a kind end with the same bits. */
@@ -40,9 +41,10 @@ struct chaos_run {
     char dir[320];
 };
 
-/* Make the work directory under $TMPDIR or /tmp, and the data. @bin and @ini must stay
- * valid. Returns 0 or a negative code with text. Pair with fini. */
-int chaos_bench_init(struct chaos_bench *bench, const char *bin, const char *ini);
+/* Make the work directory under $TMPDIR or /tmp, and the data. @bin, @ini and @set must
+ * stay valid. Returns 0 or a negative code with text. Pair with fini. */
+int chaos_bench_init(struct chaos_bench *bench, const char *bin, const char *ini,
+                     const char *const *set);
 
 /* @keep: leave the directory for people to look at. */
 void chaos_bench_fini(struct chaos_bench *bench, bool keep);

@@ -25,7 +25,7 @@
 #include "tests/crash/run_copy.h"
 
 #define POLL_NS  (CLLM_NS_PER_MS / 10)
-#define GONE_NS  (20 * CLLM_NS_PER_S)
+#define GONE_NS  (120 * CLLM_NS_PER_S)
 #define MAX_ARGS 64
 #define CORPUS   14000 /* words */
 
@@ -134,7 +134,7 @@ int nano_start(struct nano *nano, const struct nano_plan *plan)
     if (!to)
         return cllm_err(-ENOMEM, "cannot start a run");
     (void)snprintf(nano->dir, sizeof nano->dir, "%s", plan->dir);
-    run_copy_id(nano->run_id, plan->dir);
+    cllm_run_id_of(nano->run_id, plan->dir);
     log_path(log, plan->dir);
     (void)snprintf(workers, sizeof workers, "%" PRIu32, plan->workers);
     add(to, plan->bin, "/cllm-coord");

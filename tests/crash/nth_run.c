@@ -136,7 +136,7 @@ static void compare_memory(const struct place *at, struct nth_verdict *verdict)
     DIR *dir = opendir("/dev/shm");
     struct dirent *entry;
 
-    run_copy_id(id, at->dir);
+    cllm_run_id_of(id, at->dir);
     while (dir && (entry = readdir(dir)) != NULL)
         if (strstr(entry->d_name, id))
             wrong(verdict, "/dev/shm/%s is left; ", entry->d_name);

@@ -17,14 +17,32 @@ enum scenario {
     LOADER_FAILS,  /* the shards cannot be read any more */
     WORKER_DIES,   /* in the middle of a lane */
     WORKER_FAULTS, /* in the middle of a lane, of a fault signal */
+    IMPORT,        /* begins from a model, with a vocabulary, where another run was */
+    MUON,          /* another optimizer */
+    LLAMA,         /* the other family of models, from its beginning to its end */
     SCENARIOS
+};
+
+/* Runs of a family have the same bits at their end. */
+enum family {
+    USUAL = 0,
+    FROM_SEED, /* with a vocabulary of its own */
+    IMPORTED,  /* the same, from the model that such a run has made */
+    ORTHOGONAL,
+    ROTATED,
+    FAMILIES
 };
 
 struct scenario_row {
     const char *name;
     const char *also; /* other points that make it */
     bool ends;        /* the run cannot go on; --resume can */
+    bool whole;       /* in the deep form all points are tried in it */
+    enum family family;
 };
+
+/* Options of a family's runs, up to a NULL; %s stands for the working directory. */
+const char *const *points_settings(enum family which);
 
 const struct scenario_row *points_scenario(enum scenario which);
 
@@ -47,8 +65,8 @@ struct point_case {
 };
 
 /*
- * Every case, or the one whose name is @only (NULL: all): those of the quick form, or of
- * the deep one. They are the caller's, (*n), to be freed. NULL: no memory.
+ * Every case, or those whose names begin with @only (NULL: all): those of the quick form,
+ * or of the deep one. They are the caller's, (*n), to be freed. NULL: no memory.
  */
 struct point_case *points_list(bool deep, const char *only, uint32_t *n);
 

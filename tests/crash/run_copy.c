@@ -3,7 +3,6 @@
  */
 #include "tests/crash/run_copy.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,20 +20,6 @@
 
 /* As coordinator/plan.c names runs; a copy under another name would not be found there.
  */
-void run_copy_id(char out[CLLM_RUN_ID_BYTES], const char *run_dir)
-{
-    const char *base = strrchr(run_dir, '/');
-    char stem[33];
-    size_t n = 0;
-
-    base = base ? base + 1 : run_dir;
-    for (; *base && n + 1 < sizeof stem; base++)
-        stem[n++] = isalnum((unsigned char)*base) ? *base : '_';
-    stem[n] = '\0';
-    (void)snprintf(out, CLLM_RUN_ID_BYTES, "%s-%08x", n ? stem : "run",
-                   (unsigned)cllm_hash(run_dir, strlen(run_dir), 0));
-}
-
 void run_copy_free(struct run_copy *copy)
 {
     for (uint32_t i = 0; i < copy->n_objects; i++)
@@ -187,7 +172,7 @@ int run_copy_take(struct run_copy *copy, const char *run_dir)
     int rc;
 
     CLLM_ASSERT(copy->n_objects == 0 && copy->n_files == 0);
-    run_copy_id(id, run_dir);
+    cllm_run_id_of(id, run_dir);
     cllm_region_name(taking.prefix, id, "");
     rc = cllm_region_list(take_object, &taking);
     if (rc == 0)
@@ -271,7 +256,7 @@ int run_copy_put(const struct run_copy *copy, const char *run_dir)
     char id[CLLM_RUN_ID_BYTES];
     int rc = 0;
 
-    run_copy_id(id, run_dir);
+    cllm_run_id_of(id, run_dir);
     if (mkdir(run_dir, 0777) != 0)
         return cllm_err(-errno, "cannot make %s", run_dir);
     for (uint32_t i = 0; rc == 0 && i < copy->n_files; i++)
@@ -311,7 +296,7 @@ int run_copy_remove(const char *run_dir)
     char id[CLLM_RUN_ID_BYTES], prefix[CLLM_REGION_NAME_BYTES];
     int rc;
 
-    run_copy_id(id, run_dir);
+    cllm_run_id_of(id, run_dir);
     cllm_region_name(prefix, id, "");
     rc = cllm_region_list(unlink_matching, prefix);
     remove_socket(run_dir);

@@ -33,9 +33,6 @@ struct run_copy {
     uint32_t n_objects, n_files;
 };
 
-/* The id of the run whose directory is @run_dir, an absolute path without links. */
-void run_copy_id(char out[CLLM_RUN_ID_BYTES], const char *run_dir);
-
 /*
  * Keep the run in @run_dir. It must stand still, or be dead: what changes meanwhile is
  * kept torn. Sockets are left out. Returns 0 or a negative code with error text, and then

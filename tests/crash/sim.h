@@ -10,12 +10,14 @@
  *
  *   sim.c          arguments, many runs, totals
  *   sim_run.c      one run: the faults it will meet, the guardian, how it must end
- *   sim_sched.c    coroutines, the scheduler, faults
+ *   sim_sched.c    coroutines, the scheduler
+ *   sim_faults.c   deaths, stops, bugs of processes and of memory
  *   sim_hooks.c    what the compiler calls before each access
  *   sim_memory.c   shared objects by name, who may write where
  *   sim_kernel.c   the kernel's calls: clock, descriptors, processes
  *   sim_house.c    the rest of the house: plan, journal, checkpoints, silence
- *   sim_roles.c    the toy worker, loader and saver
+ *   sim_roles.c    the children, with a toy model
+ *   sim_files.c    the loader's shard, the saver's checkpoints
  *   sim_golden.c   what an undisturbed run makes, computed by plain loops
  *   sim_check.c    the rules that hold at every instant
  *   sim_trace.c    the last events, in words
@@ -289,17 +291,34 @@ void sim_end(struct sim_process *process, int signal, int code);
 /* The current process sleeps until @wake_ns or until something wakes it. */
 void sim_sleep(uint64_t wake_ns);
 void sim_wake(struct sim_process *process);
+/* The current process stays where it is; others take turns. */
+void sim_yield(void);
 /* The scheduler looks at what happens next; called when the fuse has burnt. */
 void sim_decide(enum sim_event_kind kind, uint64_t off, uint32_t bytes);
 /* The current process may be held up just before its store at @off, or SIM_NOWHERE. */
 void sim_stall(uint64_t off);
 /* Everybody takes turns until the run is over. */
 void sim_loop(void);
-void sim_continue(struct sim_process *process);
 void sim_set_fuse(void);
 /* When the Node Zero that begins now is killed. */
 void sim_next_nz(void);
 const char *sim_process_name(const struct sim_process *process);
+
+/* ---- sim_faults.c ---- */
+
+/* Whoever is chosen; those of the current process do not return when it ends. */
+void sim_kill_node_zero(void);
+void sim_kill_one(void);
+/* Everybody, the guardian too; shared memory as well where the plan has a reboot. */
+void sim_kill_tree(void);
+/* Stop a process or let it hang, for a while or for ever. */
+void sim_stop_one(void);
+/* It goes on; unless nobody continues it, then it is ended. */
+void sim_continue(struct sim_process *process);
+/* A child has a bug: it may scribble before a signal ends it. */
+void sim_fault_one(void);
+/* A word of a report or of the ring changes, and nobody dies. */
+void sim_damage_one(void);
 
 /* ---- sim_hooks.c ---- */
 

@@ -5,8 +5,8 @@
 # Under test, with stores that are events: Node Zero but for its neighbours, which
 # sim_kernel.c and sim_house.c stand for, and the loops of the children.
 sim_NEIGHBOURS := \
-	children.c control_socket.c crashes.c dryrun.c guardian.c journal.c logout.c main.c origin.c \
-	placement.c plan.c progress.c vocabulary.c
+	adapted.c children.c control_socket.c crashes.c devices.c dryrun.c frozen.c guardian.c import.c \
+	import_pass.c journal.c logout.c main.c origin.c placement.c plan.c progress.c vocabulary.c
 sim_REAL := \
 	$(addprefix coordinator/,$(filter-out $(sim_NEIGHBOURS),$(coordinator_SRC))) \
 	formats/token.c loader/fill.c loader/main.c saver/main.c saver/snapshot.c \
@@ -15,9 +15,9 @@ sim_REAL := \
 
 # Pure functions, and what the checker calls too.
 sim_PLAIN := \
-	base/config.c base/err.c base/fault.c base/hash.c base/mix.c base/model_config.c base/option.c \
-	base/pulse.c base/random.c base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/layout.c \
-	shm/takeover.c
+	base/config.c base/config_compare.c base/err.c base/fault.c base/hash.c base/mix.c base/model_config.c base/option.c \
+	base/pulse.c base/random.c base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/frozen.c \
+	shm/layout.c shm/takeover.c
 
 # Calls of the real code that end in sim_*.c.
 sim_WRAPS := \
@@ -58,7 +58,7 @@ $(BUILD)/tests/crash/sim: $(sim_OBJECTS)
 # Both sides of every shared record as threads, under ThreadSanitizer.
 races_SRC := \
 	base/base.c base/err.c base/fault.c base/hash.c base/log.c base/pulse.c base/units.c \
-	coordinator/saving.c saver/snapshot.c shm/chunk.c shm/control.c shm/keeper.c \
+	coordinator/saving.c saver/snapshot.c shm/chunk.c shm/control.c shm/frozen.c shm/keeper.c \
 	shm/layout.c shm/takeover.c shm/memfd.c shm/objects.c shm/region.c shm/ring.c shm/slot.c \
 	tests/control_temp.c $(addprefix tests/crash/,$(tests_races_SRC))
 races_OBJECTS := $(races_SRC:%.c=$(BUILD)/races/%.o)

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "coordinator/control_socket.h"
 #include "coordinator/crashes.h"
+#include "coordinator/frozen.h"
 #include "coordinator/journal.h"
 #include "coordinator/logout.h"
 #include "coordinator/origin.h"
@@ -36,6 +37,12 @@ bool cllm_origin_is_set(const struct cllm_config *config)
 {
     (void)config;
     return false;
+}
+
+int cllm_frozen_share(const struct cllm_plan *plan)
+{
+    (void)plan;
+    return 0;
 }
 
 int cllm_origin_import(const struct cllm_config *config, const struct cllm_plan *plan)
@@ -89,6 +96,51 @@ struct cllm_control_plan cllm_plan_control(const struct cllm_plan *plan)
                                       .geometry = plan->geometry};
 }
 
+/* ... and no devices. */
+const char *cllm_devices_of(const struct cllm_devices *devices, uint32_t slot)
+{
+    (void)devices;
+    (void)slot;
+    return "";
+}
+
+bool cllm_devices_mixed(const struct cllm_devices *devices)
+{
+    (void)devices;
+    return false;
+}
+
+bool cllm_devices_may_mix(const struct cllm_devices *devices)
+{
+    (void)devices;
+    return false;
+}
+
+bool cllm_devices_failed(struct cllm_devices *devices, uint32_t slot, bool worked)
+{
+    (void)devices;
+    (void)slot;
+    (void)worked;
+    return false;
+}
+
+void cllm_devices_remember(const struct cllm_devices *devices, uint32_t slot,
+                           struct cllm_command *command)
+{
+    (void)devices;
+    (void)slot;
+    (void)command;
+}
+
+bool cllm_devices_recall(struct cllm_devices *devices, uint32_t slot,
+                         const struct cllm_command *command)
+{
+    (void)devices;
+    (void)slot;
+    (void)command;
+    return false;
+}
+
 bool cllm_placement_cpus(const struct cllm_placement *placement, uint32_t slot,
                          uint32_t workers, cpu_set_t *cpus)
 {
@@ -108,6 +160,12 @@ uint64_t __wrap_cllm_vector_bytes(const struct cllm_geometry *geometry)
 }
 
 /* ---- journal: lines that outlive everybody ---- */
+
+int cllm_journal_set_aside(const char *run_dir)
+{
+    (void)run_dir; /* opening it for a run that begins drops them */
+    return 0;
+}
 
 int cllm_journal_open(struct cllm_journal *journal, const char *run_dir, uint64_t step,
                       bool replay)
@@ -242,6 +300,15 @@ int cllm_file_join(char out[CLLM_FILE_PATH_BYTES], const char *dir, const char *
 {
     (void)snprintf(out, CLLM_FILE_PATH_BYTES, "%s/%s", dir, name);
     return 0;
+}
+
+int cllm_file_read(const char *path, size_t cap, char **out, size_t *bytes)
+{
+    (void)path; /* nothing of the toy's configuration lies anywhere */
+    (void)cap;
+    (void)out;
+    (void)bytes;
+    return -1;
 }
 
 int cllm_file_replace(const char *path, const void *data, size_t bytes)

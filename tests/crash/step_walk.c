@@ -11,8 +11,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-#define ATTACH_NS   (30 * CLLM_NS_PER_S)
-#define RUN_NS      (60 * CLLM_NS_PER_S) /* to a breakpoint */
+#define ATTACH_NS   (120 * CLLM_NS_PER_S)
+#define RUN_NS      (240 * CLLM_NS_PER_S) /* to a breakpoint */
 #define END_NS      (120 * CLLM_NS_PER_S)
 #define GRADIENT_NS (2 * CLLM_NS_PER_MS) /* at most, until one has been seen */
 #define MOST        (100u * 1000 * 1000) /* instructions of a walk; then it has no end */
@@ -216,6 +216,16 @@ static int go_on(struct step_walk *walk, uint64_t ip, enum step_kind kind)
 
 /* ---- the window ---- */
 
+/* What the process has answered: its own word, for Node Zero takes it a moment later, and
+ * with that of the last save it asks the saver to leave. */
+static uint64_t answered(const struct step_walk *walk)
+{
+    const struct cllm_own *own = &slot_of(walk)->own;
+
+    return cllm_max_u64(cllm_load_acquire(&own->report[0].seq),
+                        cllm_load_acquire(&own->report[1].seq));
+}
+
 /* Has the walk's step begun, now that the process stands where a turn begins? */
 static bool has_begun(const struct step_walk *walk)
 {
@@ -223,7 +233,7 @@ static bool has_begun(const struct step_walk *walk)
     case NANO_NODE_ZERO: /* about to commit the step before */
         return committed(walk) + 2 >= walk->plan.step;
     case NANO_SAVER:
-        return slot_of(walk)->command.posted > slot_of(walk)->command.reported;
+        return slot_of(walk)->command.posted > answered(walk);
     default:
         return committed(walk) + 1 >= walk->plan.step;
     }
@@ -239,7 +249,7 @@ static bool is_over(const struct step_walk *walk)
         return cllm_load_relaxed(&slot_of(walk)->own.status.filled) >=
                walk->filled + (uint64_t)g->lanes * g->microbatches;
     case NANO_SAVER:
-        return slot_of(walk)->command.reported >= walk->seq;
+        return answered(walk) >= walk->seq;
     default:
         return committed(walk) >= walk->plan.step;
     }
@@ -295,7 +305,7 @@ static int go(struct step_walk *walk)
     if (walk->process.role == NANO_LOADER)
         walk->filled = cllm_load_relaxed(&slot_of(walk)->own.status.filled);
     if (walk->process.role == NANO_SAVER)
-        walk->seq = slot_of(walk)->command.reported + 1;
+        walk->seq = answered(walk) + 1;
     rc = go_through_step(walk);
     walk->committed_to = committed(walk);
     if (rc == 0 && walk->n_unseen > 0)

@@ -22,7 +22,7 @@
 
 /* The step that is walked through: with a validation, while a save goes on. */
 #define STEP       5
-#define END_NS     (60 * CLLM_NS_PER_S)
+#define END_NS     (240 * CLLM_NS_PER_S)
 #define QUICK_MIN  40 /* recoveries of each role, at least */
 #define QUICK_MOST 60
 

@@ -11,8 +11,8 @@ for workers in 1 3 5 12; do
     same "the same bits with $workers workers" "$golden" "$(bits w$workers)"
 done
 
-start_coord stop -n 3
-until_step stop 20
+CLLM_FAULTS=$(creep 10) start_coord stop -n 3
+until_step stop 10
 kill -TERM $coord
 wait $coord
 same "SIGTERM ends a run with 75" 75 $?
@@ -30,7 +30,7 @@ coord few -n 2 --set run.lane_buffers=3
 same "the same bits with three lane buffers" "$golden" "$(bits few)"
 coord pread -n 2 --set loader.method=pread
 same "the same bits through pread" "$golden" "$(bits pread)"
-for option in run.lanes=24 run.lanes=5 train.micro_batch=1 loss.crystalline=0.1; do
+for option in run.lanes=24 run.lanes=5 train.micro_batch=1 loss.crystalline=0.1 model.crystalline_bias=yes; do
     extra=(--set "$option" --set train.steps=12 --set train.batch=120 --set train.eval_batch=120)
     coord one -n 1 "${extra[@]}"
     coord four -n 4 "${extra[@]}"

@@ -7,22 +7,25 @@ cd "$root" || exit 1
 export TMPDIR=$work/tmp
 mkdir -p "$TMPDIR" "$work/bin"
 
-# A coordinator that is slow with one worker, and does not begin with three.
+# A coordinator that is slow with one worker, and does not begin with three. Lanes sleep, so that
+# the speed is the same however busy the machine is.
 cp "$bin/cllm-bench" "$work/bin/"
 cat >"$work/bin/cllm-coord" <<END
 #!/bin/bash
+export CLLM_FAULTS=lane_summed:sleep=4:1*1000000
 case " \$* " in
-*" run.workers=1 "*) set -- "\$@" --set compute.isa=ref ;;
+*" run.workers=1 "*) export CLLM_FAULTS=lane_summed:sleep=16:1*1000000 ;;
 *" run.workers=3 "*) exec false ;;
 esac
 exec "$bin/cllm-coord" "\$@"
 END
 chmod +x "$work/bin/cllm-coord"
 
-# fresh: $work/my.ini is nano with a value for workers, CRLF and no newline at its end
+# fresh: $work/my.ini is nano with a value for workers, CRLF and no newline at its end; for lane
+# buffers there is no choice
 fresh()
 {
-    sed 's/^lanes = 12$/&\nworkers = 1  ; all that I have/; s/$/\r/' configs/nano.ini |
+    sed 's/^lanes = 12$/&\nlane_buffers = 12\nworkers = 1  ; all that I have/; s/$/\r/' configs/nano.ini |
         head -c -2 >"$work/my.ini"
     cp "$work/my.ini" "$work/before.ini"
 }
@@ -32,8 +35,20 @@ calibrate()
 {
     local name=$1 bench=$2 machine=$3
     shift 3
-    env ${machine:+"HWLOC_SYNTHETIC=$machine"} "$bench/cllm-bench" --calibrate --steps 10 "$@" \
+    env ${machine:+"HWLOC_SYNTHETIC=$machine"} "$bench/cllm-bench" --calibrate --steps 4 "$@" \
         >"$work/$name.out" 2>"$work/$name.err"
+}
+# calibrate_found ...: the same, where something better is there to be found. A busy machine may
+# have it drown in the spread; then it is tried again.
+calibrate_found()
+{
+    local code
+    for _ in 1 2 3 4 5 6; do
+        calibrate "$@"
+        code=$?
+        ! grep -q ' better$' "$work/$1.out" || break
+    done
+    return $code
 }
 left_behind()
 {
@@ -42,7 +57,7 @@ left_behind()
 }
 
 fresh
-calibrate gain "$work/bin" "core:2 pu:1" "$work/my.ini"
+calibrate_found gain "$work/bin" "core:2 pu:1" "$work/my.ini"
 same "one setting that is slow is found" 0 $?
 check "and the better one told" grep -qE '^  auto \(2\) .* better$' "$work/gain.out"
 check "and that it is written" grep -q 'workers = auto (was 1)$' "$work/gain.out"
@@ -58,18 +73,18 @@ check "stays" grep -q "as good as any of these.*unchanged" "$work/stays.out"
 check "and its file is not touched" cmp "$work/my.ini" "$work/before.ini"
 
 fresh
-calibrate dry "$work/bin" "core:2 pu:1" "$work/my.ini" --dry-run
+calibrate_found dry "$work/bin" "core:2 pu:1" "$work/my.ini" --dry-run
 same "a dry run" 0 $?
 check "says what it would write" grep -q "without --dry-run would have" "$work/dry.out"
 check "and writes nothing" cmp "$work/my.ini" "$work/before.ini"
 
-calibrate three "$work/bin" "core:2 pu:1" "$work/my.ini" --dry-run --workers 2,3
+calibrate_found three "$work/bin" "core:2 pu:1" "$work/my.ini" --dry-run --workers 2,3
 same "a value that does not run" 0 $?
 check "is left out" grep -qE "^  3 .* does not run here$" "$work/three.out"
 check "for others" grep -q "workers = 2 (was 1)" "$work/three.out"
 
 mkdir "$work/my.ini.tmp"
-calibrate blocked "$work/bin" "core:2 pu:1" "$work/my.ini"
+calibrate_found blocked "$work/bin" "core:2 pu:1" "$work/my.ini"
 same "a file that cannot be written" 1 $?
 rmdir "$work/my.ini.tmp"
 check "is told of" grep -q "cannot create .*my.ini.tmp" "$work/blocked.err"

@@ -20,6 +20,8 @@ storm()
 
 storm "SIGKILL of everybody in every phase" --hits 500 --seconds 15
 storm "SIGKILL of Node Zero and of the whole tree" --mode node-zero --hits 20 --shots 10 --seconds 6
+storm "SIGKILL of everybody, a Llama under Muon" --model tiny-llama --set train.optimizer=muon \
+    --hits 60 --seconds 8
 storm "SIGSTOP, and SIGCONT later" --mode stop --hits 40 --shots 20 --seconds 6
 storm "SIGSEGV, SIGABRT, SIGBUS" --mode fault --hits 40 --shots 20 --seconds 5
 finish

@@ -131,17 +131,19 @@ same "every sequence came from one of them" "$all" $(($(done_of tales) + $(done_
 off=$(($(done_of tales) * 10 - all * 7))
 check "shares are kept to a sequence or two" test "${off#-}" -le 20
 
-start_mixed killed -n 2 --set train.steps=40
-until_step killed 7 && kill -9 "$(children loader)" 2>/dev/null
-until_step killed 15 && kill -9 "$(children worker | head -1)" 2>/dev/null
-until_step killed 20 && kill -INT $coord
+CLLM_FAULTS=$(creep 7) start_mixed killed -n 2 --set train.steps=40
+until_step killed 7
+kill -9 "$(children loader)"
+release killed 15
+until_step killed 15
+kill -9 "$(children worker | head -1)"
+release killed 18
+until_step killed 18
+kill -INT $coord
 wait $coord
-rc=$?
-if [ $rc = 75 ]; then
-    mixed killed -n 3 --set train.steps=40 --resume
-    rc=$?
-fi
-same "kills and a resume: the run ends well" 0 $rc
+same "a run whose loader and worker were killed stops when asked" 75 $?
+mixed killed -n 3 --set train.steps=40 --resume
+same "and goes on to its end" 0 $?
 same "and with the same bits" "$(bits one)" "$(bits killed)"
 sed -i 's/tales 0.7/tales 0.6/' "$work/mix.ini"
 mixed one -n 1 --set train.steps=60 --resume

@@ -4,7 +4,6 @@ set -u
 . "$(dirname "$0")/lib.bash"
 make_corpus || { not_ok "prepare a corpus"; finish; }
 
-# Long enough that what is done to a run meets it before its end.
 long=(-n 2 --set train.steps=300 --set checkpoint.best=no)
 quiet=("${long[@]}" --set checkpoint.every=0)
 coord golden "${long[@]}"
@@ -15,39 +14,36 @@ same "to resume a finished run is no error" 0 $?
 same "and changes nothing" "$golden" "$(bits golden)"
 
 # One stop signal while the last checkpoint is being written: it is still written.
-start_coord late "${quiet[@]}"
-until_step late 20
-saver=$(children saver)
-kill -STOP "$saver"
-until_step late 300
-sleep 0.2
+CLLM_FAULTS=saver_begin:sleep=60000 start_coord late "${quiet[@]}"
+said late "fault point saver_begin in saver: sleep"
 kill -TERM $coord
-sleep 0.2
-kill -CONT "$saver"
+check "a stop signal during the last save is heard" said late "once more to leave at once"
+kill -9 "$(children saver)"
 wait $coord
-same "a stop signal during the last save ends the run as it should" 0 $?
+same "and the run ends as it should" 0 $?
 same "with its checkpoint" "$golden" "$(bits late)"
 
 # Two of them: at once, but what no checkpoint has stays in shared memory.
-CLLM_FAULTS=saver_begin:sleep=60000 start_coord twice "${quiet[@]}"
-until_step twice 300
-sleep 0.2
+CLLM_FAULTS="saver_begin:sleep=60000:1*1000" start_coord twice "${quiet[@]}"
+said twice "fault point saver_begin in saver: sleep"
 kill -TERM $coord
-sleep 0.1
+said twice "once more to leave at once"
 kill -TERM $coord
 wait $coord
 same "two stop signals end a run at once" 130 $?
 check "and its memory is kept" grep -q "exist in shared memory alone" "$work/twice.log"
+arm twice ""
 check "for --resume" coord twice "${quiet[@]}" --resume
 same "which writes the checkpoint" "$golden" "$(bits twice)"
 
 # The checkpoint directory cannot be written: training goes on, the end says so.
-start_coord full "${long[@]}"
+CLLM_FAULTS=$(creep 2) start_coord full "${long[@]}"
 until_step full 2
 until [ -f "$work/runs/full/checkpoints" ]; do # the saver may make it again in between
     rm -rf "$work/runs/full/checkpoints"
     touch "$work/runs/full/checkpoints"
 done
+release full
 wait $coord
 same "a run that cannot save ends with 1" 1 $?
 check "after training to the end" grep -q '"step":300,' "$work/runs/full/journal.jsonl"
@@ -56,8 +52,8 @@ rm "$work/runs/full/checkpoints"
 check "--resume saves what is in memory" coord full "${long[@]}" --resume
 same "with the same bits" "$golden" "$(bits full)"
 
-start_coord early "${long[@]}"
-until [ -s "$work/runs/early/node-zero.ini" ]; do sleep 0.001; done
+CLLM_FAULTS=$(creep 1) start_coord early "${long[@]}"
+until [ -s "$work/runs/early/node-zero.ini" ] || ! kill -0 $coord 2>/dev/null; do sleep 0.001; done
 kill -TERM $coord
 wait $coord
 same "a stop signal before Node Zero listens is heard" 75 $?
@@ -65,12 +61,10 @@ check "and the run goes on from there" coord early "${long[@]}" --resume
 same "with the same bits" "$golden" "$(bits early)"
 
 # A replayed step that does not give the recorded root is neither committed nor saved.
-start_coord replay "${long[@]}" --set checkpoint.every=50
+CLLM_FAULTS=$(creep 60) start_coord replay "${long[@]}" --set checkpoint.every=50
 until_step replay 60
-until [ -e "$work/runs/replay/checkpoints/last" ]; do sleep 0.01; done
-kill -9 $coord "$(node_zero)"
-wait $coord 2>/dev/null
-sleep 0.2
+until [ -e "$work/runs/replay/checkpoints/last" ] || ! kill -0 $coord 2>/dev/null; do sleep 0.01; done
+kill_tree
 "$bin/cllm-shm" clean "$work/runs/replay" >/dev/null
 cp "$work/runs/replay/journal.jsonl" "$work/journal.kept"
 # The step after the newest checkpoint, however far the run came.
@@ -88,11 +82,9 @@ check "with the right record it goes on" coord replay "${long[@]}" --resume \
 same "to the same bits" "$golden" "$(bits replay)"
 
 # A run that never saved anything is begun again with another configuration.
-start_coord again "${quiet[@]}" --set train.learning_rate=1e-3
+CLLM_FAULTS=$(creep 5) start_coord again "${quiet[@]}" --set train.learning_rate=1e-3
 until_step again 5
-kill -9 $coord "$(node_zero)"
-wait $coord 2>/dev/null
-sleep 0.2
+kill_tree
 "$bin/cllm-shm" clean "$work/runs/again" >/dev/null
 check "what was never saved may be begun again, otherwise" coord again "${long[@]}"
 same "with the bits of its configuration" "$golden" "$(bits again)"
@@ -114,11 +106,12 @@ same "the live run does not mind" 75 $?
 
 # The configuration is edited while the run goes on, then Node Zero is killed.
 sed "s|^dir = .*|dir = $work/runs/edited|; s|data/tiny|$work/data|" "$root/configs/tiny.ini" >"$work/edited.ini"
-"$bin/cllm-coord" "$work/edited.ini" "${long[@]}" >"$work/edited.log" 2>&1 &
+CLLM_FAULTS=$(creep 5) "$bin/cllm-coord" "$work/edited.ini" "${long[@]}" >"$work/edited.log" 2>&1 &
 coord=$!
 until_step edited 5
 sed -i 's/^learning_rate.*/learning_rate = 1e-4/' "$work/edited.ini"
 kill -9 "$(node_zero)"
+release edited
 wait $coord
 same "an edited configuration does not reach a run that goes on" "$golden" "$(bits edited)"
 

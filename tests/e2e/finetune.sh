@@ -75,10 +75,10 @@ same "the same bits after 12 kills while it began" "$golden" "$(bits killed)"
 
 # Resumed when the model is gone.
 mv "$work/hf" "$work/gone"
-start_coord away --set "train.from=$work/hf2" --set train.steps=400 --set train.eval_every=0
+CLLM_FAULTS=$(creep 3) start_coord away --set "train.from=$work/hf2" --set train.steps=400 --set train.eval_every=0
 until_step away 3
-kill -9 "$coord"
-wait "$coord" 2>/dev/null
+kill_tree 2>/dev/null
+release away
 mv "$work/hf2" "$work/gone2"
 coord away --resume --set "train.from=$work/hf2" --set train.steps=400 --set train.eval_every=0
 same "a run is resumed when its model is gone" 0 $?
@@ -87,16 +87,32 @@ mv "$work/gone" "$work/hf"
 # The vocabulary goes with the run, killed or not, into every checkpoint and out again.
 printf '{"a": 1}' >"$work/data/vocab.json"
 printf '#version: 0.2\n' >"$work/data/merges.txt"
-start_coord words -n 2 --set train.steps=400 --set checkpoint.every=5 --set train.eval_every=0
+CLLM_FAULTS=$(creep 7) start_coord words -n 2 --set train.steps=400 --set checkpoint.every=5 --set train.eval_every=0
 until_step words 7
-kill -9 "$coord"
-wait "$coord" 2>/dev/null
+kill_tree 2>/dev/null
+release words
 rm "$work/data/vocab.json" "$work/data/merges.txt"
 coord words --resume -n 2 --set train.steps=400 --set checkpoint.every=5 --set train.eval_every=0
 same "a run with a vocabulary ends" 0 $?
 same "its last checkpoint has it" '{"a": 1}' \
     "$(cat "$work/runs/words/checkpoints/last/vocab.json" 2>&1)"
 check "and lists it" grep -q merges.txt "$work/runs/words/checkpoints/last/manifest.json"
+
+# Another epsilon in LayerNorm.
+coord epsilon -n 1 --set train.steps=3 --set train.eval_every=0 --set model.norm_epsilon=1e-6
+check "a GPT-2 with another epsilon is converted" convert "$work/runs/epsilon" "$work/epsilon"
+check "config.json says so" grep -qE '"layer_norm_epsilon": (1e-0*6|1.0e-0*6|9.99[0-9]*e-0*7),' "$work/epsilon/config.json"
+text=$("$bin/cllm-convert" -q --to=llmc "$work/epsilon" "$work/epsilon.bin" 2>&1)
+same "llm.c's files cannot hold it" 1 $?
+case $text in
+*"norm_epsilon than 1e-5"*) ok "and that is said" ;;
+*) not_ok "and that is said" "$text" ;;
+esac
+coord from-epsilon -n 2 --set "train.from=$work/epsilon" --set train.steps=3 --set train.eval_every=0
+same "it is finetuned with its own" "model.norm_epsilon 1" "model.norm_epsilon $(grep -c \
+    '^norm_epsilon = 9.9999999999999995e-07' "$work/runs/from-epsilon/config.ini")"
+coord from-epsilon --resume --set "train.from=$work/hf" --set train.steps=3 --set train.eval_every=0
+same "and is another run than with 1e-5" 3 $?
 
 # Sizes.
 cat >"$work/bare.ini" <<INI
@@ -119,4 +135,25 @@ case $text in
 *"[model] width is 64"*) ok "and named" ;;
 *) not_ok "and named" "$text" ;;
 esac
+# Llama, out and in again.
+config=tiny-llama
+coord llama -n 2 --set train.steps=10 --set train.eval_every=0
+check "a Llama is converted to a directory of Hugging Face" convert "$work/runs/llama" "$work/llama"
+check "to GGUF" convert --to=gguf "$work/llama" "$work/llama.gguf"
+check "to a checkpoint" convert --to=cllm "$work/llama" "$work/llama.checkpoint"
+check "and that back again" convert "$work/llama.checkpoint" "$work/llama2"
+same "the way round changes no bit" "$(sha256sum <"$work/llama/model.safetensors")" \
+    "$(sha256sum <"$work/llama2/model.safetensors")"
+finetune llama-golden "$work/llama" -n 1
+golden=$(bits llama-golden)
+for from in "$work/llama.gguf" "$work/llama.checkpoint" "$work/runs/llama"; do
+    CLLM_FAULTS=$(creep 5) start_coord llama-other --set "train.from=$from" --set train.steps=12 --set train.eval_every=6 \
+        --set checkpoint.every=6 --set train.learning_rate=1e-4 -n 2
+    until_step llama-other 5
+    kill -9 "$(children worker | head -1)"
+    release llama-other
+    wait $coord
+    same "the same bits from ${from##*/}, a worker being killed" "$golden" "$(bits llama-other)"
+    rm -rf "$work/runs/llama-other"
+done
 finish

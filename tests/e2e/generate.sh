@@ -38,7 +38,7 @@ esac
 check "and is not shown" test "${stopped% brown}" = "$stopped"
 check "longer than the context goes on" test "$(generate -p a -n 300 | wc -c)" -ge 301
 generate -p a -n 20 -v >/dev/null
-check "-v says tokens per second" grep -q "read 1 tokens in .*; wrote 20 in .* tokens/s" "$work/generate.log"
+check "-v says tokens per second" grep -q "read 1 token in .*; wrote 20 in .* tokens/s" "$work/generate.log"
 same "lines are answered one by one" 2 "$(printf 'the\na\n' | generate -i -n 10 --stop '.' | grep -c .)"
 if generate -p a --repeat-penalty 5 --repeat-last 0 -n 60 | grep -q .; then
     ok "a penalty for repetition"
@@ -135,7 +135,7 @@ coord words -n 2 --set model.arch=llama --set model.vocab=300 --set train.steps=
 same "a model of it is trained" 0 $?
 model=$work/runs/words
 said=$(generate -p "der Fluß" -n 80 -t 1.5)
-same "the tokenizer is found with the data, and the prompt comes back" "der Fluß" "${said:0:8}"
+check "the tokenizer is found with the data, and the prompt comes back" test "der Fluß${said#der Fluß}" = "$said"
 same "more threads, the same text" "$said" "$(generate -p "der Fluß" -n 80 -t 1.5 -T 2)"
 check "greedy text is whole characters" iconv -f UTF-8 -t UTF-8 <(generate -p "der Fluß" -n 80 --greedy)
 check "the same with the tokenizer given" test "$said" = \
@@ -146,7 +146,7 @@ refuses cllm-generate 3 "has [0-9]+ tokens, the model" "$work/runs/model" --toke
 model=$work/runs/model
 
 # A real model of another program's, and what it says.
-stories=$root/../shared/data/stories260K
+stories=$foreign/stories260K
 if [ -r "$stories/stories260K.bin" ]; then
     model=$stories/stories260K.bin
     same "a model of llama2.c tells its story" \

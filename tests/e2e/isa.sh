@@ -11,7 +11,7 @@ avx512) sets="avx2 avx512" ;;
 avx2) sets=avx2 ;;
 *) sets= ;;
 esac
-short=(--set train.steps=5 --set train.batch=12 --set train.eval_batch=12)
+short=(--set train.steps=3 --set train.batch=12 --set train.eval_batch=12)
 
 for precision in f32 bf16; do
     coord "ref-$precision" -n 2 "${short[@]}" --set compute.isa=ref \
@@ -31,22 +31,23 @@ else
     not_ok "the precisions differ"
 fi
 
-CLLM_ISA=ref coord env -n 1 "${short[@]}"
+CLLM_ISA=ref coord env -n 1 "${short[@]}" --set train.steps=1
 check "CLLM_ISA reaches the workers" grep -q "ready: ref, f32" "$work/env.log"
 CLLM_ISA=mmx coord wrong -n 1 "${short[@]}"
 check "and is refused when nobody knows it" grep -q "CLLM_ISA=mmx" "$work/wrong.log"
 
-coord golden -n 2 --set compute.precision=bf16
-start_coord moved -n 2 --set compute.precision=bf16
-until_step moved 40
-kill -9 "$(children worker | head -1)" 2>/dev/null
+moved=(--set train.steps=14 --set compute.precision=bf16)
+coord golden -n 2 "${moved[@]}"
+CLLM_FAULTS=$(creep 8) start_coord moved -n 2 "${moved[@]}"
+until_step moved 8
+kill -9 "$(children worker | head -1)"
 kill -TERM $coord
 wait $coord
 same "SIGTERM ends a run with 75" 75 $?
-check "it goes on with another instruction set" coord moved -n 1 --set compute.precision=bf16 \
-    --set compute.isa=ref --set train.steps=50 --resume
+check "it goes on with another instruction set" coord moved -n 2 "${moved[@]}" \
+    --set compute.isa=ref --resume
 same "and ends with the same bits" "$(bits golden)" "$(bits moved)"
-if coord moved -n 1 --resume; then
+if coord moved -n 1 --set train.steps=14 --resume; then
     not_ok "another precision is another run" "$(cat "$work/moved.log")"
 else
     ok "another precision is another run"

@@ -5,17 +5,26 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=${CLLM_BUILD:-$root/build/release}/bin
 work=$(mktemp -d "${TMPDIR:-/tmp}/cllm-e2e.XXXXXX") || exit 1
+# Files of others, which are no part of the project (tests/foreign.h).
+# shellcheck disable=SC2034 # for scripts
+foreign=${CLLM_TEST_DATA:-$root/../shared/data}
 n=0 bad=0
 
 cleanup()
 {
-    local pid dir
+    local pid dir level all=
 
+    level=$(jobs -p)
+    while [ -n "$level" ]; do
+        all+=" $level"
+        level=$(pgrep -P "$(paste -sd, <<<"$level")")
+    done
     for pid in $(jobs -p); do
         kill -9 "$pid" 2>/dev/null
     done
     wait 2>/dev/null
-    sleep 0.1 # Node Zero and its children follow their guardian
+    # shellcheck disable=SC2086 # Node Zero and its children follow their guardian
+    gone $all
     # A run that a test left dead on purpose.
     for dir in "$work"/runs/*/; do
         [ -d "$dir" ] && "$bin/cllm-shm" clean "$dir" >/dev/null 2>&1
@@ -85,11 +94,56 @@ start_coord()
         --set run.restart_limit=1000 "$@" >"$work/$name.log" 2>&1 &
     coord=$!
 }
+# CLLM_FAULTS=$(creep STEP) start_coord ...: from that step on the run creeps, so that what is
+# done to it in the steps after meets it before its end, on any machine; see release.
+creep()
+{
+    echo "lane_summed:sleep=60:$((12 * $1 - 11))*1000000"
+}
+# arm NAME TEXT: the fault points of a run that goes on, or is dead in shared memory
+arm()
+{
+    "${CLLM_BUILD:-$root/build/release}/tests/crash/arm" "$work/runs/$1" "$2"
+}
+# release NAME [STEP]: full speed again; it creeps again from STEP on, if there is one
+release()
+{
+    local step
+    step=$(sed -n 's/^{"step":\([0-9]*\),.*/\1/p' "$work/runs/$1/journal.jsonl" | tail -n 1)
+    arm "$1" "${2:+$(creep $(($2 > step ? $2 - step : 1)))}"
+}
+# How long to wait for what a run is about to do, in seconds: it does it, on any machine.
+patience=240
 # until_step NAME STEP: wait until the run has committed that step
 until_step()
 {
     until grep -qs "\"step\":$2," "$work/runs/$1/journal.jsonl"; do
         kill -0 $coord 2>/dev/null || return 1
+        sleep 0.01
+    done
+}
+# field NAME KEY: what the run says of itself
+field()
+{
+    "$bin/cllm-ctl" --json "$work/runs/$1" status 2>/dev/null |
+        sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p"
+}
+# until_field NAME KEY VALUE: wait until it says that
+until_field()
+{
+    local limit=$((SECONDS + patience))
+    until [ "$(field "$1" "$2")" = "$3" ]; do
+        kill -0 $coord 2>/dev/null && [ $SECONDS -lt $limit ] || return 1
+        sleep 0.02
+    done
+}
+# said NAME PATTERN: wait until the run has said it
+said()
+{
+    local limit=$((SECONDS + patience)) last=0
+    until grep -qE "$2" "$work/$1.log"; do
+        [ $last = 0 ] || return 1
+        kill -0 $coord 2>/dev/null && [ $SECONDS -lt $limit ] || last=1
         sleep 0.01
     done
 }
@@ -107,9 +161,64 @@ children()
     [ -z "$parent" ] || pgrep -P "$parent" -x "cllm-$1"
 }
 
+# until_children ROLE N: wait until the run has so many of them
+until_children()
+{
+    local limit=$((SECONDS + patience))
+    until [ "$(children "$1" | wc -l)" = "$2" ]; do
+        kill -0 $coord 2>/dev/null && [ $SECONDS -lt $limit ] || return 1
+        sleep 0.02
+    done
+}
+
+# gone PID...: wait until those processes have ended
+gone()
+{
+    local pid limit=$((SECONDS + patience))
+    for pid; do
+        while grep -qs '^State:.[^ZX]' "/proc/$pid/status"; do
+            [ $SECONDS -lt $limit ] || return 1
+            sleep 0.01
+        done
+    done
+}
+# kill_tree: kill -9 for guardian and Node Zero of the run in the background; all its processes
+# are gone then
+kill_tree()
+{
+    local zero pids
+    zero=$(node_zero)
+    mapfile -t pids < <([ -z "$zero" ] || pgrep -P "$zero")
+    # shellcheck disable=SC2086 # no Node Zero: no word
+    kill -9 $coord $zero
+    wait $coord 2>/dev/null
+    # shellcheck disable=SC2086
+    gone $zero "${pids[@]}"
+}
+
 # What the bits of a finished run are: every file of its last checkpoint, and the journal.
 bits()
 {
     (cd "$work/runs/$1/checkpoints/last/" && sha256sum ./*.safetensors ./*.json) 2>&1
     sha256sum <"$work/runs/$1/journal.jsonl"
+}
+
+# loss NAME STEP: as the journal has it, in plain decimals
+loss()
+{
+    sed -n "s/^{\"step\":$2,\"loss\":\([0-9.]*\),.*/\1/p" "$work/runs/$1/metrics.jsonl"
+}
+# near NAME A B: not more than 1e-3 apart
+near()
+{
+    if awk -v a="$2" -v b="$3" 'BEGIN { d = a - b; exit !(a && b && d < 1e-3 && d > -1e-3) }'; then
+        ok "$1"
+    else
+        not_ok "$1" "$2 and $3"
+    fi
+}
+# says NAME RUN TEXT: the run's log has it
+says()
+{
+    if grep -Eq -- "$3" "$work/$2.log"; then ok "$1"; else not_ok "$1" "$(tail -n 5 "$work/$2.log")"; fi
 }

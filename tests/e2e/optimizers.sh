@@ -34,19 +34,43 @@ for kind in adamw lion sgd muon; do
     coord "$kind-threads" -n 2 "${options[@]}" --set compute.threads=2
     same "$kind: the same bits with two threads each" "$golden" "$(bits "$kind-threads")"
 
-    start_coord "$kind-hurt" -n 3 "${options[@]}"
+    CLLM_FAULTS=$(creep 3) start_coord "$kind-hurt" -n 3 "${options[@]}"
     until_step "$kind-hurt" 3
-    kill -9 "$(children worker | head -1)" 2>/dev/null
+    kill -9 "$(children worker | head -1)"
+    release "$kind-hurt" 6
     until_step "$kind-hurt" 6
-    kill -SEGV "$(children worker | tail -1)" 2>/dev/null
+    kill -SEGV "$(children worker | tail -1)"
+    release "$kind-hurt" 9
     until_step "$kind-hurt" 9
-    kill -9 "$(node_zero)" 2>/dev/null
+    kill -9 "$(node_zero)"
+    release "$kind-hurt" 13
     until_step "$kind-hurt" 13
     kill -TERM $coord
     wait $coord
     same "$kind: SIGTERM ends a run that was hurt with 75" 75 $?
     check "$kind: it goes on" coord "$kind-hurt" -n 2 "${options[@]}" --resume
     same "$kind: and ends with the same bits" "$golden" "$(bits "$kind-hurt")"
+done
+
+# In the other precision than above, hurt on the way.
+for kind in adamw lion sgd; do
+    options=("${model[@]}" --set "train.optimizer=$kind" --set compute.precision=bf16
+        --set train.steps=10)
+    coord "$kind-bf16" -n 2 "${options[@]}"
+    golden=$(bits "$kind-bf16")
+    check "$kind in bf16 is what it says" grep -q "ready: .*, bf16" "$work/$kind-bf16.log"
+    coord "$kind-bf16-ref" -n 5 "${options[@]}" --set compute.isa=ref
+    same "$kind in bf16: the same bits in plain C, with five workers" "$golden" \
+        "$(bits "$kind-bf16-ref")"
+    CLLM_FAULTS=$(creep 3) start_coord "$kind-bf16-hurt" -n 3 "${options[@]}" --set compute.threads=2
+    until_step "$kind-bf16-hurt" 3
+    kill -9 "$(children worker | head -1)"
+    release "$kind-bf16-hurt" 6
+    until_step "$kind-bf16-hurt" 6
+    kill -9 "$(node_zero)"
+    release "$kind-bf16-hurt"
+    wait $coord
+    same "$kind in bf16: and after two kills" "$golden" "$(bits "$kind-bf16-hurt")"
 done
 
 coord muon-f32 -n 3 "${model[@]}" --set train.optimizer=muon
@@ -73,8 +97,10 @@ check "wsd is stable, then decays" \
 
 coord frozen --resume "${model[@]}" --set "train.group=*.h.1.* rate=0" --set train.schedule=wsd
 same "a resume with another group is refused" 3 $?
+check "and named" grep -qF 'train.group is "*.h.1.* rate=0", was "*.h.0.* rate=0"' "$work/frozen.log"
 coord muon-f32 --resume "${model[@]}" --set train.optimizer=lion
 same "and one with another optimizer" 3 $?
+check "and both are named" grep -q "train.optimizer is lion, was muon" "$work/muon-f32.log"
 
 plan()
 {

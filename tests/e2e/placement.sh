@@ -6,7 +6,7 @@ set -u
 make_corpus || { not_ok "prepare a corpus"; finish; }
 
 # As on a slow disk nothing is left to chance: the run must last as long as it is looked at.
-long=(--set train.steps=4000 --set checkpoint.every=0 --set train.eval_every=0)
+long=(--set train.steps=1000000 --set checkpoint.every=0 --set train.eval_every=0)
 
 # cpus PID: "0" or "0-1"
 cpus()
@@ -19,11 +19,11 @@ lines()
     local pid
     for pid in $(children "$1"); do cpus "$pid"; done | sort | tr '\n' ' '
 }
-# until_lines ROLE WANTED: within ten seconds
+# until_lines ROLE WANTED: within a minute
 until_lines()
 {
     local i
-    for ((i = 0; i < 500; i++)); do
+    for ((i = 0; i < 3000; i++)); do
         [ "$(lines "$1")" != "$2" ] || return 0
         sleep 0.02
     done
@@ -32,9 +32,7 @@ until_lines()
 }
 stop_coord()
 {
-    kill -9 $coord
-    wait $coord 2>/dev/null
-    sleep 0.2
+    kill_tree
 }
 
 all=$(cpus $$)

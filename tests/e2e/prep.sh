@@ -41,74 +41,118 @@ for threads in 2 5; do
     same "$threads threads give the bytes of one" "$(all "$work/t1")" "$(all "$work/t$threads")"
 done
 
-# ---- killed again and again
+# ---- killed at named places, each of its lives at another
+
+# lives NAME POINT...: cllm-prep with $arguments into $work/NAME, killed at each point in turn
+lives()
+{
+    local name=$1 point code first=1
+    shift
+    for point; do
+        CLLM_FAULTS=$point "$bin/cllm-prep" -o "$work/$name" "${arguments[@]}" >"$work/$name.log" 2>&1
+        code=$?
+        if [ $code != 137 ]; then
+            not_ok "killed at $point" "exit code $code: $(tail -n 3 "$work/$name.log")"
+        elif [ $first = 0 ] && ! grep -q "going on with" "$work/$name.log"; then
+            not_ok "it went on, and was killed at $point" "$(tail -n 3 "$work/$name.log")"
+        else
+            ok "killed at $point"
+        fi
+        first=0
+    done 2>/dev/null # bash says "Killed"
+}
+# last_life NAME: it ends, and comes to the bytes of $work/whole
+last_life()
+{
+    check "it ends at last" prep -o "$work/$1" "${arguments[@]}"
+    same "what was killed gives the same bytes" "$(all "$work/whole")" "$(all "$work/$1")"
+    same "nothing else is left" "" "$(find "$work/$1" -name '.*' -mindepth 1)"
+}
 
 arguments=(--tokenizer "$work/t1" --shard-tokens 3000000 "$work/big")
 check "a data set in peace" prep -o "$work/whole" "${arguments[@]}"
-resumed=0 kills=0
-for wait in 0.3 0.5 0.7 0.9 0.6 0.8 1.0 1.2 1.4 1.6 1.8 2 3 4 5 6 7 8 9 10; do
-    "$bin/cllm-prep" -o "$work/killed" "${arguments[@]}" >"$work/killed.log" 2>&1 &
-    pid=$!
-    (sleep $wait && kill -9 $pid) 2>/dev/null &
-    wait $pid 2>/dev/null
-    code=$?
-    grep -q "going on with" "$work/killed.log" && resumed=$((resumed + 1))
-    [ $code = 137 ] || break
-    kills=$((kills + 1))
-    if [ $kills = 2 ]; then
-        text=$(prep -o "$work/killed" --tokenizer "$work/t1" "$work/big")
-        same "other arguments are refused" 1 $?
-        case "$text" in
-        *"other arguments"*) ok "and it says why" ;;
-        *) not_ok "and it says why" "$text" ;;
-        esac
-        "$bin/cllm-coord" "$root/configs/tiny.ini" --set "run.dir=$work/runs/partial" \
-            --set "data.train=$work/killed/train_*.bin" --dry-run >/dev/null 2>&1
-        same "an unfinished data set is not trained on" 1 $(($? != 0))
-    fi
-done
-same "it ends at last" 0 "$code"
-if [ $kills -ge 1 ] && [ $resumed -ge 1 ]; then
-    ok "killed $kills times, it went on $resumed times"
+lives killed prep_piece:kill:7 prep_synced:kill prep_safe:kill
+text=$(prep -o "$work/killed" --tokenizer "$work/t1" "$work/big")
+same "other arguments are refused" 1 $?
+case "$text" in
+*"other arguments"*) ok "and it says why" ;;
+*) not_ok "and it says why" "$text" ;;
+esac
+lives killed prep_piece:kill:70 prep_safe:kill:2 prep_cleared:kill prep_cut:kill prep_shard:kill \
+    prep_kept:kill:2
+"$bin/cllm-coord" "$root/configs/tiny.ini" --set "run.dir=$work/runs/partial" \
+    --set "data.train=$work/killed/train_*.bin" --dry-run >/dev/null 2>&1
+same "an unfinished data set is not trained on" 1 $(($? != 0))
+lives killed prep_shards:kill prep_described:kill
+last_life killed
+
+# ---- the same with new ids by frequency, which are known when all text is encoded
+
+text 12 >"$work/some"
+mv "$work/whole" "$work/plainly"
+arguments=(--tokenizer "$work/t1" --shard-tokens 200000 --renumber "$work/some")
+check "a renumbered data set in peace" prep -o "$work/whole" "${arguments[@]}"
+lives reordered prep_piece:kill:11 prep_cut:kill prep_shard:kill:3 prep_kept:kill prep_shards:kill \
+    prep_described:kill
+last_life reordered
+if [ "$(all "$work/whole")" != "$(all "$work/plainly")" ]; then
+    ok "which are others than without it"
 else
-    not_ok "killed and went on" "$kills kills, $resumed times it went on"
+    not_ok "which are others than without it"
 fi
-same "what was killed gives the same bytes" "$(all "$work/whole")" "$(all "$work/killed")"
-same "nothing else is left" "" "$(find "$work/killed" -name '.*' -mindepth 1)"
+rm -rf "$work/whole"
+mv "$work/plainly" "$work/whole"
+arguments=(--tokenizer "$work/t1" --shard-tokens 3000000 "$work/big")
+
+# start_stopped NAME POINT:N [ARGUMENT...]: $pid is a cllm-prep that stands there, stopped
+start_stopped()
+{
+    local name=$1 point=${2%:*} nth=${2##*:}
+    shift 2
+    CLLM_FAULTS=$point:stop:$nth "$bin/cllm-prep" -o "$work/$name" "$@" "${arguments[@]}" \
+        >"$work/$name.log" 2>&1 &
+    pid=$!
+    until grep -qs '^State:.T' "/proc/$pid/status"; do
+        if ! kill -0 $pid 2>/dev/null; then
+            not_ok "one stands at $point" "$(tail -n 3 "$work/$name.log")"
+            return
+        fi
+        sleep 0.01
+    done
+    ok "one stands at $point"
+}
 
 # ---- asked to stop
 
-"$bin/cllm-prep" -o "$work/stopped" "${arguments[@]}" >"$work/stopped.log" 2>&1 &
-pid=$!
-sleep 0.6
-kill -TERM $pid
-wait $pid
-code=$?
-if [ $code = 130 ] || [ $code = 0 ]; then ok "a signal stops it"; else not_ok "a signal stops it" "exit code $code"; fi
-if [ $code = 130 ]; then
-    check "and the same command goes on" prep -o "$work/stopped" "${arguments[@]}"
-fi
-same "to the same bytes" "$(all "$work/whole")" "$(all "$work/stopped")"
+for point in prep_piece:50 prep_kept:2; do
+    start_stopped stopped $point
+    kill -TERM $pid
+    kill -CONT $pid
+    wait $pid
+    same "and is stopped by a signal" 130 $?
+done
+last_life stopped
 
 # ---- two at once
 
-"$bin/cllm-prep" -o "$work/both" "${arguments[@]}" >/dev/null 2>&1 &
-pid=$!
-until [ -e "$work/both/.partial/state.json" ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+start_stopped both prep_piece:20
 text=$(prep -o "$work/both" "${arguments[@]}")
 same "a second one in the same directory is refused" 1 $?
+kill -CONT $pid
 wait $pid
 same "the first one does not mind" "$(all "$work/whole")" "$(all "$work/both")"
 
 # ---- memory
 
-peak=$(python3 - "$bin/cllm-prep" -q -o "$work/peak" --force "${arguments[@]}" <<'PYTHON'
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
-PYTHON
-)
-if [ "${peak:-999}" -lt 120 ]; then ok "60 MB of text in $peak MiB"; else not_ok "bounded memory" "peak: $peak MiB"; fi
+start_stopped peak prep_described:1 -q --threads 2
+peak=$(($(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB$/\1/p' "/proc/$pid/status") / 1024))
+kill -CONT $pid
+wait $pid
+if [ $peak -gt 0 ] && [ $peak -lt 50 ]; then
+    ok "60 MB of text in $peak MiB"
+else
+    not_ok "bounded memory" "peak: $peak MiB"
+fi
 
 # ---- compressed by others
 

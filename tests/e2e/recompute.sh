@@ -32,21 +32,32 @@ for setting in attention block; do
     same "and with the bits of none" "$(bits none)" "$(bits $setting)"
 done
 
-start_coord moved -n 2 "${model[@]}" --set compute.recompute=none
+CLLM_FAULTS=$(creep 7) start_coord moved -n 2 "${model[@]}" --set compute.recompute=none
 until_step moved 7
-kill -9 "$(children worker | head -1)" 2>/dev/null
+kill -9 "$(children worker | head -1)"
+release moved 12
 until_step moved 12
 kill -TERM $coord
 wait $coord
 same "SIGTERM ends a run with 75" 75 $?
-start_coord moved -n 3 "${model[@]}" --set compute.recompute=block --resume
-until_step moved 80
-kill -9 $coord
-wait $coord 2>/dev/null
+CLLM_FAULTS=$(creep 60) start_coord moved -n 3 "${model[@]}" --set compute.recompute=block --resume
+until_step moved 75
+kill_tree 2>/dev/null
+release moved
 check "a run goes on with another setting" coord moved -n 1 "${model[@]}" \
     --set compute.recompute=attention --resume
 check "from shared memory too" grep -q "in shared memory: going on from there" "$work/moved.log"
 same "and ends with the same bits" "$(bits none)" "$(bits moved)"
+
+config=tiny-llama
+coord llama -n 2 "${model[@]}" --set train.steps=20
+before=$(forecast none) after=$(forecast block)
+check "Llama: less memory with block" test "${after:-$before}" -lt "$before"
+for setting in attention block; do
+    coord llama-$setting -n 2 "${model[@]}" --set train.steps=20 --set compute.recompute=$setting
+    same "Llama: the same bits with $setting" "$(bits llama)" "$(bits llama-$setting)"
+done
+config=tiny
 
 coord bad "${model[@]}" --set compute.recompute=all
 same "another word is refused" 2 $?

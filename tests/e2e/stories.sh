@@ -3,7 +3,7 @@
 # say, in every kind of files, is trained on, and leaves again.
 
 . "$(dirname "$0")/lib.bash"
-stories=$root/../shared/data/stories260K
+stories=$foreign/stories260K
 if [ ! -r "$stories/stories260K.bin" ]; then
     ok "the published model # SKIP $stories is not there"
     finish

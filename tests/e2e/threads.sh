@@ -22,8 +22,8 @@ of_threads()
     cat "/proc/$1"/task/*/status 2>/dev/null | sed -n "s/^$2:[[:space:]]*//p" | sort -u | tr '\n' ' '
 }
 
-start_coord hurt -n 2 "${model[@]}" --set compute.threads=3
-until_step hurt 3
+CLLM_FAULTS=$(creep 1) start_coord hurt -n 2 "${model[@]}" --set compute.threads=3
+until_field hurt workers_ready 2
 victim=$(children worker | head -1)
 same "a worker has as many threads as it says" 3 "$(find "/proc/$victim/task" -mindepth 1 -maxdepth 1 | wc -l)"
 same "numbered" "thread 1 thread 2 " "$(cat "/proc/$victim"/task/*/comm | grep thread | sort | tr '\n' ' ')"
@@ -34,9 +34,12 @@ else
         "$(of_threads "$victim" Seccomp)/$(of_threads "$victim" NoNewPrivs)"
 fi
 kill -9 "$victim"
-until_step hurt 8
-victim=$(children worker | tail -1)
+said hurt "\(pid $victim\) killed by SIGKILL"
+until_field hurt workers_ready 2
+victim=$(children worker | head -1) # the older one, which is up
 kill -SEGV "$victim"
+said hurt "\(pid $victim\) killed by SIGSEGV"
+release hurt
 wait $coord
 same "a run whose workers are killed ends" 0 $?
 same "twice" 2 "$(grep -c 'started again' "$work/hurt.log")"
@@ -44,10 +47,11 @@ same "with the same bits" "$golden" "$(bits hurt)"
 check "and with the record of the crash" \
     sh -c "cat '$work/runs/hurt/crash/'*.txt | grep -q 'killed by SIGSEGV: sent by process'"
 
-start_coord pinned -n 1 "${model[@]}" --set compute.threads=2 --set run.pin=yes
+CLLM_FAULTS=$(creep 2) start_coord pinned -n 1 "${model[@]}" --set compute.threads=2 --set run.pin=yes
 until_step pinned 2
 worker=$(children worker)
 check "threads have one set of CPUs" test "$(of_threads "$worker" Cpus_allowed_list | wc -w)" = 1
+release pinned 8
 until_step pinned 8
 kill -TERM $coord
 wait $coord

@@ -1,8 +1,9 @@
 /*
- * tests/fuzz/fuzz_checkpoint.c - config.json and run.json of a checkpoint.
+ * tests/fuzz/fuzz_checkpoint.c - config.json, run.json and adapter_config.json of a
+ * checkpoint.
  *
- * Each input is given to both parsers: a text that is good for one is a bad one for the
- * other.
+ * Each input is given to all parsers: a text that is good for one is a bad one for the
+ * others.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "formats/adapter.h"
 #include "formats/checkpoint_json.h"
 
 static void check_hex(const char *text)
@@ -22,7 +24,10 @@ static void check_hex(const char *text)
 
 int fuzz_checkpoint(const uint8_t *data, size_t size)
 {
+    static const struct cllm_model_config adapted = {
+        .vocab = 256, .context = 32, .layers = 2, .heads = 2, .width = 32};
     struct cllm_checkpoint_info info = {0};
+    struct cllm_lora lora;
     const char *text = (const char *)data;
     int config = cllm_checkpoint_parse_config(text, size, "config.json", &info);
 
@@ -40,6 +45,12 @@ int fuzz_checkpoint(const uint8_t *data, size_t size)
         CLLM_ASSERT(!isinf(info.train_loss) && !isinf(info.best_loss));
         CLLM_ASSERT(info.step <= CLLM_CHECKPOINT_STEP_MAX);
     }
-    fuzz_n_accepted += config == 0 || run == 0;
+    int adapters = cllm_adapter_parse_config(text, size, "a.json", &adapted, &lora);
+    CLLM_ASSERT(adapters == 0 || cllm_err_text()[0] != '\0');
+    if (adapters == 0) {
+        CLLM_ASSERT(lora.rank >= 1 && lora.rank <= adapted.width);
+        CLLM_ASSERT(lora.targets != 0 && lora.alpha > 0 && !isinf(lora.alpha));
+    }
+    fuzz_n_accepted += config == 0 || run == 0 || adapters == 0;
     return 0;
 }

@@ -61,6 +61,35 @@ static void use(const struct cllm_tokenizer *tokenizer)
     cllm_bpe_scratch_fini(&scratch);
 }
 
+/* Ids from the last to the first: what text is cut into stays. */
+static void renumber(const struct cllm_tokenizer *from)
+{
+    static const uint8_t text[] = "The th\xC3\xA9 11 aaaaaaaab!!<|endoftext|>'ll";
+    const struct cllm_vocab *vocab = &from->vocab;
+    uint32_t *place = malloc(vocab->n_tokens * sizeof *place);
+    struct cllm_bpe_scratch scratch = {0};
+    struct cllm_tokenizer *to = NULL;
+    uint32_t one[sizeof text], two[sizeof text], next = vocab->n_used;
+    size_t n = 0, m = 0;
+
+    CLLM_ASSERT(place != NULL);
+    for (uint32_t id = 0; id < vocab->n_tokens; id++)
+        place[id] = vocab->token[id].type == 0 ? CLLM_TOKEN_NONE : --next;
+    CLLM_ASSERT(cllm_tokenizer_renumber(&to, from, place) == 0);
+    CLLM_ASSERT(to->vocab.n_used == vocab->n_used && to->vocab.n_tokens == vocab->n_used);
+    CLLM_ASSERT(to->vocab.n_added == vocab->n_added);
+    CLLM_ASSERT(
+        cllm_bpe_merge(vocab, &scratch, text, sizeof text - 1, UINT32_MAX, one, &n) == 0);
+    CLLM_ASSERT(cllm_bpe_merge(&to->vocab, &scratch, text, sizeof text - 1, UINT32_MAX,
+                               two, &m) == 0);
+    CLLM_ASSERT(n == m);
+    for (size_t i = 0; i < n; i++)
+        CLLM_ASSERT(two[i] == place[one[i]]);
+    cllm_bpe_scratch_fini(&scratch);
+    cllm_tokenizer_free(&to);
+    free(place);
+}
+
 static void finish(struct cllm_tokenizer *tokenizer, int rc)
 {
     CLLM_ASSERT(rc == 0 || cllm_err_text()[0] != '\0');
@@ -69,6 +98,7 @@ static void finish(struct cllm_tokenizer *tokenizer, int rc)
         CLLM_ASSERT(strlen(cllm_tokenizer_hash(tokenizer)) == 64);
         CLLM_ASSERT(cllm_tokenizer_size(tokenizer) >= 256);
         use(tokenizer);
+        renumber(tokenizer);
     }
     cllm_tokenizer_free(&tokenizer);
 }

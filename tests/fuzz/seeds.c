@@ -469,6 +469,29 @@ static void seed_prep(void)
     put2("prep", "zstd-two", "\x05\x08", 2, packed, n);
 }
 
+/* The kind of file in front; see fuzz_state.c. */
+static void seed_state(void)
+{
+    put_text("state", "prep",
+             "\6{\"bad\": 0, \"bytes\": 9, \"documents\": 2, \"empty\": 0, "
+             "\"entries\": 2, \"file\": 1, \"identity\": \"fuzz\", \"in_line\": false, "
+             "\"line\": 3, \"mistakes\": 0, \"offset\": 7, \"open\": true, \"shards\": "
+             "[{\"bytes\": 1030, \"name\": \"train_000.bin\", \"sha256\": "
+             "\"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\", "
+             "\"edges\": \"0011223344556677\", \"tokens\": 3}], \"sources\": [[1, 4], "
+             "[1, 5]], \"stage\": \"cut\", \"tokens\": 9}");
+    put_text("state", "prep-other", "\3{\"identity\": \"other\"}");
+    put_text("state", "tally", "\1fuzz\n0 0x1p+1 -0x1.8p-3\n1 inf nan\n2 1");
+    put_text("state", "tally-begun", "\1fu");
+    put_text("state", "tally-other", "\1other\n0 1 2\n");
+    put_text("state", "answer",
+             "\2{\"devices\": [{\"name\": \"a\", \"platform_name\": \"b\", "
+             "\"driver\": \"5\", \"kind\": \"gpu\", \"platform\": 1, \"device\": 2, "
+             "\"units\": 3, \"memory_bytes\": 4000000, \"most_bytes\": 1000000, "
+             "\"nvidia_major\": 9, \"nvidia_minor\": 0}]}");
+    put_text("state", "answer-none", "\2{\"devices\": [], \"error\": \"no driver\"}");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -491,6 +514,7 @@ int main(int argc, char **argv)
     seed_safetensors();
     seed_segment();
     seed_shard();
+    seed_state();
     seed_tokenizer();
     return 0;
 }

@@ -22,6 +22,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "tests/crash/run_copy.h"
 
 #define POLL_NS  (CLLM_NS_PER_MS / 10)
@@ -58,8 +59,10 @@ static void pause_a_moment(void)
 
 /* ---- start ---- */
 
-/* In the child: a session of its own, output to @log, no signal blocked. No return. */
-CLLM_NORETURN static void become(char *const argv[], const char *log, pid_t parent)
+/* In the child: a session of its own, output to @log, no signal blocked, CLLM_FAULTS as
+ * @faults says if it does. No return. */
+CLLM_NORETURN static void become(char *const argv[], const char *log, const char *faults,
+                                 pid_t parent)
 {
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -70,13 +73,15 @@ CLLM_NORETURN static void become(char *const argv[], const char *log, pid_t pare
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent || fd < 0 || null < 0 || dup2(null, 0) < 0 ||
-        dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+        dup2(fd, 1) < 0 || dup2(fd, 2) < 0 ||
+        (faults && setenv(CLLM_FAULT_ENVIRONMENT, faults, 1) != 0))
         _exit(127);
     (void)execv(argv[0], argv);
     _exit(127);
 }
 
-static int spawn(char *const argv[], const char *log, pid_t *pid, int *pidfd)
+static int spawn(char *const argv[], const char *log, const char *faults, pid_t *pid,
+                 int *pidfd)
 {
     pid_t parent = getpid();
 
@@ -84,7 +89,7 @@ static int spawn(char *const argv[], const char *log, pid_t *pid, int *pidfd)
     if (*pid < 0)
         return cllm_err(-errno, "cannot start %s", argv[0]);
     if (*pid == 0)
-        become(argv, log, parent);
+        become(argv, log, faults, parent);
     *pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
     if (*pidfd >= 0)
         return 0;
@@ -150,7 +155,7 @@ int nano_start(struct nano *nano, const struct nano_plan *plan)
         add_option(to, plan->set[i], "");
     if (plan->resume)
         add(to, "--resume", "");
-    rc = spawn(to->argv, log, &nano->guardian, &nano->pidfd);
+    rc = spawn(to->argv, log, plan->faults, &nano->guardian, &nano->pidfd);
     free(to);
     if (rc != 0)
         *nano = (struct nano){.pidfd = -1};
@@ -182,6 +187,47 @@ bool nano_wait_step(struct nano *nano, uint64_t step, uint64_t timeout_ns)
         pause_a_moment();
     }
     return true;
+}
+
+/* Every process that was started: what is there before it has said hello may still be the
+ * program that started it. */
+static bool all_up(const struct nano *nano)
+{
+    const struct cllm_control *control = &nano->control;
+
+    for (uint32_t i = 0; i < control->header->geometry.n_slots; i++) {
+        const struct cllm_slot *slot = &control->slots[i];
+
+        if (slot->command.pid != 0 &&
+            cllm_load_acquire(&slot->own.status.hello_generation) !=
+                cllm_load_relaxed(&slot->command.generation))
+            return false;
+    }
+    return true;
+}
+
+bool nano_wait_up(struct nano *nano, uint64_t timeout_ns)
+{
+    uint64_t until = cllm_now_ns() + timeout_ns;
+
+    while (!all_up(nano)) {
+        if (nano_ended(nano, 0) || cllm_now_ns() > until)
+            return false;
+        pause_a_moment();
+    }
+    return true;
+}
+
+int nano_disarm(const struct nano *nano)
+{
+    struct cllm_control control;
+    int rc;
+
+    if (cllm_control_adopt(&control, nano->run_id) != CLLM_ATTACH_OK)
+        return cllm_err(-ENOENT, "run %s is not in memory", nano->run_id);
+    rc = cllm_fault_arm(control.faults, "");
+    cllm_control_detach(&control);
+    return rc;
 }
 
 static enum nano_role role_in_slot(uint32_t role)
@@ -352,7 +398,7 @@ int nano_make_data(const char *bin, const char *dir)
     if (rc != 0)
         return rc;
     (void)snprintf(to, sizeof to, "%s", dir);
-    rc = spawn(argv, log, &pid, &pidfd);
+    rc = spawn(argv, log, NULL, &pid, &pidfd);
     if (rc != 0)
         return rc;
     (void)close(pidfd);

@@ -22,6 +22,7 @@ struct nano_plan {
     uint32_t workers;       /* -n */
     bool resume;            /* --resume */
     const char *const *set; /* NULL or: "section.name=value" ..., NULL */
+    const char *faults;     /* NULL or CLLM_FAULTS of its environment */
 };
 
 struct nano {
@@ -68,6 +69,13 @@ bool nano_attach(struct nano *nano, uint64_t timeout_ns);
 /* Wait until @step is committed; nano_attach() came before. False: not within
  * @timeout_ns, or the run has ended before. */
 bool nano_wait_step(struct nano *nano, uint64_t step, uint64_t timeout_ns);
+
+/* Wait until every process that Node Zero has started has said hello; nano_attach() came
+ * before. False as above. */
+bool nano_wait_up(struct nano *nano, uint64_t timeout_ns);
+
+/* Disarm what nano_plan.faults armed. Returns 0 or a negative code with error text. */
+int nano_disarm(const struct nano *nano);
 
 /*
  * The processes of the run as its control object names them now, guardian first; at most

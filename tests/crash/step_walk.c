@@ -17,6 +17,9 @@
 #define GRADIENT_NS (2 * CLLM_NS_PER_MS) /* at most, until one has been seen */
 #define MOST        (100u * 1000 * 1000) /* instructions of a walk; then it has no end */
 
+/* Its first steps would be over before the tracer looks, on a busy machine. */
+#define CREEP "lane_summed:sleep=3000:1*1000000"
+
 static uint64_t committed(const struct step_walk *walk)
 {
     return cllm_load_acquire(&walk->nano.control.state->committed);
@@ -318,8 +321,9 @@ static int go(struct step_walk *walk)
 /* ---- beginning and end ---- */
 
 /*
- * Stop Node Zero before it commits version 0: then everybody is up and nothing has begun.
- * A run of a few milliseconds would be over before it is looked at otherwise.
+ * Stop Node Zero before it commits version 0, and wait for those it has started: it does
+ * not wait for all of them itself, and breakpoints are lost at an exec. A run of a few
+ * milliseconds would be over before it is looked at otherwise.
  */
 static int hold_at_start(struct step_walk *walk)
 {
@@ -339,9 +343,14 @@ static int hold_at_start(struct step_walk *walk)
         rc = step_code_open(&walk->code, process);
     if (rc == 0)
         rc = run_to(walk, walk->code.enter);
+    step_code_close(&walk->code);
     if (rc == 0 && committed(walk) > 1)
         rc = cllm_err(-EAGAIN, "the run was faster than its tracer");
-    step_code_close(&walk->code);
+    if (rc == 0 && !nano_wait_up(&walk->nano, ATTACH_NS))
+        rc = cllm_err(-ETIMEDOUT, "the processes of the run in %s do not come up",
+                      walk->nano.dir);
+    if (rc == 0)
+        rc = nano_disarm(&walk->nano);
     return rc;
 }
 
@@ -405,6 +414,7 @@ int step_walk(struct step_walk *walk, const struct step_walk_plan *plan,
     run.dir = dir;
     run.workers = plan->workers;
     run.resume = false;
+    run.faults = CREEP;
     rc = nano_start(&walk->nano, &run);
     if (rc == 0)
         rc = begin(walk, recovery);

@@ -30,14 +30,16 @@ shm_SRC         := \
 	ring.c sandbox.c slot.c takeover.c
 compute_SRC     := \
 	attention.c blocked.c crystal.c dropout.c elementwise.c norm.c product.c rope.c rows.c select.c \
-	smoothing.c softmax.c table.c threaded.c threaded_rows.c threads.c vector.c
+	smoothing.c softmax.c table.c threaded.c threaded_rows.c threads.c \
+	tiles.c tiles_fma.c vector.c
 # Kernels are compiled once for each instruction set, with flags of its own.
 compute_KERNELS := $(filter-out select.c threaded.c threaded_rows.c threads.c,$(compute_SRC))
-compute_ISAS    := avx2 avx512 avx512bf16
+compute_ISAS    := avx2 avx512 avx512bf16 amx
 FLAGS_avx2      := -mavx2 -mfma
 FLAGS_avx512    := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma \
 	-mprefer-vector-width=512
 FLAGS_avx512bf16 := $(FLAGS_avx512) -mavx512bf16
+FLAGS_amx       := $(FLAGS_avx512bf16) -mamx-tile -mamx-bf16
 # OpenCL is loaded at run time (compute/opencl/api.c); nothing is linked against it.
 compute/opencl_SRC := \
 	api.c cache.c device.c launch.c memory.c opencl.c pool.c profile.c program.c progress.c \
@@ -73,10 +75,11 @@ coordinator_SRC := \
 	plan.c progress.c saving.c step.c step_reports.c step_takeover.c step_turns.c sweep.c team.c \
 	vocabulary.c
 # Multiply-adds in registers, likewise: the limit that cllm-bench measures.
-peak_ISAS       := avx2 avx512 bf16
+peak_ISAS       := avx2 avx512 bf16 amx
 PEAK_avx2       := -mavx2 -mfma
 PEAK_avx512     := -mavx512f -mprefer-vector-width=512
 PEAK_bf16       := $(PEAK_avx512) -mavx512bf16
+PEAK_amx        := $(PEAK_bf16) -mamx-tile -mamx-bf16
 tools_SRC := \
 	argument.c bench.c bench_calibrate.c bench_child.c bench_choice.c bench_count.c bench_data.c \
 	bench_kernels.c bench_limits.c bench_measure.c bench_peak.c bench_report.c bench_result.c \

@@ -23,7 +23,8 @@ typedef __m512 vector;
 #        define vector_all(x)         _mm512_set1_ps(x)
 #        define vector_add(x, y)      _mm512_add_ps(x, y)
 #        define vector_fma(x, y, sum) _mm512_fmadd_ps(x, y, sum)
-#        if defined(__AVX512BF16__)
+/* CPUs with AMX do one such instruction in the time of four multiply-adds. */
+#        if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
 #            define HAS_PAIRS true
 #            define vector_pairs(x, y, sum) \
                 _mm512_dpbf16_ps(sum, (__m512bh)(x), (__m512bh)(y))

@@ -2,9 +2,9 @@
  * compute/kernels.h - the kernels: one source in plain C, compiled once for each
  * instruction set.
  *
- * The Makefile compiles the sources listed there as kernels with -DCLLM_ISA=ref, avx2 and
- * avx512, each with its own flags, and CLLM_KERNEL(gelu) is cllm_ref_gelu, cllm_avx2_gelu
- * or cllm_avx512_gelu. The order of operations is the source's, and no flag allows a
+ * The Makefile compiles the sources listed there as kernels with -DCLLM_ISA=ref, avx2,
+ * avx512 ..., each with its own flags, and CLLM_KERNEL(gelu) is cllm_ref_gelu,
+ * cllm_avx2_gelu, cllm_avx512_gelu and so on. The order of operations is the source's, and no flag allows a
  * fused multiply-add, so that the bits are the same (tests/test_isa.c). What the compiler
  * does not vectorise well is written so that it does, not in intrinsics.
  *
@@ -23,16 +23,21 @@
 #define CLLM_KERNEL(name)          CLLM_KERNEL_OF(CLLM_ISA, name)
 
 /* compute/table.c */
-extern const struct cllm_ops cllm_ref_f32, cllm_ref_bf16;
-extern const struct cllm_ops cllm_avx2_f32, cllm_avx2_bf16;
-extern const struct cllm_ops cllm_avx512_f32, cllm_avx512_bf16;
-extern const struct cllm_ops cllm_avx512bf16_f32, cllm_avx512bf16_bf16;
+extern const struct cllm_ops cllm_ref_f32, cllm_ref_bf16, cllm_ref_tiles;
+extern const struct cllm_ops cllm_avx2_f32, cllm_avx2_bf16, cllm_avx2_tiles;
+extern const struct cllm_ops cllm_avx512_f32, cllm_avx512_bf16, cllm_avx512_tiles;
+extern const struct cllm_ops cllm_avx512bf16_f32, cllm_avx512bf16_bf16,
+    cllm_avx512bf16_tiles;
+extern const struct cllm_ops cllm_amx_f32, cllm_amx_bf16, cllm_amx_tiles;
 
-/* compute/product.c: both operands as they are, or rounded to bf16 */
+/* compute/product.c: both operands as they are, or rounded to bf16 and summed in pairs, or
+ * as tiles are */
 void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
                          const struct cllm_matmul *shape);
 void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
                               const struct cllm_matmul *shape);
+void CLLM_KERNEL(matmul_tiles)(float *c, const float *a, const float *b,
+                               const struct cllm_matmul *shape);
 
 /* compute/elementwise.c */
 void CLLM_KERNEL(add_bias)(float *out, const float *x, const float *bias, size_t rows,

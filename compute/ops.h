@@ -311,6 +311,7 @@ enum cllm_isa {
     CLLM_ISA_AVX2,   /* and FMA in matrix products */
     CLLM_ISA_AVX512, /* F, BW, DQ, VL */
     CLLM_ISA_AVX512BF16,
+    CLLM_ISA_AMX, /* and tiles of bf16 */
     CLLM_N_ISAS
 };
 
@@ -319,8 +320,14 @@ extern const char *const cllm_isa_names[CLLM_N_ISAS];
 /* The best that this CPU offers. */
 enum cllm_isa cllm_isa_best(void);
 
-/* Of the operands of matrix products; sums and everything else are f32. */
-enum cllm_precision { CLLM_PRECISION_F32 = 0, CLLM_PRECISION_BF16 };
+/* Of the operands of matrix products; sums and everything else are f32. The last two
+ * differ in the order of sums (compute/product.h). */
+enum cllm_precision {
+    CLLM_PRECISION_F32 = 0,
+    CLLM_PRECISION_BF16,
+    CLLM_PRECISION_BF16_AMX,
+    CLLM_N_PRECISIONS
+};
 
 /*
  * The table for @isa (AUTO: $CLLM_ISA, or the best). Returns 0; CLLM_ECONFIG with text

@@ -73,13 +73,37 @@ static float sum_run_bf16(const float *a, size_t a_step, const float *b, size_t 
     return sum;
 }
 
+/* One element's tile of k, whose operands end after @depth. */
+static float sum_tile(const float *a, size_t a_step, const float *b, size_t b_step,
+                      size_t depth)
+{
+    float sum[2] = {0};
+
+    for (size_t p = 0; p < TILE_DEPTH; p++) {
+        float x = p < depth ? cllm_f32_from_bits(round_bf16(a[p * a_step])) : 0.0f;
+        float y = p < depth ? cllm_f32_from_bits(round_bf16(b[p * b_step])) : 0.0f;
+
+        sum[p % 2] = fma_normal(x, y, sum[p % 2]);
+    }
+    return normal(sum[0] + sum[1]);
+}
+
 static inline float add(float c, float sum, bool bf16)
 {
     return bf16 ? normal(normal(c) + sum) : c + sum;
 }
 
+/* How a product sums. */
+struct form {
+    size_t run; /* elements of k that are summed before they are added to C */
+    float (*sum)(const float *a, size_t a_step, const float *b, size_t b_step,
+                 size_t depth);
+    bool bf16;      /* no denormals */
+    bool from_zero; /* the first run, too, is added */
+};
+
 static void multiply(float *c, const float *a, const float *b,
-                     const struct cllm_matmul *shape, bool bf16)
+                     const struct cllm_matmul *shape, const struct form *form)
 {
     const struct strides ld = strides_of(shape);
     size_t a_row = shape->trans_a ? 1 : ld.a, a_step = shape->trans_a ? ld.a : 1;
@@ -89,14 +113,16 @@ static void multiply(float *c, const float *a, const float *b,
         for (size_t j = 0; j < shape->n; j++) {
             float *to = c + i * ld.c + j;
 
-            for (size_t p = 0; p < shape->k; p += DEPTH) {
-                const float *x = a + i * a_row + p * a_step;
-                const float *y = b + j * b_col + p * b_step;
-                size_t depth = cllm_min_u64(DEPTH, shape->k - p);
-                float sum = bf16 ? sum_run_bf16(x, a_step, y, b_step, depth)
-                                 : sum_run(x, a_step, y, b_step, depth);
+            if (form->from_zero && !shape->accumulate)
+                *to = 0.0f;
+            for (size_t p = 0; p < shape->k; p += form->run) {
+                float sum = form->sum(a + i * a_row + p * a_step, a_step,
+                                      b + j * b_col + p * b_step, b_step,
+                                      cllm_min_u64(form->run, shape->k - p));
 
-                *to = shape->accumulate || p > 0 ? add(*to, sum, bf16) : sum;
+                *to = form->from_zero || shape->accumulate || p > 0
+                          ? add(*to, sum, form->bf16)
+                          : sum;
             }
         }
     }
@@ -105,13 +131,26 @@ static void multiply(float *c, const float *a, const float *b,
 void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
                          const struct cllm_matmul *shape)
 {
-    multiply(c, a, b, shape, false);
+    const struct form form = {.run = DEPTH, .sum = sum_run};
+
+    multiply(c, a, b, shape, &form);
 }
 
 void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
                               const struct cllm_matmul *shape)
 {
-    multiply(c, a, b, shape, true);
+    const struct form form = {.run = DEPTH, .sum = sum_run_bf16, .bf16 = true};
+
+    multiply(c, a, b, shape, &form);
+}
+
+void CLLM_KERNEL(matmul_tiles)(float *c, const float *a, const float *b,
+                               const struct cllm_matmul *shape)
+{
+    const struct form form = {
+        .run = TILE_DEPTH, .sum = sum_tile, .bf16 = true, .from_zero = true};
+
+    multiply(c, a, b, shape, &form);
 }
 
 #endif

@@ -12,6 +12,13 @@
  * A and B are rounded to bf16; k goes in pairs, the second of each pair first, a pair cut
  * off by the end of k has a zero; products of two bf16 numbers are exact in f32; and what
  * is too small for a normal number is zero: operands, C, and every sum.
+ *
+ * With bf16-amx precision it is the sum that TDPBF16PS gives (the same manual), whether
+ * the CPU has it or not: A and B are rounded to bf16; k goes in tiles of TILE_DEPTH, the
+ * last filled up with zeros; of a tile the first elements of all pairs are summed in
+ * order, from zero, and so are the second ones; the two sums are added, and what comes
+ * out is added to C, or to zero. Small numbers are zero as above. compute/tiles.c has
+ * the instruction, compute/tiles_fma.c does the same without it.
  */
 #ifndef CLLM_COMPUTE_PRODUCT_H
 #define CLLM_COMPUTE_PRODUCT_H
@@ -19,7 +26,8 @@
 #include "compute/elementary.h"
 #include "compute/kernels.h"
 
-enum { DEPTH = 256 }; /* part of the bits */
+/* Parts of the bits. */
+enum { DEPTH = 256, TILE_DEPTH = 32 };
 
 /* Leading dimensions as given, or those of an array without gaps. */
 struct strides {

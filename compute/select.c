@@ -6,21 +6,27 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#    include <asm/prctl.h>
+#    include <sys/syscall.h>
+#    include <unistd.h>
+#endif
 
 #include "base/err.h"
 #include "compute/elementary.h"
 #include "compute/kernels.h"
 
-const char *const cllm_isa_names[CLLM_N_ISAS] = {"auto", "ref", "avx2", "avx512",
-                                                 "avx512bf16"};
+const char *const cllm_isa_names[CLLM_N_ISAS] = {"auto",   "ref",        "avx2",
+                                                 "avx512", "avx512bf16", "amx"};
 
 #if defined(__x86_64__)
 
 /*
- * Does this CPU's instruction for bf16 give the bits that compute/product.h promises?
- * Manuals say little about denormals and signs; who finds another one goes without.
+ * Do this CPU's instructions for bf16, which @ops multiplies with, give the bits that
+ * compute/product.h promises? Manuals say little about denormals and signs; who finds
+ * another one goes without.
  */
-static bool keeps_promise(void)
+static bool keeps_promise(const struct cllm_ops *ops, const struct cllm_ops *reference)
 {
     enum { M = 13, N = 33, K = 37 };
     const struct cllm_matmul shape = {.m = M, .n = N, .k = K};
@@ -30,9 +36,19 @@ static bool keeps_promise(void)
         a[i] = cllm_f32_from_bits(i * 0x9e3779b1u & 0xbfffffffu);
     for (uint32_t i = 0; i < K * N; i++)
         b[i] = cllm_f32_from_bits((i * 0x85ebca6bu & 0x8fffffffu) | 0x38000000u);
-    cllm_avx512bf16_bf16.matmul(got, a, b, &shape);
-    cllm_ref_bf16.matmul(want, a, b, &shape);
+    ops->matmul(got, a, b, &shape);
+    reference->matmul(want, a, b, &shape);
     return memcmp(got, want, sizeof got) == 0;
+}
+
+/* The state of tiles is so large that a process has to ask for it: for all of its
+ * threads, once and for ever. */
+static bool gets_tiles(void)
+{
+    enum { TILE_DATA = 18 }; /* the state component */
+
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
 }
 
 #endif
@@ -50,7 +66,10 @@ static bool offers(enum cllm_isa isa)
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (isa == CLLM_ISA_AVX512BF16)
         return offers(CLLM_ISA_AVX512) && __builtin_cpu_supports("avx512bf16") &&
-               keeps_promise();
+               keeps_promise(&cllm_avx512bf16_bf16, &cllm_ref_bf16);
+    if (isa == CLLM_ISA_AMX)
+        return offers(CLLM_ISA_AVX512BF16) && gets_tiles() &&
+               keeps_promise(&cllm_amx_tiles, &cllm_ref_tiles);
 #endif
     return isa == CLLM_ISA_REF;
 }
@@ -66,18 +85,19 @@ enum cllm_isa cllm_isa_best(void)
 
 static const struct cllm_ops *table_of(enum cllm_isa isa, enum cllm_precision precision)
 {
-    bool bf16 = precision == CLLM_PRECISION_BF16;
-
+    static const struct cllm_ops *const table[CLLM_N_ISAS][CLLM_N_PRECISIONS] = {
+        [CLLM_ISA_REF] = {&cllm_ref_f32, &cllm_ref_bf16, &cllm_ref_tiles},
 #if defined(__x86_64__)
-    if (isa == CLLM_ISA_AVX512BF16)
-        return bf16 ? &cllm_avx512bf16_bf16 : &cllm_avx512bf16_f32;
-    if (isa == CLLM_ISA_AVX512)
-        return bf16 ? &cllm_avx512_bf16 : &cllm_avx512_f32;
-    if (isa == CLLM_ISA_AVX2)
-        return bf16 ? &cllm_avx2_bf16 : &cllm_avx2_f32;
+        [CLLM_ISA_AVX2] = {&cllm_avx2_f32, &cllm_avx2_bf16, &cllm_avx2_tiles},
+        [CLLM_ISA_AVX512] = {&cllm_avx512_f32, &cllm_avx512_bf16, &cllm_avx512_tiles},
+        [CLLM_ISA_AVX512BF16] = {&cllm_avx512bf16_f32, &cllm_avx512bf16_bf16,
+                                 &cllm_avx512bf16_tiles},
+        [CLLM_ISA_AMX] = {&cllm_amx_f32, &cllm_amx_bf16, &cllm_amx_tiles},
 #endif
-    CLLM_ASSERT(isa == CLLM_ISA_REF);
-    return bf16 ? &cllm_ref_bf16 : &cllm_ref_f32;
+    };
+
+    CLLM_ASSERT(table[isa][precision] != NULL);
+    return table[isa][precision];
 }
 
 /* What AUTO is: $CLLM_ISA or the best. */
@@ -97,7 +117,7 @@ static int choose(enum cllm_isa *isa)
         return 0;
     }
     rc = cllm_err(CLLM_ECONFIG, "cannot compute with CLLM_ISA=%s", name);
-    cllm_err_hint("one of auto, ref, avx2, avx512, avx512bf16");
+    cllm_err_hint("one of auto, ref, avx2, avx512, avx512bf16, amx");
     return rc;
 }
 

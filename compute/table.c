@@ -61,6 +61,15 @@ const struct cllm_ops CLLM_KERNEL(f32) = {
 #else
 #    define HOW "bf16 (emulated)"
 #endif
+#if defined(__AMX_BF16__)
+#    define HOW_TILES "bf16-amx"
+#else
+#    define HOW_TILES "bf16-amx (emulated)"
+#endif
 
 const struct cllm_ops CLLM_KERNEL(bf16) = {
     .name = TEXT_OF(CLLM_ISA) ", " HOW, .matmul = CLLM_KERNEL(matmul_bf16), KERNELS};
+
+const struct cllm_ops CLLM_KERNEL(tiles) = {.name = TEXT_OF(CLLM_ISA) ", " HOW_TILES,
+                                            .matmul = CLLM_KERNEL(matmul_tiles),
+                                            KERNELS};

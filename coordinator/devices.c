@@ -16,6 +16,7 @@
 #include "base/pulse.h"
 #include "coordinator/children.h"
 #include "formats/json.h"
+#include "model/model.h"
 
 #define LOOK_NS (30 * CLLM_NS_PER_S) /* drivers that take longer to load are hung */
 
@@ -199,6 +200,19 @@ static int check_mixture(const struct cllm_devices *devices,
     return rc;
 }
 
+/* Tiles of AMX are the processor's. */
+static int check_precision(const struct cllm_config *config)
+{
+    int rc;
+
+    if (config->compute_precision != CLLM_PRECISION_BF16_AMX)
+        return 0;
+    rc = cllm_err(CLLM_ECONFIG, "compute.precision = bf16-amx is for processors: an "
+                                "OpenCL device multiplies in f32 or bf16");
+    cllm_err_hint("--set compute.precision=bf16, or --set compute.backend=cpu");
+    return rc;
+}
+
 /* There is none: stay with the processor, or say why not. */
 static int without(struct cllm_devices *devices, const struct cllm_config *config,
                    const struct found *found, int rc)
@@ -241,6 +255,8 @@ int cllm_devices_choose(struct cllm_devices *devices, const struct cllm_config *
     rc = take_list(devices, config->compute_device, found.name);
     if (rc == 0)
         rc = check_mixture(devices, config);
+    if (rc == 0)
+        rc = check_precision(config);
     if (rc != 0)
         return rc;
     (void)snprintf(

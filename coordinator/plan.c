@@ -85,6 +85,10 @@ static void describe_model(char *text, size_t bytes, const struct cllm_model_con
 static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geometry *g)
 {
     const struct cllm_schedule schedule = cllm_schedule_of(c);
+    static const char *const of_precision[CLLM_N_PRECISIONS] = {
+        [CLLM_PRECISION_F32] = "",
+        [CLLM_PRECISION_BF16] = " bf16",
+        [CLLM_PRECISION_BF16_AMX] = " bf16-amx"};
     char text[1536], model[512];
     int n;
 
@@ -100,7 +104,7 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
         g->steps, g->seed, c->train_learning_rate, c->train_min_learning_rate,
         c->train_warmup, c->train_schedule, c->train_beta1, c->train_beta2,
         c->train_epsilon, c->train_weight_decay, c->train_clip, c->train_eval_every,
-        c->compute_precision == 0 ? "" : " bf16", model);
+        of_precision[c->compute_precision], model);
 
     CLLM_ASSERT(n > 0);
     CLLM_ASSERT((size_t)n < sizeof text);

@@ -81,6 +81,7 @@ mkdir -p "$out" || exit 1
 results=$out/results.tsv
 
 contenders=("cllm f32 $cores" "cllm bf16 $cores")
+grep -qw amx_bf16 /proc/cpuinfo && contenders+=("cllm bf16-amx $cores")
 for peer in $peers; do
     case $peer in
     pytorch)
@@ -187,7 +188,7 @@ for model in "$@"; do
         for contender in "${contenders[@]}"; do
             run_one "$contender" "$round"
         done
-        for precision in f32 bf16; do
+        for precision in f32 bf16 bf16-amx; do
             [ -s "$temporary/peak.$precision" ] &&
                 printf '%s\t%s\t%s\t%s\n' "$model" "$precision" \
                     "$(cat "$temporary/peak.$precision")" "$(cat "$temporary/flop")" \

@@ -23,9 +23,11 @@ static void check_all(enum cllm_isa isa)
         skip();
     }
     ops_bits_check(cllm_ops_reference(), ops, false);
-    assert_int_equal(cllm_ops_pick(&ops, isa, CLLM_PRECISION_BF16), 0);
-    assert_int_equal(cllm_ops_pick(&want, CLLM_ISA_REF, CLLM_PRECISION_BF16), 0);
-    ops_bits_check(want, ops, true);
+    for (uint32_t p = CLLM_PRECISION_BF16; p < CLLM_N_PRECISIONS; p++) {
+        assert_int_equal(cllm_ops_pick(&ops, isa, (enum cllm_precision)p), 0);
+        assert_int_equal(cllm_ops_pick(&want, CLLM_ISA_REF, (enum cllm_precision)p), 0);
+        ops_bits_check(want, ops, true);
+    }
 }
 
 static void avx2_gives_the_bits_of_the_reference(void **state)
@@ -44,6 +46,12 @@ static void avx512_with_bf16_gives_the_bits_of_the_reference(void **state)
 {
     (void)state;
     check_all(CLLM_ISA_AVX512BF16);
+}
+
+static void amx_gives_the_bits_of_the_reference(void **state)
+{
+    (void)state;
+    check_all(CLLM_ISA_AMX);
 }
 
 static void what_the_cpu_has_not_is_refused(void **state)
@@ -72,6 +80,7 @@ int main(void)
         cmocka_unit_test(avx2_gives_the_bits_of_the_reference),
         cmocka_unit_test(avx512_gives_the_bits_of_the_reference),
         cmocka_unit_test(avx512_with_bf16_gives_the_bits_of_the_reference),
+        cmocka_unit_test(amx_gives_the_bits_of_the_reference),
         cmocka_unit_test(what_the_cpu_has_not_is_refused),
     };
 

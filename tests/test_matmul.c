@@ -18,7 +18,7 @@
 typedef void (*matmul_fn)(float *, const float *, const float *,
                           const struct cllm_matmul *);
 
-static matmul_fn products[2], product_bf16;
+static matmul_fn products[2], product_bf16, product_tiles;
 
 static int get_products(void **state)
 {
@@ -30,6 +30,9 @@ static int get_products(void **state)
     if (cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_BF16) != 0)
         return -1;
     product_bf16 = ops->matmul;
+    if (cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_BF16_AMX) != 0)
+        return -1;
+    product_tiles = ops->matmul;
     return 0;
 }
 
@@ -253,6 +256,58 @@ static void bf16_rounds_operands_and_sums_pairs(void **state)
     }
 }
 
+/*
+ * Element (i,j) of @b as tiles sum it: 32 of k at a time, first and second elements of
+ * pairs apart. No number here is so small that it would be zero.
+ */
+static float sum_tiles(const float *a, const float *b, const struct cllm_matmul *s,
+                       size_t i, size_t j, float sum)
+{
+    for (size_t p = 0; p < s->k; p += 32) {
+        float part[2] = {0};
+
+        for (size_t q = p; q < p + 32 && q < s->k; q++) {
+            float x = nearest_bf16(a[s->trans_a ? q * s->m + i : i * s->k + q]);
+            float y = nearest_bf16(b[s->trans_b ? j * s->k + q : q * s->n + j]);
+
+            part[q % 2] = fmaf(x, y, part[q % 2]);
+        }
+        sum += part[0] + part[1];
+    }
+    return sum;
+}
+
+static void bf16_amx_sums_tiles(void **state)
+{
+    static const size_t sizes[][3] = {{40, 70, 299}, {32, 32, 64},  {1, 1, 1},
+                                      {33, 31, 33},  {70, 300, 70}, {300, 33, 800}};
+
+    (void)state;
+    for (unsigned i = 0; i < 8 * CLLM_LEN(sizes); i++) {
+        const struct cllm_matmul s = {.m = sizes[i / 8][0],
+                                      .n = sizes[i / 8][1],
+                                      .k = sizes[i / 8][2],
+                                      .trans_a = (i & 1) != 0,
+                                      .trans_b = (i & 2) != 0,
+                                      .accumulate = (i & 4) != 0};
+        float *a = numbers_new(s.m * s.k, 1, 1.0f), *b = numbers_new(s.k * s.n, 2, 3.0f);
+        float *c = numbers_new(s.m * s.n, 3, 1.0f),
+              *old = numbers_new(s.m * s.n, 3, 1.0f);
+
+        product_tiles(c, a, b, &s);
+        for (size_t at = 0; at < s.m * s.n; at++) {
+            float want =
+                sum_tiles(a, b, &s, at / s.n, at % s.n, s.accumulate ? old[at] : 0.0f);
+
+            assert_memory_equal(&c[at], &want, sizeof want);
+        }
+        free(a);
+        free(b);
+        free(c);
+        free(old);
+    }
+}
+
 /* Operands, sums and C that are too small for a normal number are 0; f32 keeps them. */
 static void bf16_knows_no_denormals(void **state)
 {
@@ -268,10 +323,12 @@ static void bf16_knows_no_denormals(void **state)
 
     (void)state;
     for (size_t i = 0; i < CLLM_LEN(row); i++) {
-        float c = row[i].c;
+        float c = row[i].c, d = row[i].c;
 
         product_bf16(&c, &row[i].a, &row[i].b, &shape);
         assert_true(c == row[i].want);
+        product_tiles(&d, &row[i].a, &row[i].b, &shape);
+        assert_true(d == row[i].want);
     }
     float c = 0.0f;
 
@@ -288,6 +345,7 @@ int main(void)
         cmocka_unit_test(a_nan_reaches_its_row_and_no_other),
         cmocka_unit_test(a_product_done_again_elsewhere_has_the_same_bits),
         cmocka_unit_test(bf16_rounds_operands_and_sums_pairs),
+        cmocka_unit_test(bf16_amx_sums_tiles),
         cmocka_unit_test(bf16_knows_no_denormals),
     };
 

@@ -381,7 +381,7 @@ static int bench_training(const struct request *request, struct cllm_config *con
     cllm_bench_catch_signals();
     measure->job.data = &data;
     measure->threads = (uint32_t)config->compute_threads;
-    measure->bf16 = config->compute_precision == CLLM_PRECISION_BF16;
+    measure->precision = (enum cllm_precision)config->compute_precision;
     rc = cllm_bench_data_make(&data, config);
     if (rc != 0)
         cllm_err_print(PROGRAM);

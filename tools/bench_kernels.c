@@ -496,7 +496,7 @@ int cllm_bench_kernels(const struct cllm_config *config, bool json)
     if (rc != 0)
         return rc;
     rc = cllm_bench_limits_measure(&k.limits,
-                                   config->compute_precision == CLLM_PRECISION_BF16);
+                                   (enum cllm_precision)config->compute_precision);
     if (rc == 0) {
         measure_all(&k);
         rc = json ? print_json(&k) : (print_text(&k), 0);

@@ -86,11 +86,11 @@ static double run_copy(void *ctx)
     return bytes * 1e9 / (double)spent;
 }
 
-int cllm_bench_limits_measure(struct cllm_bench_limits *limits, bool bf16)
+int cllm_bench_limits_measure(struct cllm_bench_limits *limits,
+                              enum cllm_precision precision)
 {
-    const struct cllm_bench_peak *peak = bf16 ? cllm_bench_peak_of_bf16() : NULL;
     size_t share = COPY_BYTES / limits->processes;
-    struct cllm_bench_peak chosen = peak ? *peak : *cllm_bench_peak_f32();
+    struct cllm_bench_peak chosen = *cllm_bench_peak_of(precision);
     struct copy copy = {.bytes =
                             cllm_max_u64(cllm_min_u64(share, COPY_MOST), COPY_LEAST)};
     const struct cllm_bench_task peak_task = {prepare_nothing, run_peak, &chosen};

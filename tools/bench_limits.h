@@ -5,7 +5,7 @@
 #ifndef CLLM_TOOLS_BENCH_LIMITS_H
 #define CLLM_TOOLS_BENCH_LIMITS_H
 
-#include "base/base.h"
+#include "compute/ops.h"
 
 struct cllm_bench_limits {
     uint32_t processes;
@@ -20,11 +20,11 @@ uint32_t cllm_bench_processes(uint32_t workers);
 /*
  * Measure for about a second; the best of all calls so far stays in @limits, because a
  * limit is what can be reached. @limits begins with processes set and the rest zero.
- * @bf16: the peak of bf16 products, where there are such instructions; a peak of another
- * kind is forgotten. Returns 0 or a
- * negative code with text.
+ * The peak is that of products of @precision; one of another kind is forgotten. Returns 0
+ * or a negative code with text.
  */
-int cllm_bench_limits_measure(struct cllm_bench_limits *limits, bool bf16);
+int cllm_bench_limits_measure(struct cllm_bench_limits *limits,
+                              enum cllm_precision precision);
 
 /* Bytes read and written a second by one process that copies between two arrays of half
  * of @bytes each again and again: the limit of what works on @bytes, in a cache or not.

@@ -22,9 +22,9 @@ static int measure_limits(const struct cllm_bench_measure *measure,
         return 0; /* nobody knows yet */
     result->limits.processes = cllm_bench_processes(result->workers * measure->threads);
     result->alone.processes = 1;
-    rc = cllm_bench_limits_measure(&result->limits, measure->bf16);
+    rc = cllm_bench_limits_measure(&result->limits, measure->precision);
     if (rc == 0)
-        rc = cllm_bench_limits_measure(&result->alone, measure->bf16);
+        rc = cllm_bench_limits_measure(&result->alone, measure->precision);
     return rc;
 }
 

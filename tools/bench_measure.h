@@ -10,12 +10,12 @@
 
 struct cllm_bench_measure {
     struct cllm_bench_job job;
-    uint64_t steps;   /* in a repeat; 0 = about two seconds' worth */
-    uint64_t warmup;  /* steps of each run that are not counted */
-    uint32_t repeats; /* at most CLLM_BENCH_REPEATS */
-    uint32_t threads; /* of each worker */
-    bool bf16;    /* the peak that counts is that of bf16 products, where there is one */
-    bool verbose; /* a line to stderr for each repeat */
+    uint64_t steps;                /* in a repeat; 0 = about two seconds' worth */
+    uint64_t warmup;               /* steps of each run that are not counted */
+    uint32_t repeats;              /* at most CLLM_BENCH_REPEATS */
+    uint32_t threads;              /* of each worker */
+    enum cllm_precision precision; /* whose peak counts */
+    bool verbose;                  /* a line to stderr for each repeat */
 };
 
 /*

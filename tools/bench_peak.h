@@ -9,7 +9,7 @@
 #ifndef CLLM_TOOLS_BENCH_PEAK_H
 #define CLLM_TOOLS_BENCH_PEAK_H
 
-#include "base/base.h"
+#include "compute/ops.h"
 
 struct cllm_bench_peak {
     const char *name; /* "f32 avx2" */
@@ -20,11 +20,10 @@ struct cllm_bench_peak {
 
 /* One for each instruction set; run is NULL where the compiler offers none. */
 extern const struct cllm_bench_peak cllm_bench_peak_ref, cllm_bench_peak_avx2,
-    cllm_bench_peak_avx512, cllm_bench_peak_bf16;
+    cllm_bench_peak_avx512, cllm_bench_peak_bf16, cllm_bench_peak_amx;
 
-/* The fastest that this CPU has for f32, and for bf16 products with f32 sums; the latter
- * is NULL where there are no such instructions. */
-const struct cllm_bench_peak *cllm_bench_peak_f32(void);
-const struct cllm_bench_peak *cllm_bench_peak_of_bf16(void);
+/* The fastest that this CPU has for products of @precision: what has no instructions of
+ * its own, or slower ones than f32, is computed as f32 is. */
+const struct cllm_bench_peak *cllm_bench_peak_of(enum cllm_precision precision);
 
 #endif /* CLLM_TOOLS_BENCH_PEAK_H */

@@ -136,6 +136,23 @@ static int read_options(struct request *request, int argc, char **argv)
     return 0;
 }
 
+/* What a table's name says of its products, behind its instruction set. */
+static const char *products_of(enum cllm_precision precision)
+{
+    const struct cllm_ops *ops;
+
+    if (cllm_ops_pick(&ops, cllm_isa_best(), precision) != 0)
+        return "";
+    return strchr(ops->name, ' ') + 1;
+}
+
+static void add_precisions(struct cllm_facts *facts)
+{
+    cllm_facts_add(facts, "build", "precisions", "%s, %s, %s",
+                   products_of(CLLM_PRECISION_F32), products_of(CLLM_PRECISION_BF16),
+                   products_of(CLLM_PRECISION_BF16_AMX));
+}
+
 int main(int argc, char **argv)
 {
     static struct cllm_facts facts;
@@ -149,6 +166,7 @@ int main(int argc, char **argv)
         rc = cllm_trial_run(&trial);
     cllm_facts_add(&facts, "build", "compiler", "%s", __VERSION__);
     cllm_facts_add(&facts, "build", "kernels", "%s", cllm_ops_select()->name);
+    add_precisions(&facts);
     cllm_facts_machine(&facts, request.data);
     if (rc == 0 && request.json) {
         rc = print_json(&facts, &trial);

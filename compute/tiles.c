@@ -24,6 +24,7 @@ enum {
     MOST_DEPTH = MOST_STEPS * TILE_DEPTH,
     ROW_BLOCK = 256,
     COL_BLOCK = 1024,
+    FAR = 4096, /* from row to row of C: no prefetcher of the CPU follows */
 };
 
 /* What LDTILECFG reads: palette 1, every register 16 rows of 64 bytes. */
@@ -108,8 +109,9 @@ static inline void transpose(__m512i x[TILE])
  * have @depth elements: A as it is stored. @across: the tile's columns have them, B
  * stored (n,k).
  */
-static __attribute__((noinline)) void pack_along(uint32_t *to, const float *x, size_t ld,
-                                                 size_t rows, size_t depth, bool across)
+static inline __attribute__((always_inline)) void pack_along(uint32_t *to, const float *x,
+                                                             size_t ld, size_t rows,
+                                                             size_t depth, bool across)
 {
     __m512i word[TILE];
 
@@ -129,8 +131,10 @@ static __attribute__((noinline)) void pack_along(uint32_t *to, const float *x, s
  * have @cols elements: B as it is stored. @along: the tile's columns have them, A stored
  * (k,m).
  */
-static __attribute__((noinline)) void pack_across(uint32_t *to, const float *x, size_t ld,
-                                                  size_t cols, size_t depth, bool along)
+static inline __attribute__((always_inline)) void pack_across(uint32_t *to,
+                                                              const float *x, size_t ld,
+                                                              size_t cols, size_t depth,
+                                                              bool along)
 {
     __m512i word[TILE];
 
@@ -149,28 +153,42 @@ static __attribute__((noinline)) void pack_across(uint32_t *to, const float *x, 
         _mm512_store_si512(to + q * TILE, word[q]);
 }
 
+/* One of both. */
+static inline __attribute__((always_inline)) void pack_tile(uint32_t *to, const float *x,
+                                                            size_t ld, size_t n,
+                                                            size_t depth, bool along,
+                                                            bool of_a)
+{
+    if (along)
+        pack_along(to, x, ld, n, depth, !of_a);
+    else
+        pack_across(to, x, ld, n, depth, of_a);
+}
+
 /*
  * Tiles of @n rows of A or columns of B and @depth of k: panels of 16, of MOST_STEPS
- * tiles each. @along: an element of the 16 is a row of @x. @of_a: in the order of A.
+ * tiles each. @along: rows of @x go along k, otherwise across; either way @x is read in
+ * the direction of its rows. @of_a: in the order of A.
  */
-static __attribute__((noinline)) void pack(uint32_t *to, const float *x, size_t ld,
-                                           size_t n, size_t depth, bool along, bool of_a)
+static void pack(uint32_t *to, const float *x, size_t ld, size_t n, size_t depth,
+                 bool along, bool of_a)
 {
-    for (size_t i = 0; i < cllm_align_up(n, SIDE); i += TILE) {
-        size_t some = i < n ? cllm_min_u64(TILE, n - i) : 0;
-        uint32_t *panel = to + i / TILE * (MOST_STEPS * TILE_WORDS);
+    size_t panels = cllm_align_up(n, SIDE) / TILE, steps = cllm_div_up(depth, TILE_DEPTH);
 
-        for (size_t p = 0; p < depth; p += TILE_DEPTH) {
-            size_t deep = cllm_min_u64(TILE_DEPTH, depth - p);
+    for (size_t t = 0; t < panels * steps; t++) {
+        size_t i = along ? t / steps : t % panels, q = along ? t % steps : t / panels;
+        size_t some = cllm_min_u64(TILE, n - cllm_min_u64(n, i * TILE));
+        size_t deep = cllm_min_u64(TILE_DEPTH, depth - q * TILE_DEPTH);
+        const float *from =
+            x + (along ? i * TILE * ld + q * TILE_DEPTH : q * TILE_DEPTH * ld + i * TILE);
+        uint32_t *tile = to + (i * MOST_STEPS + q) * TILE_WORDS;
 
-            if (some == 0)
-                memset(panel, 0, TILE_BYTES);
-            else if (along)
-                pack_along(panel, x + i * ld + p, ld, some, deep, !of_a);
-            else
-                pack_across(panel, x + p * ld + i, ld, some, deep, of_a);
-            panel += TILE_WORDS;
-        }
+        if (some == 0)
+            memset(tile, 0, TILE_BYTES);
+        else if (some == TILE && deep == TILE_DEPTH) /* known numbers: fewer questions */
+            pack_tile(tile, from, ld, TILE, TILE_DEPTH, along, of_a);
+        else
+            pack_tile(tile, from, ld, some, deep, along, of_a);
     }
 }
 
@@ -181,6 +199,7 @@ static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
                                                      const uint32_t *a, const uint32_t *b,
                                                      size_t steps, bool add)
 {
+    const size_t ahead = ldc < FAR ? 0 : 3; /* rows of the next square, each step */
     const uint32_t *a1 = a + MOST_STEPS * TILE_WORDS, *b1 = b + MOST_STEPS * TILE_WORDS;
     float *below = c + TILE * ldc;
     const size_t row = ldc * sizeof *c;
@@ -197,6 +216,12 @@ static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
         _tile_zero(3);
     }
     for (size_t at = 0; at < steps * TILE_WORDS; at += TILE_WORDS) {
+        const float *next = c + SIDE + at / TILE_WORDS * ahead * ldc;
+
+        for (size_t r = 0; r < ahead; r++, next += ldc) {
+            __builtin_prefetch(next, 1);
+            __builtin_prefetch(next + TILE, 1);
+        }
         _tile_loadd(4, a + at, 64);
         _tile_loadd(6, b + at, 64);
         _tile_dpbf16ps(0, 4, 6);
@@ -234,11 +259,11 @@ static void multiply_block(float *c, size_t ldc, size_t rows, size_t cols,
 {
     enum { PANEL = MOST_STEPS * TILE_WORDS };
 
-    for (size_t j = 0; j < cols; j += SIDE) {
-        size_t wide = cllm_min_u64(SIDE, cols - j);
+    for (size_t i = 0; i < rows; i += SIDE) {
+        size_t high = cllm_min_u64(SIDE, rows - i);
 
-        for (size_t i = 0; i < rows; i += SIDE) {
-            size_t high = cllm_min_u64(SIDE, rows - i);
+        for (size_t j = 0; j < cols; j += SIDE) {
+            size_t wide = cllm_min_u64(SIDE, cols - j);
             float *to = c + i * ldc + j;
             const uint32_t *of_a = a + i / TILE * PANEL, *of_b = b + j / TILE * PANEL;
 

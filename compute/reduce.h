@@ -71,24 +71,24 @@ static inline float cllm_reduce_dot(const float *x, const float *y, size_t n)
     return cllm_reduce_lanes(lane);
 }
 
-/* The greatest of @n >= 1. 32 lanes, because compilers unroll 16 before they try to
- * vectorise a comparison, and then do not. */
+/* The greatest of @n >= 1. */
 static inline float cllm_reduce_max(const float *x, size_t n)
 {
-    enum { LANES = 2 * CLLM_LANES };
-    float lane[LANES], max = x[0];
+    float lane[CLLM_LANES], max = x[0];
     size_t i = 0;
 
-    for (size_t j = 0; j < LANES; j++)
+    for (size_t j = 0; j < CLLM_LANES; j++)
         lane[j] = x[0];
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
+    for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+#pragma GCC unroll 1
+        for (size_t j = 0; j < CLLM_LANES; j++)
             lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
     for (; i < n; i++)
         max = x[i] > max ? x[i] : max;
-    for (size_t j = 0; j < LANES; j++)
-        max = lane[j] > max ? lane[j] : max;
-    return max;
+    for (size_t width = CLLM_LANES / 2; width > 0; width /= 2)
+        for (size_t j = 0; j < width; j++)
+            lane[j] = lane[j + width] > lane[j] ? lane[j + width] : lane[j];
+    return lane[0] > max ? lane[0] : max;
 }
 
 #endif /* CLLM_COMPUTE_REDUCE_H */

@@ -71,24 +71,35 @@ static inline float cllm_reduce_dot(const float *x, const float *y, size_t n)
     return cllm_reduce_lanes(lane);
 }
 
-/* The greatest of @n >= 1. */
+static inline float cllm_greater(float x, float y)
+{
+    return x > y ? x : y;
+}
+
+/* The greatest of @n >= 1. The last lanes overlap those before them. */
 static inline float cllm_reduce_max(const float *x, size_t n)
 {
-    float lane[CLLM_LANES], max = x[0];
-    size_t i = 0;
+    float lane[CLLM_LANES], eight[8], four[4], max = x[0];
 
+    if (n < CLLM_LANES) {
+        for (size_t i = 1; i < n; i++)
+            max = cllm_greater(x[i], max);
+        return max;
+    }
+#pragma GCC unroll 1
     for (size_t j = 0; j < CLLM_LANES; j++)
-        lane[j] = x[0];
-    for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+        lane[j] = cllm_greater(x[n - CLLM_LANES + j], x[j]);
+    for (size_t i = CLLM_LANES; i + CLLM_LANES < n; i += CLLM_LANES)
 #pragma GCC unroll 1
         for (size_t j = 0; j < CLLM_LANES; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    for (size_t width = CLLM_LANES / 2; width > 0; width /= 2)
-        for (size_t j = 0; j < width; j++)
-            lane[j] = lane[j + width] > lane[j] ? lane[j + width] : lane[j];
-    return lane[0] > max ? lane[0] : max;
+            lane[j] = cllm_greater(x[i + j], lane[j]);
+#pragma GCC unroll 1
+    for (size_t j = 0; j < 8; j++)
+        eight[j] = cllm_greater(lane[j], lane[j + 8]);
+#pragma GCC unroll 1
+    for (size_t j = 0; j < 4; j++)
+        four[j] = cllm_greater(eight[j], eight[j + 4]);
+    return cllm_greater(cllm_greater(four[0], four[1]), cllm_greater(four[2], four[3]));
 }
 
 #endif /* CLLM_COMPUTE_REDUCE_H */

@@ -14,8 +14,7 @@
 
 #include <string.h>
 
-#include "compute/elementary.h"
-#include "compute/reduce.h"
+#include "compute/exponentials.h"
 
 enum { BLOCK = CLLM_ATTENTION_BLOCK };
 
@@ -28,7 +27,7 @@ struct head {
     const float *out, *dout;     // (T,D), C apart
     float *dq, *dk, *dv;         // (T,D), row apart
     const float *lse;            // (T)
-    float *scores, *dscores;     // (BLOCK,T)
+    float *scores, *dscores;     // (BLOCK,whole vectors of T)
     float beta;                  /* of the bias */
     const float *similar;        // (pairs) of the sequence, or NULL: no bias
     struct cllm_dropout dropout; /* first: that of the probability (0,0) */
@@ -45,6 +44,12 @@ static float scale_of(size_t D)
     return 1.0f / cllm_sqrtf((float)D);
 }
 
+/* Elements from row to row of a block's scores. */
+static size_t row_of_scores(size_t keys)
+{
+    return cllm_align_up(keys, CLLM_LANES);
+}
+
 /* scores (rows,keys) = q k^T, not scaled, for queries @first and after. */
 static void scores_of_block(const struct head *head, size_t first, size_t rows,
                             size_t keys)
@@ -54,6 +59,7 @@ static void scores_of_block(const struct head *head, size_t first, size_t rows,
                                       .k = head->D,
                                       .lda = head->row,
                                       .ldb = head->row,
+                                      .ldc = row_of_scores(keys),
                                       .trans_b = true};
 
     head->ops->matmul(head->scores, head->q + first * head->row, head->k, &shape);
@@ -84,30 +90,56 @@ static struct cllm_dropout dropout_of(const struct head *head, size_t t)
     return dropout;
 }
 
+/* The softmax of the scores of query @t as probabilities, zeros up to whole vectors;
+ * returns the greatest score and the sum of exponentials below it. */
+static float softmax_row(float *row, size_t seen, float scale, float *top)
+{
+    float sum, inverse;
+
+    *top = cllm_reduce_max(row, seen) * scale;
+    sum = cllm_exponentials_padded(row, scale, *top, seen);
+    inverse = 1.0f / sum;
+    for (size_t j = 0; j < cllm_align_up(seen, CLLM_LANES); j++)
+        row[j] *= inverse;
+    return sum;
+}
+
+/* What lies behind the vectors of what is seen: too little for a call, and compilers make
+ * of a length that they do not know one instruction, which is slow to begin. */
+static void clear_unseen(float *row, size_t seen, size_t ld)
+{
+    for (size_t j = cllm_align_up(seen, CLLM_LANES); j < ld; j += CLLM_LANES)
+        memset(row + j, 0, CLLM_LANES * sizeof *row);
+}
+
 static void forward_block(const struct head *head, float *out, float *lse, size_t first,
                           size_t rows)
 {
-    size_t keys = first + rows;
+    size_t keys = first + rows, ld = row_of_scores(keys);
     const struct cllm_matmul shape = {
-        .m = rows, .n = head->D, .k = keys, .ldb = head->row, .ldc = head->C};
+        .m = rows, .n = head->D, .k = keys, .lda = ld, .ldb = head->row, .ldc = head->C};
+    float sum[BLOCK];
 
     scores_of_block(head, first, rows, keys);
     for (size_t r = 0; r < rows; r++) {
-        float *row = head->scores + r * keys;
+        float *row = head->scores + r * ld;
         size_t seen = first + r + 1;
 
         if (head->similar != NULL)
             add_bias(row, similar_of(head, first, keys, first + r), seen, head->scale,
                      head->beta);
-        lse[first + r] =
-            head->ops->softmax(row, seen, head->similar != NULL ? 1.0f : head->scale);
+        sum[r] = softmax_row(row, seen, head->similar != NULL ? 1.0f : head->scale,
+                             lse + first + r);
         if (head->dropout.threshold > 0) {
             const struct cllm_dropout dropout = dropout_of(head, first + r);
 
-            CLLM_KERNEL(dropout)(row, NULL, row, seen, &dropout);
+            CLLM_KERNEL(dropout)
+            (row, NULL, row, cllm_align_up(seen, CLLM_LANES), &dropout);
         }
-        memset(row + seen, 0, (keys - seen) * sizeof *row);
+        clear_unseen(row, seen, ld);
     }
+    for (size_t r = 0; r < rows; r++)
+        lse[first + r] += cllm_logf(sum[r]);
     head->ops->matmul(out + first * head->C, head->scores, head->v, &shape);
 }
 
@@ -156,76 +188,85 @@ void CLLM_KERNEL(attention)(const struct cllm_ops *ops, float *out, float *lse,
     }
 }
 
-/*
- * One row: scores become probabilities P, dscores (dP) become dS = P (dP - dP.P) scale.
- * dP.P is computed as dout.out, which is the same number.
- */
-static void backward_row(float *restrict p, float *restrict ds, size_t seen, float scale,
-                         float lse, float dot)
-{
-    for (size_t j = 0; j < seen; j++) {
-        float probability = cllm_expf(p[j] * scale - lse);
+/* What a row of scores becomes probabilities by, and their gradients. */
+struct terms {
+    float scale, lse;
+    float dot;           /* dP.P, computed as dout.out, which is the same number */
+    const float *factor; /* of each, where some are dropped; else NULL */
+};
 
-        p[j] = probability;
-        ds[j] = probability * (ds[j] - dot) * scale;
+/*
+ * 16 elements, of which @count count and the others become 0: scores become probabilities
+ * P, @ds (dP) becomes dS = P (dP - dP.P) scale. Where some are dropped, with M their
+ * factors, out = (P M) v, so dP = M (dout v^T), and P M is what dv wants.
+ */
+static inline __attribute__((always_inline)) void backward_lanes(
+    float *restrict p, float *restrict ds, const struct terms *terms, size_t at,
+    int32_t count)
+{
+    const float scale = terms->scale, lse = terms->lse, dot = terms->dot;
+
+#pragma GCC unroll 1
+    for (int32_t j = 0; j < CLLM_LANES; j++) {
+        float factor = terms->factor == NULL ? 1.0f : terms->factor[at + (size_t)j];
+        float probability = cllm_expf_below(p[j] * scale - lse);
+        float slope = probability * (ds[j] * factor - dot) * scale;
+
+        p[j] = j < count ? probability * factor : 0.0f;
+        ds[j] = j < count ? slope : 0.0f;
     }
 }
 
-/* With a bias: returns the row's part of its gradient, the sum of P (dP - dP.P) times the
- * similarity. */
-static float backward_biased(float *restrict p, float *restrict ds,
-                             const float *restrict similar, size_t seen,
-                             const struct head *head, float lse, float dot)
+static inline __attribute__((always_inline)) void backward_row(float *restrict p,
+                                                               float *restrict ds,
+                                                               size_t n,
+                                                               const struct terms *terms)
 {
-    const float scale = head->scale, beta = head->beta;
-    float dbeta;
+    size_t i = 0;
 
-    for (size_t j = 0; j < seen; j++) {
-        float probability = cllm_expf((p[j] * scale + beta * similar[j]) - lse);
-
-        p[j] = probability;
-        ds[j] = probability * (ds[j] - dot);
-    }
-    dbeta = cllm_reduce_dot(ds, similar, seen);
-    for (size_t j = 0; j < seen; j++)
-        ds[j] *= scale;
-    return dbeta;
+    for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+        backward_lanes(p + i, ds + i, terms, i, CLLM_LANES);
+    if (i < n)
+        backward_lanes(p + i, ds + i, terms, i, (int32_t)(n - i));
 }
 
-/*
- * One row where some probabilities are dropped: with M their factors, out = (P M) v, so
- * dP = M (dout v^T), and dP.P is still dout.out. The scores become P M, as dv wants it.
- * Returns the same as backward_biased(), without a bias 0.
- */
-static float backward_dropped(float *restrict p, float *restrict ds,
-                              const float *restrict similar, size_t seen,
-                              const struct head *head, size_t t, float dot)
+static void backward_dropped(float *restrict p, float *restrict ds, size_t seen,
+                             struct terms terms, struct cllm_dropout dropout)
 {
-    struct cllm_dropout dropout = dropout_of(head, t);
-    const float scale = head->scale, lse = head->lse[t];
-    float factor[CLLM_DROPOUT_GROUP], dbeta = 0;
+    float factor[CLLM_DROPOUT_GROUP];
 
-    if (similar != NULL)
-        add_bias(p, similar, seen, scale, head->beta);
-    else
-        for (size_t j = 0; j < seen; j++)
-            p[j] *= scale;
+    terms.factor = factor;
     for (size_t at = 0; at < seen; at += CLLM_DROPOUT_GROUP) {
-        size_t count = cllm_min_u64(CLLM_DROPOUT_GROUP, seen - at);
-
         CLLM_KERNEL(dropout_factors)(factor, &dropout);
         dropout.first += CLLM_DROPOUT_GROUP;
-        for (size_t j = 0; j < count; j++) {
-            float probability = cllm_expf(p[at + j] - lse);
-
-            p[at + j] = probability * factor[j];
-            ds[at + j] = probability * (ds[at + j] * factor[j] - dot);
-        }
+        backward_row(p + at, ds + at, cllm_min_u64(CLLM_DROPOUT_GROUP, seen - at),
+                     &terms);
     }
+}
+
+/* Row @t of both; zeros up to whole vectors. Returns its part of the bias' gradient, the
+ * sum of P (dP - dP.P) times the similarity; without a bias 0. */
+static float differentiate_row(const struct head *head, float *p, float *ds,
+                               const float *similar, size_t t)
+{
+    size_t seen = t + 1;
+    struct terms terms = {.scale = similar == NULL ? head->scale : 1.0f,
+                          .lse = head->lse[t],
+                          .dot = cllm_reduce_dot(head->dout + t * head->C,
+                                                 head->out + t * head->C, head->D)};
+    float dbeta;
+
     if (similar != NULL)
-        dbeta = cllm_reduce_dot(ds, similar, seen);
+        add_bias(p, similar, seen, head->scale, head->beta);
+    if (head->dropout.threshold > 0)
+        backward_dropped(p, ds, seen, terms, dropout_of(head, t));
+    else
+        backward_row(p, ds, seen, &terms);
+    if (similar == NULL)
+        return 0.0f;
+    dbeta = cllm_reduce_dot(ds, similar, seen);
     for (size_t j = 0; j < seen; j++)
-        ds[j] *= scale;
+        ds[j] *= head->scale;
     return dbeta;
 }
 
@@ -234,34 +275,26 @@ static float backward_dropped(float *restrict p, float *restrict ds,
 static double differentiate_block(const struct head *head, size_t first, size_t rows,
                                   size_t keys)
 {
-    double dbeta = 0;
-
+    size_t ld = row_of_scores(keys);
     const struct cllm_matmul shape = {.m = rows,
                                       .n = keys,
                                       .k = head->D,
                                       .lda = head->C,
                                       .ldb = head->row,
+                                      .ldc = ld,
                                       .trans_b = true};
+    double dbeta = 0;
 
     head->ops->matmul(head->dscores, head->dout + first * head->C, head->v, &shape);
     for (size_t r = 0; r < rows; r++) {
-        float *p = head->scores + r * keys, *ds = head->dscores + r * keys;
-        size_t t = first + r, seen = t + 1;
-        float dot =
-            cllm_reduce_dot(head->dout + t * head->C, head->out + t * head->C, head->D);
-
+        float *p = head->scores + r * ld, *ds = head->dscores + r * ld;
+        size_t t = first + r;
         const float *similar =
             head->similar != NULL ? similar_of(head, first, keys, t) : NULL;
 
-        if (head->dropout.threshold > 0)
-            dbeta += (double)backward_dropped(p, ds, similar, seen, head, t, dot);
-        else if (similar != NULL)
-            dbeta +=
-                (double)backward_biased(p, ds, similar, seen, head, head->lse[t], dot);
-        else
-            backward_row(p, ds, seen, head->scale, head->lse[t], dot);
-        memset(p + seen, 0, (keys - seen) * sizeof *p);
-        memset(ds + seen, 0, (keys - seen) * sizeof *ds);
+        dbeta += (double)differentiate_row(head, p, ds, similar, t);
+        clear_unseen(p, t + 1, ld);
+        clear_unseen(ds, t + 1, ld);
     }
     return dbeta;
 }
@@ -270,14 +303,15 @@ static double differentiate_block(const struct head *head, size_t first, size_t 
  * the block's part of the bias' gradient. */
 static double backward_block(const struct head *head, size_t first, size_t rows, bool add)
 {
-    size_t keys = first + rows, row = head->row;
+    size_t keys = first + rows, row = head->row, ld = row_of_scores(keys);
     double dbeta;
     const struct cllm_ops *ops = head->ops;
     const struct cllm_matmul to_dq = {
-        .m = rows, .n = head->D, .k = keys, .ldb = row, .ldc = row};
+        .m = rows, .n = head->D, .k = keys, .lda = ld, .ldb = row, .ldc = row};
     const struct cllm_matmul to_dk = {.m = keys,
                                       .n = head->D,
                                       .k = rows,
+                                      .lda = ld,
                                       .ldb = row,
                                       .ldc = row,
                                       .trans_a = true,
@@ -314,7 +348,7 @@ void CLLM_KERNEL(attention_backward)(const struct cllm_ops *ops, float *dqkv,
         head.dk = dqkv + (head.k - qkv);
         head.dv = dqkv + (head.v - qkv);
         head.lse = lse + i * T;
-        head.dscores = scratch + cllm_min_u64(T, BLOCK) * T;
+        head.dscores = scratch + cllm_min_u64(T, BLOCK) * row_of_scores(T);
         for (size_t first = last;; first -= BLOCK) {
             dbeta += backward_block(&head, first, cllm_min_u64(BLOCK, T - first),
                                     first != last || h % group != 0);

@@ -58,29 +58,44 @@ static inline float cllm_rsqrtf(float x)
     return 1.0f / cllm_sqrtf(x);
 }
 
-/* e^x within 1 ulp, denormal results within 1 denormal step; exp(-inf) = 0. x = n ln 2 +
- * r (Cody, Waite), scaled by 2^n in two halves so that n may leave the exponent's range.
- */
-static inline float cllm_expf(float x)
+/* e^x = 2^n times what this returns, for |x| < 2^21. x = n ln 2 + r (Cody, Waite). */
+static inline float cllm_expf_parts(float x, uint32_t *n)
 {
-    const float low = -104.0f, high = 89.0f; /* beyond: 0 and inf; NaN passes */
-    uint32_t n, half;
-    float k, r, p;
+    float k = cllm_f32_round(x * 1.44269504f, n);
+    float r = (x - k * 0.693115234f) - k * 3.19461833e-05f;
+    float p = 0.000199089045f;
 
-    x = high < x ? high : x;
-    x = low > x ? low : x;
-    k = cllm_f32_round(x * 1.44269504f, &n);
-    r = (x - k * 0.693115234f) - k * 3.19461833e-05f;
-    p = 0.000199089045f;
     p = p * r + 0.00139345438f;
     p = p * r + 0.00833328441f;
     p = p * r + 0.0416664556f;
     p = p * r + 0.166666672f;
     p = p * r + 0.5f;
-    p = 1.0f + (r + r * r * p);
+    return 1.0f + (r + r * r * p);
+}
+
+/* e^x within 1 ulp, denormal results within 1 denormal step; exp(-inf) = 0. Scaled by 2^n
+ * in two halves so that n may leave the exponent's range. What is beyond all numbers is
+ * put in at the end: compilers make a detour of an argument that is moved to a bound. */
+static inline float cllm_expf(float x)
+{
+    uint32_t n, half;
+    float p = cllm_expf_parts(x, &n);
+
     half = (uint32_t)((int32_t)n >> 1);
-    return p * cllm_f32_from_bits((half + 127) << 23) *
-           cllm_f32_from_bits((n - half + 127) << 23);
+    p = p * cllm_f32_from_bits((half + 127) << 23) *
+        cllm_f32_from_bits((n - half + 127) << 23);
+    p = x < -104.0f ? 0.0f : p;
+    return x > 89.0f ? __builtin_inff() : p; /* NaN passes */
+}
+
+/* The same for x <= 43, as in a softmax: a fixed part of the scale needs no halving. */
+static inline float cllm_expf_below(float x)
+{
+    uint32_t n;
+    float p = cllm_expf_parts(x, &n);
+
+    p = p * cllm_f32_from_bits((n + 127 + 64) << 23) * 0x1p-64f;
+    return x < -104.0f ? 0.0f : p;
 }
 
 /* 1 / (1 + 2^-x) within 4 ulp, 0 from -127.5 down: the logistic function with a cheaper
@@ -90,8 +105,6 @@ static inline float cllm_logistic2f(float x)
     float y = -x, r, p;
     uint32_t n;
 
-    y = 128.0f < y ? 128.0f : y; /* the scale below is then 2^128, infinity */
-    y = -126.0f > y ? -126.0f : y;
     r = y - cllm_f32_round(y, &n);
     p = 0.00132647238f;
     p = p * r + 0.00967151299f;
@@ -99,7 +112,9 @@ static inline float cllm_logistic2f(float x)
     p = p * r + 0.240222424f;
     p = p * r + 0.693147004f;
     p = p * r + 1.0f;
-    return 1.0f / (1.0f + p * cllm_f32_from_bits((n + 127) << 23));
+    p = 1.0f / (1.0f + p * cllm_f32_from_bits((n + 127) << 23)); /* n 128: of infinity */
+    p = x < -128.0f ? 0.0f : p;
+    return x > 126.0f ? 1.0f : p; /* NaN passes */
 }
 
 /* Natural logarithm within 1 ulp; log(0) = -inf, of negative numbers NaN. x = 2^k m with

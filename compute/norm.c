@@ -43,10 +43,13 @@ static void backward_row(float *restrict dx, float *restrict dweight,
     size_t c = 0;
 
     for (; c + CLLM_LANES <= cols; c += CLLM_LANES) {
-        for (size_t j = 0; j < CLLM_LANES; j++)
-            sum[j] += dout[c + j] * weight[c + j];
-        for (size_t j = 0; j < CLLM_LANES; j++)
-            dot[j] += dout[c + j] * weight[c + j] * ((x[c + j] - m) * s);
+#pragma GCC unroll 1
+        for (size_t j = 0; j < CLLM_LANES; j++) {
+            float g = dout[c + j] * weight[c + j];
+
+            sum[j] += g;
+            dot[j] += g * ((x[c + j] - m) * s);
+        }
     }
     for (size_t j = 0; c + j < cols; j++) {
         sum[j] += dout[c + j] * weight[c + j];
@@ -125,6 +128,7 @@ static void rms_backward_row(float *restrict dx, float *restrict dweight,
     size_t c = 0;
 
     for (; c + CLLM_LANES <= cols; c += CLLM_LANES)
+#pragma GCC unroll 1
         for (size_t j = 0; j < CLLM_LANES; j++)
             dot[j] += dout[c + j] * weight[c + j] * (x[c + j] * s);
     for (size_t j = 0; c + j < cols; j++)

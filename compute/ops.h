@@ -274,12 +274,12 @@ struct cllm_ops {
 };
 
 /* Elements of scratch for either direction of attention: scores of a block of query rows,
- * and their gradients. */
+ * and their gradients; rows are whole vectors of 16. */
 #define CLLM_ATTENTION_BLOCK 64
 
 static inline size_t cllm_attention_scratch(size_t T)
 {
-    return 2 * cllm_min_u64(T, CLLM_ATTENTION_BLOCK) * T;
+    return 2 * cllm_min_u64(T, CLLM_ATTENTION_BLOCK) * cllm_align_up(T, 16);
 }
 
 /*

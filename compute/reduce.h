@@ -6,6 +6,9 @@
  * instruction set has to change it, and it is more exact than a sum from left to right.
  * Maxima do not depend on the order, except that a NaN may be passed over: who takes a
  * maximum must meet the NaN again in a sum.
+ *
+ * Loops over lanes are not to be unrolled: compilers that unroll 16 rounds before they
+ * look for vectors find some of them, or none.
  */
 #ifndef CLLM_COMPUTE_REDUCE_H
 #define CLLM_COMPUTE_REDUCE_H
@@ -14,12 +17,15 @@
 
 #define CLLM_LANES 16
 
-static inline float cllm_reduce_lanes(float lane[CLLM_LANES])
+static inline float cllm_reduce_lanes(const float lane[CLLM_LANES])
 {
-    for (size_t width = CLLM_LANES / 2; width > 0; width /= 2)
-        for (size_t j = 0; j < width; j++)
-            lane[j] += lane[j + width];
-    return lane[0];
+    float eight[8], four[4];
+
+    for (size_t j = 0; j < 8; j++)
+        eight[j] = lane[j] + lane[j + 8];
+    for (size_t j = 0; j < 4; j++)
+        four[j] = eight[j] + eight[j + 4];
+    return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 static inline float cllm_reduce_sum(const float *x, size_t n)
@@ -28,6 +34,7 @@ static inline float cllm_reduce_sum(const float *x, size_t n)
     size_t i = 0;
 
     for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+#pragma GCC unroll 1
         for (size_t j = 0; j < CLLM_LANES; j++)
             lane[j] += x[i + j];
     for (size_t j = 0; i + j < n; j++)
@@ -42,6 +49,7 @@ static inline float cllm_reduce_squares(const float *x, float shift, size_t n)
     size_t i = 0;
 
     for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+#pragma GCC unroll 1
         for (size_t j = 0; j < CLLM_LANES; j++)
             lane[j] += (x[i + j] - shift) * (x[i + j] - shift);
     for (size_t j = 0; i + j < n; j++)
@@ -55,6 +63,7 @@ static inline float cllm_reduce_dot(const float *x, const float *y, size_t n)
     size_t i = 0;
 
     for (; i + CLLM_LANES <= n; i += CLLM_LANES)
+#pragma GCC unroll 1
         for (size_t j = 0; j < CLLM_LANES; j++)
             lane[j] += x[i + j] * y[i + j];
     for (size_t j = 0; i + j < n; j++)
@@ -62,24 +71,35 @@ static inline float cllm_reduce_dot(const float *x, const float *y, size_t n)
     return cllm_reduce_lanes(lane);
 }
 
-/* The greatest of @n >= 1. 32 lanes, because compilers unroll 16 before they try to
- * vectorise a comparison, and then do not. */
+static inline float cllm_greater(float x, float y)
+{
+    return x > y ? x : y;
+}
+
+/* The greatest of @n >= 1. The last lanes overlap those before them. */
 static inline float cllm_reduce_max(const float *x, size_t n)
 {
-    enum { LANES = 2 * CLLM_LANES };
-    float lane[LANES], max = x[0];
-    size_t i = 0;
+    float lane[CLLM_LANES], eight[8], four[4], max = x[0];
 
-    for (size_t j = 0; j < LANES; j++)
-        lane[j] = x[0];
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    for (size_t j = 0; j < LANES; j++)
-        max = lane[j] > max ? lane[j] : max;
-    return max;
+    if (n < CLLM_LANES) {
+        for (size_t i = 1; i < n; i++)
+            max = cllm_greater(x[i], max);
+        return max;
+    }
+#pragma GCC unroll 1
+    for (size_t j = 0; j < CLLM_LANES; j++)
+        lane[j] = cllm_greater(x[n - CLLM_LANES + j], x[j]);
+    for (size_t i = CLLM_LANES; i + CLLM_LANES < n; i += CLLM_LANES)
+#pragma GCC unroll 1
+        for (size_t j = 0; j < CLLM_LANES; j++)
+            lane[j] = cllm_greater(x[i + j], lane[j]);
+#pragma GCC unroll 1
+    for (size_t j = 0; j < 8; j++)
+        eight[j] = cllm_greater(lane[j], lane[j + 8]);
+#pragma GCC unroll 1
+    for (size_t j = 0; j < 4; j++)
+        four[j] = cllm_greater(eight[j], eight[j + 4]);
+    return cllm_greater(cllm_greater(four[0], four[1]), cllm_greater(four[2], four[3]));
 }
 
 #endif /* CLLM_COMPUTE_REDUCE_H */

@@ -6,18 +6,14 @@
  */
 #include "compute/kernels.h"
 
-#include "compute/elementary.h"
-#include "compute/reduce.h"
+#include "compute/exponentials.h"
 
 float CLLM_KERNEL(softmax)(float *x, size_t n, float scale)
 {
     float top = cllm_reduce_max(x, n) * scale;
-    float sum, inverse;
+    float sum = cllm_exponentials(x, scale, top, n);
+    float inverse = 1.0f / sum;
 
-    for (size_t i = 0; i < n; i++)
-        x[i] = cllm_expf(x[i] * scale - top);
-    sum = cllm_reduce_sum(x, n);
-    inverse = 1.0f / sum;
     for (size_t i = 0; i < n; i++)
         x[i] *= inverse;
     return top + cllm_logf(sum);
@@ -30,11 +26,9 @@ void CLLM_KERNEL(cross_entropy)(double *losses, float *logits, const uint32_t *t
         float *row = logits + r * V; // (V)
         float target = row[targets[r]];
         float top = cllm_reduce_max(row, V);
-        float sum, inverse;
+        float sum = cllm_exponentials(row, 1.0f, top, V);
+        float inverse;
 
-        for (size_t i = 0; i < V; i++)
-            row[i] = cllm_expf(row[i] - top);
-        sum = cllm_reduce_sum(row, V);
         losses[r] = (double)cllm_logf(sum) + ((double)top - (double)target);
         if (!backward)
             continue;

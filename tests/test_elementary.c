@@ -55,6 +55,19 @@ static void exp_is_within_1_ulp_of_every_float(void **state)
 }
 
 /* Where results are numbers of ordinary size the sample is made denser. */
+static void exp_below_has_the_bits_of_exp_up_to_43(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < UINT32_MAX - STRIDE; bits += STRIDE) {
+        float x = cllm_f32_from_bits(bits);
+
+        if (x <= 43.0f)
+            assert_int_equal(cllm_f32_bits(cllm_expf_below(x)),
+                             cllm_f32_bits(cllm_expf(x)));
+    }
+    assert_true(cllm_expf_below(-INFINITY) == 0.0f && isnan(cllm_expf_below(NAN)));
+}
+
 static void exp_is_within_1_ulp_between_minus_104_and_89(void **state)
 {
     (void)state;
@@ -226,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exp_is_within_1_ulp_of_every_float),
+        cmocka_unit_test(exp_below_has_the_bits_of_exp_up_to_43),
         cmocka_unit_test(exp_is_within_1_ulp_between_minus_104_and_89),
         cmocka_unit_test(log_is_within_1_ulp_of_every_float),
         cmocka_unit_test(log_keeps_its_accuracy_beside_1),

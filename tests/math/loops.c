@@ -12,6 +12,12 @@
 #define MATH_LOOPS_OF_(isa) math_loops_##isa
 #define MATH_LOOPS_OF(isa)  MATH_LOOPS_OF_(isa)
 
+/* Where the other function does not reach, the one with its bits elsewhere. */
+static inline float exp_below(float x)
+{
+    return x > 43.0f ? cllm_expf(x) : cllm_expf_below(x);
+}
+
 static inline float sin_turn(float x)
 {
     float sine, cosine;

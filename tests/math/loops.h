@@ -10,6 +10,7 @@
 /* X(name, expression of x) */
 #define MATH_FUNCTIONS(X)            \
     X(exp, cllm_expf(x))             \
+    X(exp_below, exp_below(x))       \
     X(log, cllm_logf(x))             \
     X(tanh, cllm_tanhf(x))           \
     X(erf, cllm_erff(x))             \

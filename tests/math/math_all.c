@@ -78,6 +78,7 @@ static double exact_cos_turn(double x)
 
 static const struct function functions[MATH_N_FUNCTIONS] = {
     [MATH_exp] = {"exp", exp, NEITHER, 1.0, false, 0},
+    [MATH_exp_below] = {"exp_below", exp, NEITHER, 1.0, false, 0},
     [MATH_log] = {"log", log, NEITHER, 1.0, false, 0},
     [MATH_tanh] = {"tanh", tanh, ODD, 2.0, false, 0},
     [MATH_erf] = {"erf", erf, ODD, 1.5, false, 0},

@@ -7,6 +7,7 @@ make_corpus || { not_ok "prepare a corpus"; finish; }
 
 best=$("$bin/cllm-info" --json | sed -n 's/.*"kernels": *"\([a-z0-9]*\),.*/\1/p')
 case $best in
+avx512bf16) sets="avx2 avx512 avx512bf16" ;;
 avx512) sets="avx2 avx512" ;;
 avx2) sets=avx2 ;;
 *) sets= ;;

@@ -118,8 +118,10 @@ patience=240
 # until_step NAME STEP: wait until the run has committed that step
 until_step()
 {
+    local last=0
     until grep -qs "\"step\":$2," "$work/runs/$1/journal.jsonl"; do
-        kill -0 $coord 2>/dev/null || return 1
+        [ $last = 0 ] || return 1
+        kill -0 $coord 2>/dev/null || last=1
         sleep 0.01
     done
 }

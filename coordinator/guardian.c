@@ -30,8 +30,8 @@
 #define NOT_EXECUTED  127  /* exit code of a child whose exec failed */
 #define RESTARTS_KEPT 1024 /* newest ends of Node Zero that the budget looks at */
 
-#define LOCK_TRIES   100  /* who holds the lock may be about to end */
-#define DYING_TRIES  3000 /* its processes are, on however busy a machine */
+#define LOCK_TRIES   100   /* who holds the lock may be about to end */
+#define DYING_TRIES  12000 /* its processes are, on however busy a machine or disk */
 #define LOCK_WAIT_NS (10 * CLLM_NS_PER_MS)
 #define HOLDER_BYTES 32
 

@@ -18,7 +18,9 @@
 #include "coordinator/node.h"
 #include "formats/file.h"
 
-#define LOCK_TRIES   1000
+/* The dead of a generation are not gone before the disk has answered them. */
+#define LOCK_TRIES   12000
+#define WARN_TRIES   1000
 #define LOCK_WAIT_NS (10 * CLLM_NS_PER_MS)
 
 /*
@@ -40,6 +42,8 @@ static int lock_generation(struct cllm_node *nz)
 
         if (flock(nz->lock_fd, LOCK_EX | LOCK_NB) == 0)
             return 0;
+        if (i == WARN_TRIES)
+            cllm_warn("processes of an earlier start of this run have not ended yet");
         cllm_pulse();
         (void)nanosleep(&wait, NULL);
     }

@@ -51,6 +51,14 @@ our_processes()
         sed 's|/proc/||' | sort
 }
 
+# own_processes: those that the program with $CLLM_TEST_NUMBER has started
+own_processes()
+{
+    our_processes | while read -r pid; do
+        grep -qsz "^CLLM_TEST_NUMBER=$CLLM_TEST_NUMBER$" "/proc/$pid/environ" && echo "$pid"
+    done
+}
+
 # end_processes: ends those that are read, and says so. The next program starts clean.
 end_processes()
 {
@@ -126,9 +134,12 @@ run()
     elif [ $((p + f + s)) = 0 ]; then
         note="ran no test"
     fi
-    left=$(our_processes | while read -r pid; do
-        grep -qsz "^CLLM_TEST_NUMBER=$CLLM_TEST_NUMBER$" "/proc/$pid/environ" && echo "$pid"
-    done | end_processes)
+    # Who was killed is gone when it is scheduled next.
+    for _ in {1..100}; do
+        [ -n "$(own_processes)" ] || break
+        sleep 0.3
+    done
+    left=$(own_processes | end_processes)
     left+=$(find "$TMPDIR" -mindepth 1 -maxdepth 1 -printf '%f left in TMPDIR; ' 2>/dev/null)
     rm -rf "$TMPDIR"
     [ -z "$left" ] || note="${note:+$note; }${left%; }"

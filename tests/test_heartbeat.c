@@ -326,6 +326,27 @@ static bool look_until_condemned(struct cllm_heartbeat_watch *watch,
     return false;
 }
 
+/* Stopped for half a second: is it left alone? Where that took longer than it was to,
+ * since others had the processor, nothing is to be learnt from it, and it is tried again.
+ */
+static bool survives_a_short_stop(struct cllm_heartbeat_watch *watch,
+                                  struct cllm_process *process)
+{
+    for (uint32_t i = 0; i < 100; i++) {
+        uint64_t began = cllm_now_ns();
+        char why[96];
+        bool condemned;
+
+        (void)kill(process->pid, SIGSTOP);
+        condemned = look_until_condemned(watch, process, S / 2, why, sizeof why);
+        (void)kill(process->pid, SIGCONT);
+        if (cllm_now_ns() - began < 3 * S / 2)
+            return !condemned;
+        cllm_heartbeat_watch_renew(watch);
+    }
+    return false;
+}
+
 static void a_process_stopped_by_a_signal_is_seen(void **state)
 {
     struct cllm_process process = begin_process();
@@ -336,9 +357,7 @@ static void a_process_stopped_by_a_signal_is_seen(void **state)
     (void)state;
     assert_int_equal(cllm_heartbeat_watch_init(&watch), 0);
     assert_false(look_until_condemned(&watch, &process, S / 5, why, sizeof why));
-    (void)kill(process.pid, SIGSTOP);
-    assert_false(look_until_condemned(&watch, &process, S / 2, why, sizeof why));
-    (void)kill(process.pid, SIGCONT);
+    assert_true(survives_a_short_stop(&watch, &process));
     assert_false(look_until_condemned(&watch, &process, S / 5, why, sizeof why));
     stopped_ns = cllm_now_ns();
     (void)kill(process.pid, SIGSTOP);

@@ -8,10 +8,12 @@
 #include "tools/bench_run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -23,8 +25,8 @@
 #define ATTACH_NS   (5 * CLLM_NS_PER_MS)
 #define LEAST_NAP   (CLLM_NS_PER_MS / 2)
 #define MOST_NAP    (50 * CLLM_NS_PER_MS)
-#define NAPS_A_STEP 200                  /* so finely is the end of a step seen */
-#define CLEAN_NS    (20 * CLLM_NS_PER_S) /* a dying run lets go of its memory sooner */
+#define NAPS_A_STEP 200                   /* so finely is the end of a step seen */
+#define CLEAN_NS    (120 * CLLM_NS_PER_S) /* a dying run is gone sooner */
 #define LOG_BYTES   480
 #define LOG_LINES   6
 #define MANY_STEPS  "1000000000"
@@ -226,12 +228,37 @@ int cllm_bench_run_measure(struct cllm_bench_run *run, uint64_t steps,
     return cllm_bench_count_since(count, &before);
 }
 
-/* Remove the run's shared memory, when its last process has let go of it. */
+/* Does no process hold the lock @name in @dir? Who has none cannot be waited for. */
+static bool is_free(const char *dir, const char *name)
+{
+    char path[CLLM_FILE_PATH_BYTES];
+    bool held;
+    int fd;
+
+    if (cllm_file_join(path, dir, name) != 0)
+        return true;
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    held = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    (void)close(fd); /* read only; lets go of it */
+    return !held;
+}
+
+/*
+ * Remove the run's shared memory, when its last process has let go of it. Node Zero dies
+ * with its guardian, and its children with it, but later: before they are gone, one may
+ * still make an object or a file.
+ */
 static int clean(const char *dir)
 {
     uint64_t until = cllm_now_ns() + CLEAN_NS;
     struct timespec pause = cllm_timespec(ATTACH_NS);
     int rc;
+
+    while ((!is_free(dir, "run.lock") || !is_free(dir, "generation.lock")) &&
+           cllm_now_ns() < until)
+        (void)nanosleep(&pause, NULL); /* cut short: asked the sooner */
 
     do {
         struct cllm_shm_runs runs;

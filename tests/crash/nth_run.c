@@ -20,7 +20,7 @@
 #include "formats/file.h"
 #include "tests/crash/run_copy.h"
 
-#define LIMIT_NS (150 * CLLM_NS_PER_S) /* the last save is tried for two minutes */
+#define LIMIT_NS (400 * CLLM_NS_PER_S) /* the last save is tried for two minutes */
 #define LOG_TAIL 1200
 
 /* Of a program whose libraries could not be mapped: main() was never called. */

@@ -24,7 +24,7 @@
 #include "base/err.h"
 
 #define MOST_PROCESSES 256
-#define LINGER_NS      (60 * CLLM_NS_PER_S) /* after the guardian everybody ends */
+#define LINGER_NS      (240 * CLLM_NS_PER_S) /* after the guardian everybody ends */
 #define OPTIONS                                                           \
     (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |     \
      PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD | \

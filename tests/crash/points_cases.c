@@ -17,7 +17,7 @@ static const struct scenario_row scenario[SCENARIOS] = {
     [LOAD] = {.name = "load", .whole = true},
     [DAMAGED] = {.name = "damaged", .whole = true},
     [KNOWN] = {.name = "known", .also = "save_committed:kill:4:saver"},
-    [HURRY] = {.name = "hurry", .also = "save_record:sleep=150:1:saver"},
+    [HURRY] = {.name = "hurry", .also = "save_record:sleep=3000:1*2:saver"},
     [SAVE_FAILS] = {.name = "save-fails", .also = "save_fsync:errno=EIO:1:saver"},
     [LOADER_FAILS] = {.name = "loader-fails",
                       .also = "read_result:errno=EIO:60*100000:loader",

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-#define LIMIT_NS (120 * CLLM_NS_PER_S) /* for one recovery, on a loaded machine */
+#define LIMIT_NS (240 * CLLM_NS_PER_S) /* for one recovery, on a loaded machine */
 #define MAX_KEPT 8
 
 volatile sig_atomic_t step_interrupted;

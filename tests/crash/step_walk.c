@@ -13,12 +13,14 @@
 
 #define ATTACH_NS   (120 * CLLM_NS_PER_S)
 #define RUN_NS      (240 * CLLM_NS_PER_S) /* to a breakpoint */
-#define END_NS      (120 * CLLM_NS_PER_S)
+#define END_NS      (240 * CLLM_NS_PER_S)
 #define GRADIENT_NS (2 * CLLM_NS_PER_MS) /* at most, until one has been seen */
 #define MOST        (100u * 1000 * 1000) /* instructions of a walk; then it has no end */
 
-/* Its first steps would be over before the tracer looks, on a busy machine. */
+/* Its first steps would be over before the tracer looks, on a busy machine. Where they
+ * are even so, it is begun again. */
 #define CREEP "lane_summed:sleep=3000:1*1000000"
+#define TRIES 5
 
 static uint64_t committed(const struct step_walk *walk)
 {
@@ -404,8 +406,8 @@ static int finish(struct step_walk *walk, const struct step_recovery *recovery)
     return rc;
 }
 
-int step_walk(struct step_walk *walk, const struct step_walk_plan *plan,
-              struct step_recovery *recovery, const char *dir)
+static int start(struct step_walk *walk, const struct step_walk_plan *plan,
+                 struct step_recovery *recovery, const char *dir)
 {
     struct nano_plan run = recovery->plan;
     int rc;
@@ -416,8 +418,19 @@ int step_walk(struct step_walk *walk, const struct step_walk_plan *plan,
     run.resume = false;
     run.faults = CREEP;
     rc = nano_start(&walk->nano, &run);
-    if (rc == 0)
-        rc = begin(walk, recovery);
+    return rc != 0 ? rc : begin(walk, recovery);
+}
+
+int step_walk(struct step_walk *walk, const struct step_walk_plan *plan,
+              struct step_recovery *recovery, const char *dir)
+{
+    int rc = start(walk, plan, recovery, dir);
+
+    for (uint32_t i = 1; rc == -EAGAIN && i < TRIES; i++) {
+        step_trace_release(&walk->trace);
+        nano_remove(&walk->nano);
+        rc = start(walk, plan, recovery, dir);
+    }
     if (rc == 0)
         rc = go(walk);
     step_trace_release(&walk->trace);

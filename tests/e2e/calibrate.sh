@@ -8,13 +8,14 @@ export TMPDIR=$work/tmp
 mkdir -p "$TMPDIR" "$work/bin"
 
 # A coordinator that is slow with one worker, and does not begin with three. Lanes sleep, so that
-# the speed is the same however busy the machine is.
+# the speed is the same however busy the machine is; those of the slow one for so long that a
+# second in which nothing of it is scheduled is little beside.
 cp "$bin/cllm-bench" "$work/bin/"
 cat >"$work/bin/cllm-coord" <<END
 #!/bin/bash
 export CLLM_FAULTS=lane_summed:sleep=4:1*1000000
 case " \$* " in
-*" run.workers=1 "*) export CLLM_FAULTS=lane_summed:sleep=16:1*1000000 ;;
+*" run.workers=1 "*) export CLLM_FAULTS=lane_summed:sleep=40:1*1000000 ;;
 *" run.workers=3 "*) exec false ;;
 esac
 exec "$bin/cllm-coord" "\$@"
@@ -43,7 +44,7 @@ calibrate()
 calibrate_found()
 {
     local code
-    for _ in 1 2 3 4 5 6; do
+    for _ in {1..12}; do
         calibrate "$@"
         code=$?
         ! grep -q ' better$' "$work/$1.out" || break

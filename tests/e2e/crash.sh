@@ -24,7 +24,7 @@ crash_while()
 {
     local role=$1 run=$1 signal victim step=3
 
-    CLLM_FAULTS=$(creep 3) start_coord "$run" -n 2 "${long[@]}"
+    CLLM_FAULTS=$(creep 3 20) start_coord "$run" -n 2 "${long[@]}"
     for signal in SEGV BUS ABRT FPE ILL; do
         # In a step of its own each: a lane that kills three is poison.
         until_step "$run" $((step++))

@@ -110,7 +110,7 @@ same "none of that without a device" "" "$(grep -h device_ "$work/runs/base/metr
 
 # Worker 1's device fails for good from the sixth lane on; the processor takes its place.
 gone='device_lane:errno=EIO:6*1000:1'
-CLLM_FAULTS="$gone,$(creep 1)" start_coord lost -n 2 "${cl[@]}" \
+CLLM_FAULTS="$gone,$(creep 1 30)" start_coord lost -n 2 "${cl[@]}" \
     --set compute.on_device_loss=cpu --set train.steps=120
 until grep -q "the next worker there computes on the processor" "$work/lost.log"; do
     kill -0 $coord 2>/dev/null || break

@@ -14,7 +14,7 @@ kill_while()
 {
     local role=$1 times=$2 i victims victim
 
-    CLLM_FAULTS=$(creep 3) start_coord "$role" -n 2 "${long[@]}"
+    CLLM_FAULTS=$(creep 3 40) start_coord "$role" -n 2 "${long[@]}"
     until_step "$role" 3
     for ((i = 1; i <= times; i++)); do
         mapfile -t victims < <(children "$role")

@@ -94,39 +94,48 @@ start_coord()
         --set run.restart_limit=1000 "$@" >"$work/$name.log" 2>&1 &
     coord=$!
 }
-# CLLM_FAULTS=$(creep STEP) start_coord ...: from that step on the run creeps, so that what is
-# done to it in the steps after meets it before its end, on any machine; see release.
+# CLLM_FAULTS=$(creep STEP [MORE]) start_coord ...: from that step on the run creeps, and MORE
+# steps later (4) it nearly stands still, for a minute or more before its end: what is done to
+# it in the steps after meets it, however late this script gets to do it; see release.
 creep()
 {
-    echo "lane_summed:sleep=60:$((12 * $1 - 11))*1000000"
+    echo "lane_summed:sleep=60:$((12 * $1 - 11))*1000000,lane_zeroed:sleep=1500:$((12 * ($1 + ${2:-4}) - 11))*1000000"
 }
 # arm NAME TEXT: the fault points of a run that goes on, or is dead in shared memory
 arm()
 {
     "${CLLM_BUILD:-$root/build/release}/tests/crash/arm" "$work/runs/$1" "$2"
 }
-# release NAME [STEP]: full speed again; it creeps again from STEP on, if there is one
+# release NAME [STEP [MORE]]: full speed again; it creeps again from STEP on, if there is one
 release()
 {
     local step
     step=$(sed -n 's/^{"step":\([0-9]*\),.*/\1/p' "$work/runs/$1/journal.jsonl" | tail -n 1)
-    arm "$1" "${2:+$(creep $(($2 > step ? $2 - step : 1)))}"
+    arm "$1" "${2:+$(creep $(($2 > step ? $2 - step : 1)) "${3:-4}")}"
 }
 # How long to wait for what a run is about to do, in seconds: it does it, on any machine.
 patience=240
 # until_step NAME STEP: wait until the run has committed that step
 until_step()
 {
+    local last=0
     until grep -qs "\"step\":$2," "$work/runs/$1/journal.jsonl"; do
-        kill -0 $coord 2>/dev/null || return 1
+        [ $last = 0 ] || return 1
+        kill -0 $coord 2>/dev/null || last=1
         sleep 0.01
     done
 }
-# field NAME KEY: what the run says of itself
+# field NAME KEY: what the run says of itself, as soon as it answers
 field()
 {
-    "$bin/cllm-ctl" --json "$work/runs/$1" status 2>/dev/null |
-        sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p"
+    local value limit=$((SECONDS + patience))
+    while :; do
+        value=$("$bin/cllm-ctl" --json "$work/runs/$1" status 2>/dev/null |
+            sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p")
+        [ -z "$value" ] && kill -0 $coord 2>/dev/null && [ $SECONDS -lt $limit ] || break
+        sleep 0.02
+    done
+    echo "$value"
 }
 # until_field NAME KEY VALUE: wait until it says that
 until_field()

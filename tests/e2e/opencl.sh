@@ -73,7 +73,7 @@ done
 # Killed again and again, before they are up and in the middle of lanes.
 long=(--set train.steps=100 --set checkpoint.every=40)
 coord long -n 1 "${cl[@]}" "${long[@]}"
-CLLM_FAULTS=$(creep 3) start_coord killed -n 2 "${cl[@]}" "${long[@]}"
+CLLM_FAULTS=$(creep 3 40) start_coord killed -n 2 "${cl[@]}" "${long[@]}"
 until_step killed 3
 killed=0
 while kill -0 $coord 2>/dev/null && [ $killed -lt 20 ]; do

@@ -19,11 +19,11 @@ lines()
     local pid
     for pid in $(children "$1"); do cpus "$pid"; done | sort | tr '\n' ' '
 }
-# until_lines ROLE WANTED: within a minute
+# until_lines ROLE WANTED: wait until they are so
 until_lines()
 {
-    local i
-    for ((i = 0; i < 3000; i++)); do
+    local limit=$((SECONDS + patience))
+    while [ $SECONDS -lt $limit ]; do
         [ "$(lines "$1")" != "$2" ] || return 0
         sleep 0.02
     done

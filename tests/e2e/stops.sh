@@ -16,6 +16,7 @@ for try in 1 2 3 4 5; do
     said $run 'worker . \(pid [0-9]+\) was stopped by a signal at (validation )?lane ' && noticed=yes
     victim=$(sed -n 's/.*worker . (pid \([0-9]*\)) was stopped.*/\1/p' "$work/$run.log")
     until_step $run $(($(field $run step) + 2))
+    arm $run "$(creep 1)"
     kill -CONT "$victim" 2>/dev/null
     said $run "worker . \(pid $victim\) (goes on|stays stopped) at "
     grep -q "(pid $victim) stays stopped" "$work/$run.log" || break
@@ -74,7 +75,7 @@ coord audit -n 2 "${long[@]}" --set run.audit=3
 same "a run that computes every third lane twice has the same bits" "$golden" "$(bits audit)"
 
 # A worker whose every gradient has one wrong bit is found and retired, also for the next Node Zero.
-CLLM_FAULTS='lane_erred:flip:1*1000000:1,lane_zeroed:sleep=40:1*1000000' \
+CLLM_FAULTS='lane_erred:flip:1*1000000:1,lane_zeroed:sleep=40:1*1000000,lane_summed:sleep=1500:700*1000000' \
     start_coord errs -n 3 "${long[@]}" --set run.audit=1
 check "a worker that errs is found" said errs "worker 1 found other bits for lane .*: it is retired"
 until_step errs $(($(field errs step) + 2))

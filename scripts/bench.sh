@@ -14,6 +14,7 @@
 #   LIMIT       seconds after which a repeat of a peer is given up      (900)
 #   CORES       cores that everybody may use                       (all of them)
 #   WORKERS     "1 2 12": numbers of workers
+#   PRECISIONS  of everybody, where they have it         ("f32 bf16 bf16-amx")
 #   PYTHON      an interpreter that has PyTorch            (/usr/bin/python3)
 #   LLMC        checkout of llm.c with train_gpt2 built, gpt2_124M.bin and its data
 #   OUT         (build/bench)
@@ -80,8 +81,13 @@ trap 'exit 130' INT TERM
 mkdir -p "$out" || exit 1
 results=$out/results.tsv
 
-contenders=("cllm f32 $cores" "cllm bf16 $cores")
-grep -qw amx_bf16 /proc/cpuinfo && contenders+=("cllm bf16-amx $cores")
+precisions=${PRECISIONS:-f32 bf16 bf16-amx}
+contenders=()
+for precision in $precisions; do
+    # Without tiles bf16-amx is bf16 in another order.
+    [ "$precision" != bf16-amx ] || grep -qw amx_bf16 /proc/cpuinfo || continue
+    contenders+=("cllm $precision $cores")
+done
 for peer in $peers; do
     case $peer in
     pytorch)
@@ -93,7 +99,8 @@ for peer in $peers; do
         '' | *openblas* | *blis* | *mkl*) ;;
         *) die "PyTorch would use $blas: apt-get install libopenblas0-pthread" ;;
         esac
-        for precision in f32 bf16; do
+        for precision in $precisions; do
+            [ "$precision" != bf16-amx ] || continue # its bf16 is what the CPU has
             contenders+=("pytorch $precision 1 1")
             [ "$cores" -eq 1 ] || contenders+=("pytorch $precision 1 $cores"
                 "pytorch $precision $cores 1")
@@ -188,7 +195,7 @@ for model in "$@"; do
         for contender in "${contenders[@]}"; do
             run_one "$contender" "$round"
         done
-        for precision in f32 bf16 bf16-amx; do
+        for precision in $precisions; do
             [ -s "$temporary/peak.$precision" ] &&
                 printf '%s\t%s\t%s\t%s\n' "$model" "$precision" \
                     "$(cat "$temporary/peak.$precision")" "$(cat "$temporary/flop")" \

@@ -22,8 +22,8 @@ enum {
     SIDE = 2 * TILE,             /* of C, in four registers */
     MOST_STEPS = 12,             /* of TILE_DEPTH that are packed at once */
     MOST_DEPTH = MOST_STEPS * TILE_DEPTH,
-    ROW_BLOCK = 256,
-    COL_BLOCK = 1024,
+    ROW_BLOCK = 128,
+    COL_BLOCK = 1536,
     FAR = 4096, /* from row to row of C: no prefetcher of the CPU follows */
 };
 

@@ -99,8 +99,8 @@ for peer in $peers; do
         '' | *openblas* | *blis* | *mkl*) ;;
         *) die "PyTorch would use $blas: apt-get install libopenblas0-pthread" ;;
         esac
-        for precision in $precisions; do
-            [ "$precision" != bf16-amx ] || continue # its bf16 is what the CPU has
+        # Its bf16 is what the CPU has, tiles too.
+        for precision in $(printf '%s\n' $precisions | sed 's/-amx//' | sort -ur); do
             contenders+=("pytorch $precision 1 1")
             [ "$cores" -eq 1 ] || contenders+=("pytorch $precision 1 $cores"
                 "pytorch $precision $cores 1")

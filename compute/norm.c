@@ -7,26 +7,92 @@
 #include "compute/elementary.h"
 #include "compute/reduce.h"
 
-void CLLM_KERNEL(layernorm)(float *restrict out, float *restrict mean,
+/* Rows that are computed side by side: in one alone each addition waits for the last. The
+ * functions below are told so as a constant, or one for the rows that are left. */
+enum { TOGETHER = 4 };
+#define SIDE_BY_SIDE static inline __attribute__((always_inline)) void
+
+/* Sums of @count rows of @x (count,cols). */
+SIDE_BY_SIDE sum_rows(float *sum, const float *x, size_t count, size_t cols)
+{
+    float lane[TOGETHER][CLLM_LANES] = {0};
+    size_t c = 0;
+
+    for (; c + CLLM_LANES <= cols; c += CLLM_LANES)
+#pragma GCC unroll 4
+        for (size_t r = 0; r < count; r++)
+#pragma GCC unroll 1
+            for (size_t j = 0; j < CLLM_LANES; j++)
+                lane[r][j] += x[r * cols + c + j];
+#pragma GCC unroll 1
+    for (size_t r = 0; r < count; r++) {
+        for (size_t j = 0; c + j < cols; j++)
+            lane[r][j] += x[r * cols + c + j];
+        sum[r] = cllm_reduce_lanes(lane[r]);
+    }
+}
+
+/* Likewise of (x - mean)^2. */
+SIDE_BY_SIDE sum_squares(float *sum, const float *x, const float *mean, size_t count,
+                         size_t cols)
+{
+    float lane[TOGETHER][CLLM_LANES] = {0};
+    size_t c = 0;
+
+    for (; c + CLLM_LANES <= cols; c += CLLM_LANES)
+#pragma GCC unroll 4
+        for (size_t r = 0; r < count; r++)
+#pragma GCC unroll 1
+            for (size_t j = 0; j < CLLM_LANES; j++) {
+                float far = x[r * cols + c + j] - mean[r];
+
+                lane[r][j] += far * far;
+            }
+#pragma GCC unroll 1
+    for (size_t r = 0; r < count; r++) {
+        for (size_t j = 0; c + j < cols; j++) {
+            float far = x[r * cols + c + j] - mean[r];
+
+            lane[r][j] += far * far;
+        }
+        sum[r] = cllm_reduce_lanes(lane[r]);
+    }
+}
+
+SIDE_BY_SIDE layernorm_rows(float *restrict out, float *restrict mean,
                             float *restrict rstd, const float *restrict x,
                             const float *restrict weight, const float *restrict bias,
-                            float epsilon, size_t rows, size_t cols)
+                            float epsilon, size_t count, size_t cols)
 {
-    float count = (float)cols;
+    float m[TOGETHER], s[TOGETHER];
 
-    for (size_t r = 0; r < rows; r++) {
-        const float *from = x + r * cols;
-        float *to = out + r * cols;
-        float m = cllm_reduce_sum(from, cols) / count;
-        /* In two passes: x^2 - mean^2 would cancel. */
-        float variance = cllm_reduce_squares(from, m, cols) / count;
-        float s = 1.0f / cllm_sqrtf(variance + epsilon);
-
-        for (size_t c = 0; c < cols; c++)
-            to[c] = (from[c] - m) * s * weight[c] + bias[c];
-        mean[r] = m;
-        rstd[r] = s;
+    sum_rows(m, x, count, cols);
+    for (size_t r = 0; r < count; r++)
+        m[r] /= (float)cols;
+    /* In two passes: x^2 - mean^2 would cancel. */
+    sum_squares(s, x, m, count, cols);
+    for (size_t r = 0; r < count; r++) {
+        mean[r] = m[r];
+        rstd[r] = s[r] = 1.0f / cllm_sqrtf(s[r] / (float)cols + epsilon);
     }
+#pragma GCC unroll 1
+    for (size_t r = 0; r < count; r++)
+        for (size_t c = 0; c < cols; c++)
+            out[r * cols + c] = (x[r * cols + c] - m[r]) * s[r] * weight[c] + bias[c];
+}
+
+void CLLM_KERNEL(layernorm)(float *out, float *mean, float *rstd, const float *x,
+                            const float *weight, const float *bias, float epsilon,
+                            size_t rows, size_t cols)
+{
+    size_t r = 0;
+
+    for (; r + TOGETHER <= rows; r += TOGETHER)
+        layernorm_rows(out + r * cols, mean + r, rstd + r, x + r * cols, weight, bias,
+                       epsilon, TOGETHER, cols);
+    for (; r < rows; r++)
+        layernorm_rows(out + r * cols, mean + r, rstd + r, x + r * cols, weight, bias,
+                       epsilon, 1, cols);
 }
 
 /*

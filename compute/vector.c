@@ -98,25 +98,50 @@ void CLLM_KERNEL(mix)(float *out, const float *x, const float *y, float a, float
     }
 }
 
-/* In pieces that stay in the first-level cache while the lanes pass by. */
-void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
+/* A few lines of each lane, whose sum stays in registers: memory is slow, and so many
+ * lanes are read at once; one after the other, each would wait alone. */
+void CLLM_KERNEL(fold)(float *restrict dst, const float *acc, const float *const *lanes,
                        uint32_t n_lanes, size_t n)
 {
-    enum { PIECE = 1024 };
-    uint32_t begin = acc == NULL ? 1 : 0;
+    enum { STRIP = 64 };
     const float *from = acc == NULL ? lanes[0] : acc;
-    float sum[PIECE];
+    uint32_t first = acc == NULL ? 1 : 0;
+    size_t at = 0;
 
-    for (size_t at = 0; at < n; at += PIECE) {
-        size_t count = cllm_min_u64(PIECE, n - at);
+    if (first == n_lanes) {
+        memcpy(dst, from, n * sizeof *dst);
+        return;
+    }
+    for (; at + STRIP <= n; at += STRIP) {
+        float sum[STRIP];
 
-        memcpy(sum, from + at, count * sizeof *sum);
-        for (uint32_t lane = begin; lane < n_lanes; lane++)
-            for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < STRIP; i++)
+            sum[i] = from[at + i] + lanes[first][at + i];
+        for (uint32_t lane = first + 1; lane < n_lanes; lane++)
+            for (size_t i = 0; i < STRIP; i++)
                 sum[i] += lanes[lane][at + i];
-        memcpy(dst + at, sum, count * sizeof *sum);
+        memcpy(dst + at, sum, sizeof sum);
+    }
+    for (; at < n; at++) {
+        float sum = from[at];
+
+        for (uint32_t lane = first; lane < n_lanes; lane++)
+            sum += lanes[lane][at];
+        dst[at] = sum;
     }
 }
+
+/* A store that goes past the caches. */
+#if defined(__AVX512F__)
+enum { STREAMED = 16 };
+#    define stream_vector(to, from) _mm512_stream_ps(to, _mm512_loadu_ps(from))
+#elif defined(__AVX__)
+enum { STREAMED = 8 };
+#    define stream_vector(to, from) _mm256_stream_ps(to, _mm256_loadu_ps(from))
+#elif defined(__x86_64__)
+enum { STREAMED = 4 };
+#    define stream_vector(to, from) _mm_stream_ps(to, _mm_loadu_ps(from))
+#endif
 
 /* Intrinsics, because C has no other word for it. A line of the cache is written whole,
  * so that it is not read first. x86 orders such stores only by a fence, and that waits
@@ -124,13 +149,13 @@ void CLLM_KERNEL(fold)(float *dst, const float *acc, const float *const *lanes,
 void CLLM_KERNEL(stream)(float *restrict to, const float *restrict from, size_t n)
 {
 #if defined(__x86_64__)
-    enum { VECTOR = 4, BYTES = VECTOR * sizeof(float) };
+    enum { BYTES = STREAMED * sizeof(float) };
     size_t i = 0;
 
     for (; i < n && (uintptr_t)(to + i) % BYTES != 0; i++)
         to[i] = from[i];
-    for (; i + VECTOR <= n; i += VECTOR)
-        _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+    for (; i + STREAMED <= n; i += STREAMED)
+        stream_vector(to + i, from + i);
     for (; i < n; i++)
         to[i] = from[i];
 #else

@@ -30,6 +30,7 @@ static void check_rounding(void)
 
 /* A lane's gradient, in stretches that threads may share; how many is part of its sum. */
 enum { PIECE = 4096, STRETCHES = 64 };
+enum { FAR = 8 << 20 }; /* elements that no cache keeps */
 
 struct gradient {
     const struct cllm_ops *ops;
@@ -48,14 +49,22 @@ static uint64_t stretch(const struct gradient *gradient, uint32_t part, uint64_t
     return cllm_min_u64(pieces * (part + 1) / STRETCHES * PIECE, gradient->n);
 }
 
+/* A gradient that caches would not keep until it is added to goes past them: its lines
+ * need not be read first. */
 static void clear_stretch(void *ctx, uint32_t part, uint32_t thread)
 {
+    static const float zeros[PIECE];
     const struct gradient *gradient = ctx;
     uint64_t at, end = stretch(gradient, part, &at);
 
     (void)thread;
-    if (at < end)
+    if (gradient->n < FAR && at < end)
         memset(gradient->dw + at, 0, (end - at) * sizeof *gradient->dw);
+    if (gradient->n < FAR)
+        return;
+    for (; at < end; at += PIECE)
+        gradient->ops->stream(gradient->dw + at, zeros, cllm_min_u64(PIECE, end - at));
+    _mm_sfence();
 }
 
 /*

@@ -8,242 +8,265 @@
  * Blocks are packed on the stack, a good mebibyte of it: nothing is allocated, nothing is
  * kept.
  */
-#include "compute/product.h"
-
-#include <string.h>
+#include "compute/panel.h"
 
 #if defined(__FMA__)
 
-#    if defined(__AVX512F__)
-enum { WIDTH = 16, ROWS = 12 }; /* 24 of 32 registers are sums */
-typedef __m512 vector;
-#        define vector_zero()         _mm512_setzero_ps()
-#        define vector_load(p)        _mm512_loadu_ps(p)
-#        define vector_store(p, x)    _mm512_storeu_ps(p, x)
-#        define vector_all(x)         _mm512_set1_ps(x)
-#        define vector_add(x, y)      _mm512_add_ps(x, y)
-#        define vector_fma(x, y, sum) _mm512_fmadd_ps(x, y, sum)
-/* CPUs with AMX do one such instruction in the time of four multiply-adds. */
-#        if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
-#            define HAS_PAIRS true
-#            define vector_pairs(x, y, sum) \
-                _mm512_dpbf16_ps(sum, (__m512bh)(x), (__m512bh)(y))
-#        endif
+/* Multiply-adds of pairs of bf16 in one instruction. CPUs with AMX do one in the time of
+ * four multiply-adds. */
+#    if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#        define HAS_PAIRS true
+#        define vector_pairs(x, y, sum) \
+            _mm512_dpbf16_ps(sum, (__m512bh)(x), (__m512bh)(y))
 #    else
-enum { WIDTH = 8, ROWS = 6 }; /* 12 of 16 registers are sums */
-typedef __m256 vector;
-#        define vector_zero()         _mm256_setzero_ps()
-#        define vector_load(p)        _mm256_loadu_ps(p)
-#        define vector_store(p, x)    _mm256_storeu_ps(p, x)
-#        define vector_all(x)         _mm256_set1_ps(x)
-#        define vector_add(x, y)      _mm256_add_ps(x, y)
-#        define vector_fma(x, y, sum) _mm256_fmadd_ps(x, y, sum)
-#    endif
-
-/* Multiply-adds of pairs of bf16 in one instruction. */
-#    if !defined(HAS_PAIRS)
 #        define HAS_PAIRS               false
 #        define vector_pairs(x, y, sum) vector_fma(x, y, sum)
 #    endif
 
 enum {
+#    if defined(__AVX512F__)
+    ROWS = 12, /* of a tile; 24 of 32 registers are sums */
+#    else
+    ROWS = 6, /* 12 of 16 */
+#    endif
+    UNIT = ROWS / 3,  /* tiles at the end have one or two of them */
     COLS = 2 * WIDTH, /* of a tile */
     ROW_BLOCK = 96,   /* rows of A that a panel of B meets: in the second-level cache */
     COL_BLOCK = 1024, /* columns of B that are packed at once */
-    AHEAD = 32,       /* rows that are fetched before they are packed */
-    FEW_COLS = 128    /* of which packing A costs more than it gains */
+    FEW_COLS = 128,   /* of which packing A costs more than it gains */
+    SEGMENT = 16,     /* steps of k after which lines are asked for */
+    LINES = 4,        /* so many */
+    LINE = 64         /* bytes */
 };
 
-enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
-
-/* What products are written to. */
+/* What a tile is written to. */
 struct target {
     float *c;
+    const float *next; /* of the tile that follows: asked for */
     size_t ldc;
     bool add; /* to what is there; otherwise it is overwritten */
 };
 
+/* A panel of an operand where it lies: @count rows along k, or columns across. */
+struct strip {
+    const float *x;
+    size_t ld, count;
+    bool along;
+};
+
+/* What will be packed after some tiles is asked for while they are computed, because it
+ * lies in memory or in a far cache: lines from @at to @end, then of the next of so many
+ * @rows, @stride bytes apart. */
+struct ahead {
+    const char *at, *end;
+    size_t bytes, stride, rows;
+};
+
+static struct ahead ahead_of(const struct strip *strip, size_t depth)
+{
+    size_t before = (uintptr_t)strip->x % LINE;
+    size_t bytes = before + (strip->along ? depth : strip->count) * sizeof(float);
+    struct ahead ahead = {.at = (const char *)strip->x - before,
+                          .bytes = cllm_align_up(bytes, LINE),
+                          .stride = strip->ld * sizeof(float),
+                          .rows = strip->along ? strip->count : depth};
+
+    ahead.end = ahead.at + ahead.bytes;
+    return ahead;
+}
+
+static inline __attribute__((always_inline)) void ask_for(struct ahead *ahead)
+{
+    for (size_t i = 0; i < LINES && ahead->rows > 0; i++) {
+        _mm_prefetch(ahead->at, _MM_HINT_T1);
+        ahead->at += LINE;
+        if (ahead->at >= ahead->end) {
+            ahead->at += ahead->stride - ahead->bytes;
+            ahead->end += ahead->stride;
+            ahead->rows--;
+        }
+    }
+}
+
 /* ---- packing ---- */
 
-/* A panel (depth,COLS) of B, stored (n,k): @cols of its rows. */
-static void pack_transposed(float *to, const float *b, size_t ldb, size_t cols,
-                            size_t depth)
+/* How deep a panel is as a tile takes it. */
+static size_t depth_of_panel(size_t depth, bool bf16)
 {
-    size_t j = 0;
-
-    if (cols < COLS)
-        memset(to, 0, depth * COLS * sizeof *to);
-    for (; j + SQUARE <= cols; j += SQUARE) {
-        size_t p = 0;
-
-        for (; p + SQUARE <= depth; p += SQUARE)
-            transpose_square(to + p * COLS + j, COLS, b + j * ldb + p, ldb, SQUARE);
-        for (; p < depth; p++)
-            for (size_t i = 0; i < SQUARE; i++)
-                to[p * COLS + j + i] = b[(j + i) * ldb + p];
-    }
-    for (; j < cols; j++)
-        for (size_t p = 0; p < depth; p++)
-            to[p * COLS + j] = b[j * ldb + p];
-}
-
-/* The same of B, stored (k,n). */
-static void pack_straight(float *to, const float *b, size_t ldb, size_t cols,
-                          size_t depth)
-{
-    if (cols == COLS) {
-        for (size_t p = 0; p < depth; p++) {
-            __builtin_prefetch(b + (p + AHEAD) * ldb);
-            memcpy(to + p * COLS, b + p * ldb, COLS * sizeof *to);
-        }
-        return;
-    }
-    for (size_t p = 0; p < depth; p++) {
-        memcpy(to + p * COLS, b + p * ldb, cols * sizeof *to);
-        memset(to + p * COLS + cols, 0, (COLS - cols) * sizeof *to);
-    }
-}
-
-/* As many steps of a whole panel (depth,ROWS) of A, stored (m,k), as squares take; the
- * result. */
-static size_t pack_squares(float *to, const float *a, size_t row, size_t depth)
-{
-    float square[SQUARE * SQUARE];
-    size_t p = 0;
-
-    for (; p + SQUARE <= depth; p += SQUARE) {
-#    pragma GCC unroll 2
-        for (size_t i = 0; i < ROWS; i += SQUARE) {
-            size_t rows = cllm_min_u64(SQUARE, ROWS - i);
-
-            transpose_square(square, SQUARE, a + i * row + p, row, rows);
-            for (size_t q = 0; q < SQUARE; q++)
-                memcpy(to + (p + q) * ROWS + i, square + q * SQUARE, rows * sizeof *to);
-        }
-    }
-    return p;
-}
-
-/* A panel (depth,ROWS) of A: @rows rows, @row apart, elements @step apart. */
-static void pack_rows(float *to, const float *a, size_t row, size_t step, size_t rows,
-                      size_t depth)
-{
-    size_t p = rows == ROWS && step == 1 ? pack_squares(to, a, row, depth) : 0;
-
-    for (; p < depth; p++) {
-        for (size_t i = 0; i < rows; i++)
-            to[p * ROWS + i] = a[i * row + p * step];
-        for (size_t i = rows; i < ROWS; i++)
-            to[p * ROWS + i] = 0.0f;
-    }
+    if (!bf16)
+        return depth;
+    return HAS_PAIRS ? (depth + 1) / 2 : cllm_align_up(depth, 2);
 }
 
 /*
  * A packed panel (depth,width) becomes pairs of bf16, in place: as the instruction takes
  * them, two in an element, the second in the upper half; else one after the other, the
- * second first. Returns the panel's new depth.
+ * second first. A pair cut off by the end of k has a zero.
  */
-static size_t make_pairs(float *panel, size_t width, size_t depth)
+static inline __attribute__((always_inline)) void make_pairs(float *panel, size_t width,
+                                                             size_t depth)
 {
-    size_t pairs = (depth + 1) / 2;
+    float first[COLS]; /* the compiler need not fear that they overlap */
+    size_t even = cllm_align_up(depth, 2);
 
     if (depth % 2 != 0)
         memset(panel + depth * width, 0, width * sizeof *panel);
-    for (size_t q = 0; q < pairs; q++) {
-        const float *x = panel + 2 * q * width;
-        float *to = panel + (HAS_PAIRS ? q : 2 * q) * width;
+    for (size_t i = 0; i < even * width; i++)
+        panel[i] = cllm_f32_from_bits(round_bf16(panel[i]));
+    for (size_t p = 0; p < even; p += 2) {
+        float *x = panel + p * width, *to = panel + p / 2 * width;
 
-        for (size_t i = 0; i < width; i++) {
-            uint32_t first = round_bf16(x[i]), second = round_bf16(x[width + i]);
-
-            if (HAS_PAIRS) {
-                to[i] = cllm_f32_from_bits(first >> 16 | second);
-            } else {
-                to[i] = cllm_f32_from_bits(second);
-                to[width + i] = cllm_f32_from_bits(first);
-            }
+        memcpy(first, x, width * sizeof *x);
+        if (HAS_PAIRS) {
+            for (size_t i = 0; i < width; i++)
+                first[i] = cllm_f32_from_bits(cllm_f32_bits(first[i]) >> 16 |
+                                              cllm_f32_bits(x[width + i]));
+            memcpy(to, first, width * sizeof *x);
+        } else {
+            memcpy(x, x + width, width * sizeof *x);
+            memcpy(x + width, first, width * sizeof *x);
         }
     }
-    return HAS_PAIRS ? pairs : 2 * pairs;
+}
+
+/* A panel (depth,width) of A or B; what @strip lacks is 0. With sizes that the compiler
+ * knows it is fast. */
+static inline __attribute__((always_inline)) void pack_width(float *to, size_t width,
+                                                             const struct strip *strip,
+                                                             size_t depth, bool bf16)
+{
+    bool whole = strip->count == width;
+
+    if (strip->along && whole)
+        pack_along(to, width, strip->x, strip->ld, width, depth);
+    else if (strip->along)
+        pack_along(to, width, strip->x, strip->ld, strip->count, depth);
+    else if (whole)
+        pack_across(to, width, strip->x, strip->ld, width, depth);
+    else
+        pack_across(to, width, strip->x, strip->ld, strip->count, depth);
+    if (bf16)
+        make_pairs(to, width, depth);
+}
+
+static __attribute__((noinline)) void pack_rows(float *to, size_t units,
+                                                const struct strip *rows, size_t depth,
+                                                bool bf16)
+{
+    if (units == 3)
+        pack_width(to, 3 * UNIT, rows, depth, bf16);
+    else if (units == 2)
+        pack_width(to, 2 * UNIT, rows, depth, bf16);
+    else
+        pack_width(to, UNIT, rows, depth, bf16);
+}
+
+static __attribute__((noinline)) void pack_cols(float *to, const struct strip *cols,
+                                                size_t depth, bool bf16)
+{
+    pack_width(to, COLS, cols, depth, bf16);
 }
 
 /* ---- tiles ---- */
 
 /*
- * C (ROWS,COLS) = or += ROWS rows of A, @row apart, their elements @step apart, times a
- * packed panel of B. Every third row has a pointer, from which the next two are reached
- * by the scales of an address: pointers to all rows do not fit in registers.
+ * C (height,COLS) = or += @height rows of A, @row apart, their elements @step apart,
+ * times a packed panel of B. Every third row has a pointer, from which the next two are
+ * reached by the scales of an address: pointers to all rows do not fit in registers. The
+ * innermost loop is short on purpose: unrolled it takes more power, and an Intel CPU with
+ * AVX-512 slows down for that.
  */
-static inline __attribute__((always_inline)) void compute_tile(const struct target *to,
-                                                               const float *a, size_t row,
-                                                               size_t step,
-                                                               const float *panel,
-                                                               size_t depth, bool bf16)
+static inline __attribute__((always_inline)) void compute_tile(
+    const struct target *to, const float *a, size_t row, size_t step, const float *panel,
+    size_t depth, struct ahead *wanted, size_t height, bool pairs)
 {
-    const float *third[ROWS / 3];
+    const float *third[ROWS / 3 + 1];
+    struct ahead ahead = *wanted;
     vector sum[ROWS][2];
+    float *c = to->c;
+    size_t ldc = to->ldc, p = 0;
 
-    for (size_t i = 0; i < ROWS; i++) {
+#    pragma GCC unroll 16
+    for (size_t i = 0; i < height; i++) {
         third[i / 3] = a + i / 3 * 3 * row;
         sum[i][0] = sum[i][1] = vector_zero();
-        __builtin_prefetch(to->c + i * to->ldc, 1);
-        __builtin_prefetch(to->c + i * to->ldc + COLS - 1, 1);
     }
-#    pragma GCC unroll 4
-    for (size_t p = 0; p < depth; p++) {
-        vector b0 = vector_load(panel), b1 = vector_load(panel + WIDTH);
+#    pragma GCC unroll 1
+    for (size_t i = 0; i < height; i++) {
+        _mm_prefetch((const char *)(to->next + i * ldc), _MM_HINT_T1);
+        _mm_prefetch((const char *)(to->next + i * ldc + COLS - 1), _MM_HINT_T1);
+    }
+    while (p < depth) {
+        size_t end = cllm_min_u64(p + SEGMENT, depth);
+
+        ask_for(&ahead);
+#    pragma GCC unroll 1
+        for (; p < end; p++) {
+            const float *b = panel + p * COLS;
+            vector b0 = vector_load(b), b1 = vector_load(b + WIDTH);
 
 #    pragma GCC unroll 16
-        for (size_t i = 0; i < ROWS; i++) {
-            vector x = vector_all(third[i / 3][i % 3 * row]);
+            for (size_t i = 0; i < height; i++) {
+                vector x = vector_all(third[i / 3][i % 3 * row + p * step]);
 
-            sum[i][0] =
-                bf16 ? vector_pairs(x, b0, sum[i][0]) : vector_fma(x, b0, sum[i][0]);
-            sum[i][1] =
-                bf16 ? vector_pairs(x, b1, sum[i][1]) : vector_fma(x, b1, sum[i][1]);
+                sum[i][0] =
+                    pairs ? vector_pairs(x, b0, sum[i][0]) : vector_fma(x, b0, sum[i][0]);
+                sum[i][1] =
+                    pairs ? vector_pairs(x, b1, sum[i][1]) : vector_fma(x, b1, sum[i][1]);
+            }
         }
-#    pragma GCC unroll 16
-        for (size_t i = 0; i < ROWS / 3; i++)
-            third[i] += step;
-        panel += COLS;
     }
+    *wanted = ahead;
     if (to->add) {
-#    pragma GCC unroll 16
-        for (size_t i = 0; i < ROWS; i++) {
-            const float *c = to->c + i * to->ldc;
+        const float *old = c;
 
-            sum[i][0] = vector_add(vector_load(c), sum[i][0]);
-            sum[i][1] = vector_add(vector_load(c + WIDTH), sum[i][1]);
+#    pragma GCC unroll 16
+        for (size_t i = 0; i < height; i++, old += ldc) {
+            sum[i][0] = vector_add(vector_load(old), sum[i][0]);
+            sum[i][1] = vector_add(vector_load(old + WIDTH), sum[i][1]);
         }
     }
 #    pragma GCC unroll 16
-    for (size_t i = 0; i < ROWS; i++) {
-        vector_store(to->c + i * to->ldc, sum[i][0]);
-        vector_store(to->c + i * to->ldc + WIDTH, sum[i][1]);
+    for (size_t i = 0; i < height; i++, c += ldc) {
+        vector_store(c, sum[i][0]);
+        vector_store(c + WIDTH, sum[i][1]);
     }
 }
 
-/* A as it lies. Functions of their own, because their registers are all taken. */
-static __attribute__((noinline)) void straight_tile(const struct target *to,
-                                                    const float *a, size_t lda,
-                                                    const float *panel, size_t depth)
-{
-    compute_tile(to, a, lda, 1, panel, depth, false);
-}
+typedef void (*tile_fn)(const struct target *to, const float *a, size_t lda,
+                        const float *panel, size_t depth, struct ahead *ahead);
 
-/* A in a packed panel. */
-static __attribute__((noinline)) void packed_tile(const struct target *to, const float *a,
-                                                  const float *panel, size_t depth)
-{
-    compute_tile(to, a, 1, ROWS, panel, depth, false);
-}
+/* A as it lies, or in a packed panel, and both operands in panels of pairs. Functions of
+ * their own, because their registers are all taken. */
+#    define TILES(n)                                                                 \
+        static __attribute__((noinline)) void straight_##n(                          \
+            const struct target *to, const float *a, size_t lda, const float *panel, \
+            size_t depth, struct ahead *ahead)                                       \
+        {                                                                            \
+            compute_tile(to, a, lda, 1, panel, depth, ahead, (n)*UNIT, false);       \
+        }                                                                            \
+        static __attribute__((noinline)) void packed_##n(                            \
+            const struct target *to, const float *a, size_t lda, const float *panel, \
+            size_t depth, struct ahead *ahead)                                       \
+        {                                                                            \
+            (void)lda;                                                               \
+            compute_tile(to, a, 1, (n)*UNIT, panel, depth, ahead, (n)*UNIT, false);  \
+        }                                                                            \
+        static __attribute__((noinline)) void pairs_##n(                             \
+            const struct target *to, const float *a, size_t lda, const float *panel, \
+            size_t depth, struct ahead *ahead)                                       \
+        {                                                                            \
+            (void)lda;                                                               \
+            compute_tile(to, a, 1, (n)*UNIT, panel, depth, ahead, (n)*UNIT, true);   \
+        }
 
-/* Both in packed panels of pairs. */
-static __attribute__((noinline)) void pairs_tile(const struct target *to, const float *a,
-                                                 const float *panel, size_t depth)
-{
-    compute_tile(to, a, 1, ROWS, panel, depth, true);
-}
+TILES(1)
+TILES(2)
+TILES(3)
+
+static const tile_fn straight_tile[] = {straight_1, straight_2, straight_3};
+static const tile_fn packed_tile[] = {packed_1, packed_2, packed_3};
+static const tile_fn pairs_tile[] = {pairs_1, pairs_2, pairs_3};
 
 /* @rows and @cols of a tile that hangs over the edge of C. */
 static void put_edge(const struct target *to, const float *tile, size_t rows, size_t cols)
@@ -259,123 +282,120 @@ static void put_edge(const struct target *to, const float *tile, size_t rows, si
 /* ---- blocks ---- */
 
 struct block {
-    const float *a, *panels; /* at the block's corner; packed panels of B */
-    size_t lda, rows, cols, depth;
-    bool packed; /* A is in panels (DEPTH,ROWS) */
-    bool bf16;   /* both are, of pairs */
+    struct target to;
+    struct strip a, b; /* all rows and columns of the block */
+    size_t depth;
+    bool pack_a, pack_b; /* else A is read where it lies; panels of B are there */
+    bool keep_b;         /* side by side, for the blocks below */
+    bool bf16;
 };
 
-static void multiply_block(const struct target *to, const struct block *x)
+static struct strip part_of(const struct strip *whole, size_t at, size_t most)
 {
-    _Alignas(64) float rest[DEPTH * ROWS], tile[ROWS * COLS];
-    const struct target aside = {.c = tile, .ldc = COLS};
-    size_t whole = x->packed ? x->rows : x->rows - x->rows % ROWS;
+    struct strip part = *whole;
 
-    if (whole < x->rows)
-        pack_rows(rest, x->a + whole * x->lda, x->lda, 1, x->rows - whole, x->depth);
-    for (size_t j = 0; j < x->cols; j += COLS) {
-        size_t cols = cllm_min_u64(COLS, x->cols - j);
-        const float *panel = x->panels + j * DEPTH;
+    part.x += whole->along ? at * whole->ld : at;
+    part.count = cllm_min_u64(most, whole->count - at);
+    return part;
+}
 
-        for (size_t i = 0; i < x->rows; i += ROWS) {
-            const struct target at = {
-                .c = to->c + i * to->ldc + j, .ldc = to->ldc, .add = to->add};
-            size_t rows = cllm_min_u64(ROWS, x->rows - i);
-            bool edge = rows < ROWS || cols < COLS;
+/* What will be packed next: a panel of @whole from @at on. */
+static struct ahead next_of(const struct strip *whole, size_t at, size_t most,
+                            size_t depth)
+{
+    struct strip next;
 
-            if (x->bf16)
-                pairs_tile(edge ? &aside : &at, x->a + i * DEPTH, panel, x->depth);
-            else if (x->packed)
-                packed_tile(edge ? &aside : &at, x->a + i * DEPTH, panel, x->depth);
-            else if (i < whole)
-                straight_tile(edge ? &aside : &at, x->a + i * x->lda, x->lda, panel,
-                              x->depth);
-            else
-                packed_tile(&aside, rest, panel, x->depth);
-            if (edge)
-                put_edge(&at, tile, rows, cols);
+    if (at >= whole->count)
+        return (struct ahead){0};
+    next = part_of(whole, at, most);
+    return ahead_of(&next, depth);
+}
+
+/* Rows @i of the block times panel @j of B. */
+static void multiply_strip(const struct block *x, size_t i, size_t j, float *a_panel,
+                           const float *b_panel, struct ahead *ahead)
+{
+    _Alignas(64) float tile[ROWS * COLS];
+    const struct strip a = part_of(&x->a, i, ROWS);
+    size_t units = cllm_div_up(a.count, UNIT), cols = cllm_min_u64(COLS, x->b.count - j);
+    size_t depth = depth_of_panel(x->depth, x->bf16);
+    bool packed = x->pack_a || a.count % UNIT != 0;
+    bool edge = a.count % UNIT != 0 || cols < COLS;
+    struct target at = x->to, to;
+
+    if (packed && j == 0)
+        pack_rows(a_panel, units, &a, x->depth, x->bf16);
+    at.c += i * at.ldc + j;
+    at.next = i + ROWS < x->a.count ? at.c + ROWS * at.ldc : x->to.c + j + COLS;
+    to = edge ? (struct target){.c = tile, .next = tile, .ldc = COLS} : at;
+    if (x->bf16 && HAS_PAIRS)
+        pairs_tile[units - 1](&to, a_panel, 0, b_panel, depth, ahead);
+    else if (packed)
+        packed_tile[units - 1](&to, a_panel, 0, b_panel, depth, ahead);
+    else
+        straight_tile[units - 1](&to, a.x, a.ld, b_panel, depth, ahead);
+    if (edge)
+        put_edge(&at, tile, a.count, cols);
+}
+
+/* Operands are packed when they are first needed; what follows them is asked for. */
+static void multiply_block(const struct block *x, float *a_panels, float *b_panels)
+{
+    for (size_t j = 0; j < x->b.count; j += COLS) {
+        float *b_panel = b_panels + (x->keep_b ? j * DEPTH : 0);
+        struct ahead next_b = {0};
+
+        if (x->pack_b) {
+            const struct strip b = part_of(&x->b, j, COLS);
+
+            pack_cols(b_panel, &b, x->depth, x->bf16);
+            next_b = next_of(&x->b, j + COLS, COLS, x->depth);
         }
-    }
-}
+        for (size_t i = 0; i < x->a.count; i += ROWS) {
+            struct ahead next_a = {0};
 
-/* Panels (DEPTH,COLS) of @cols columns of B from @j on, rows @p to @p + depth. Returns
- * the panels' depth. */
-static size_t pack_panels(float *to, const float *b, size_t ldb, bool transposed,
-                          size_t j, size_t cols, size_t p, size_t depth, bool bf16)
-{
-    size_t made = depth;
-
-    for (size_t q = 0; q < cols; q += COLS) {
-        size_t some = cllm_min_u64(COLS, cols - q);
-        float *panel = to + q * DEPTH;
-
-        if (transposed)
-            pack_transposed(panel, b + (j + q) * ldb + p, ldb, some, depth);
-        else
-            pack_straight(panel, b + p * ldb + j + q, ldb, some, depth);
-        if (bf16)
-            made = make_pairs(panel, COLS, depth);
-    }
-    return made;
-}
-
-/* Panels (DEPTH,ROWS) of @depth of @block's rows of A. */
-static void pack_block(float *to, const struct block *block, bool transposed,
-                       size_t depth)
-{
-    size_t row = transposed ? 1 : block->lda, step = transposed ? block->lda : 1;
-
-    for (size_t i = 0; i < block->rows; i += ROWS) {
-        size_t some = cllm_min_u64(ROWS, block->rows - i);
-        float *panel = to + i * DEPTH;
-
-        if (transposed && some == ROWS) /* of a fixed length, a few instructions */
-            for (size_t p = 0; p < depth; p++) {
-                __builtin_prefetch(block->a + i + (p + AHEAD) * step);
-                memcpy(panel + p * ROWS, block->a + i + p * step, ROWS * sizeof *to);
-            }
-        else
-            pack_rows(panel, block->a + i * row, row, step, some, depth);
-        if (block->bf16)
-            (void)make_pairs(panel, ROWS, depth);
+            if (x->pack_a && j == 0)
+                next_a = next_of(&x->a, i + ROWS, ROWS, x->depth);
+            multiply_strip(x, i, j, a_panels + i * DEPTH, b_panel,
+                           next_a.rows > 0 ? &next_a : &next_b);
+        }
     }
 }
 
 static __attribute__((noinline)) void multiply(float *c, const float *a, const float *b,
                                                const struct cllm_matmul *shape, bool bf16)
 {
-    _Alignas(64) float panels[DEPTH * COL_BLOCK], rows[DEPTH * ROW_BLOCK];
+    _Alignas(64) float b_panels[DEPTH * COL_BLOCK], a_panels[DEPTH * ROW_BLOCK + WIDTH];
     const struct strides ld = strides_of(shape);
     size_t m = shape->m, n = shape->n, k = shape->k;
+    size_t rows = m > 2 * n ? ROW_BLOCK / 2 : ROW_BLOCK; /* fewer rows of C in turns */
 
     if (m <= FEW_ROWS && !bf16) {
         CLLM_KERNEL(multiply_rows)(c, a, b, shape);
         return;
     }
     for (size_t j = 0; j < n; j += COL_BLOCK) {
-        struct block block = {.panels = panels,
-                              .lda = ld.a,
-                              .cols = cllm_min_u64(COL_BLOCK, n - j),
-                              .packed = shape->trans_a || bf16 || n > FEW_COLS,
-                              .bf16 = bf16};
-
         for (size_t p = 0; p < k; p += DEPTH) {
-            size_t depth = cllm_min_u64(DEPTH, k - p);
+            const struct strip all_a = {.x = a + (shape->trans_a ? p * ld.a : p),
+                                        .ld = ld.a,
+                                        .count = m,
+                                        .along = !shape->trans_a};
+            const struct strip all_b = {.x = b + (shape->trans_b ? p : p * ld.b),
+                                        .ld = ld.b,
+                                        .count = n,
+                                        .along = shape->trans_b};
+            struct block block = {.to = {.ldc = ld.c, .add = shape->accumulate || p > 0},
+                                  .b = part_of(&all_b, j, COL_BLOCK),
+                                  .depth = cllm_min_u64(DEPTH, k - p),
+                                  .pack_a = shape->trans_a || bf16 || n > FEW_COLS,
+                                  .keep_b = rows < m,
+                                  .bf16 = bf16};
 
-            block.depth = pack_panels(panels, b, ld.b, shape->trans_b, j, block.cols, p,
-                                      depth, bf16);
-            for (size_t i = 0; i < m; i += ROW_BLOCK) {
-                const struct target to = {.c = c + i * ld.c + j,
-                                          .ldc = ld.c,
-                                          .add = shape->accumulate || p > 0};
-
-                block.rows = cllm_min_u64(ROW_BLOCK, m - i);
-                block.a = shape->trans_a ? a + p * ld.a + i : a + i * ld.a + p;
-                if (block.packed) {
-                    pack_block(rows, &block, shape->trans_a, depth);
-                    block.a = rows;
-                }
-                multiply_block(&to, &block);
+            for (size_t i = 0; i < m; i += rows) {
+                block.to.c = c + i * ld.c + j;
+                block.a = part_of(&all_a, i, rows);
+                block.pack_b = i == 0;
+                multiply_block(&block, a_panels, b_panels);
             }
         }
     }

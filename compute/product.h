@@ -54,42 +54,4 @@ static inline uint32_t round_bf16(float x)
     return (bits & 0x7f800000u) == 0 ? bits & 0x80000000u : rounded;
 }
 
-#if defined(__FMA__)
-
-#    include <immintrin.h>
-
-enum { SQUARE = 8, FEW_ROWS = 3 };
-
-/* compute/rows.c: m <= FEW_ROWS, f32. */
-void CLLM_KERNEL(multiply_rows)(float *c, const float *a, const float *b,
-                                const struct cllm_matmul *shape);
-
-/* Rows of a square of 8 x 8 at @x, @from apart, become columns, @to apart; of fewer
- * @rows the rest of the columns is 0. */
-static inline void transpose_square(float *out, size_t to, const float *x, size_t from,
-                                    size_t rows)
-{
-    __m256 r[8], s[8];
-
-    for (size_t i = 0; i < SQUARE; i++)
-        r[i] = i < rows ? _mm256_loadu_ps(x + i * from) : _mm256_setzero_ps();
-    for (size_t i = 0; i < SQUARE; i += 2) {
-        s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (size_t i = 0; i < SQUARE; i += 4) {
-        r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
-        r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
-        r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
-        r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
-    }
-    for (size_t i = 0; i < 4; i++) {
-        _mm256_storeu_ps(out + i * to, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-        _mm256_storeu_ps(out + (i + 4) * to,
-                         _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
-    }
-}
-
-#endif
-
 #endif /* CLLM_COMPUTE_PRODUCT_H */

@@ -2,9 +2,7 @@
  * compute/rows.c - matrix products of a few rows, as a decoder has: packing B would cost
  * more than the product.
  */
-#include "compute/product.h"
-
-#include <string.h>
+#include "compute/panel.h"
 
 #if defined(__FMA__)
 
@@ -33,29 +31,28 @@ static void multiply_row(float *c, const float *a, size_t step, const float *b,
     }
 }
 
-/* Eight elements of it from eight rows of B, stored (n,k). */
+/* WIDTH elements of it from as many rows of B, stored (n,k). */
 static void multiply_square(float *c, const float *a, size_t step, const float *b,
                             size_t ldb, const struct cllm_matmul *shape)
 {
     for (size_t p = 0; p < shape->k; p += DEPTH) {
         size_t end = cllm_min_u64(p + DEPTH, shape->k), q = p;
-        float square[SQUARE * SQUARE];
+        float square[WIDTH * WIDTH];
         bool add = shape->accumulate || p > 0;
-        __m256 sum = _mm256_setzero_ps();
+        vector sum = vector_zero();
 
-        for (; q + SQUARE <= end; q += SQUARE) {
-            transpose_square(square, SQUARE, b + q, ldb, SQUARE);
-            for (size_t i = 0; i < SQUARE; i++)
-                sum = _mm256_fmadd_ps(_mm256_set1_ps(a[(q + i) * step]),
-                                      _mm256_loadu_ps(square + i * SQUARE), sum);
+        for (; q + WIDTH <= end; q += WIDTH) {
+            transpose_square(square, WIDTH, b + q, ldb, WIDTH);
+            for (size_t i = 0; i < WIDTH; i++)
+                sum = vector_fma(vector_all(a[(q + i) * step]),
+                                 vector_load(square + i * WIDTH), sum);
         }
         for (; q < end; q++) {
-            for (size_t i = 0; i < SQUARE; i++)
+            for (size_t i = 0; i < WIDTH; i++)
                 square[i] = b[i * ldb + q];
-            sum = _mm256_fmadd_ps(_mm256_set1_ps(a[q * step]), _mm256_loadu_ps(square),
-                                  sum);
+            sum = vector_fma(vector_all(a[q * step]), vector_load(square), sum);
         }
-        _mm256_storeu_ps(c, add ? _mm256_add_ps(_mm256_loadu_ps(c), sum) : sum);
+        vector_store(c, add ? vector_add(vector_load(c), sum) : sum);
     }
 }
 
@@ -65,7 +62,7 @@ static void multiply_row_transposed(float *c, const float *a, size_t step, const
 {
     size_t j = 0;
 
-    for (; j + SQUARE <= shape->n; j += SQUARE)
+    for (; j + WIDTH <= shape->n; j += WIDTH)
         multiply_square(c + j, a, step, b + j * ldb, ldb, shape);
     for (; j < shape->n; j++) {
         for (size_t p = 0; p < shape->k; p += DEPTH) {

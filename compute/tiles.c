@@ -43,9 +43,7 @@ static const struct configuration configuration = {
 /* The first @n of 16 lanes; n may be more, or less than 0. */
 static inline __mmask16 lanes(ptrdiff_t n)
 {
-    return n >= TILE ? (__mmask16)0xffff
-           : n <= 0  ? (__mmask16)0
-                     : (__mmask16)((1u << n) - 1);
+    return (__mmask16)(n >= TILE ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1);
 }
 
 /* Pairs of @x's @n elements, the first of each in the lower half; zeros behind them. */

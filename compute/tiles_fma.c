@@ -5,40 +5,21 @@
  * Operands are rounded where they are packed, as f32: B into panels two vectors wide, A
  * into panels of as many rows as leave two sums of each element in registers.
  */
-#include "compute/product.h"
-
-#include <string.h>
+#include "compute/panel.h"
 
 #if defined(__FMA__) && !defined(__AMX_BF16__)
 
-#    if defined(__AVX512F__)
-enum { WIDTH = 16, ROWS = 6 }; /* 24 of 32 registers are sums */
-typedef __m512 vector;
-#        define vector_zero()         _mm512_setzero_ps()
-#        define vector_load(p)        _mm512_load_ps(p)
-#        define vector_store(p, x)    _mm512_store_ps(p, x)
-#        define vector_all(x)         _mm512_set1_ps(x)
-#        define vector_add(x, y)      _mm512_add_ps(x, y)
-#        define vector_fma(x, y, sum) _mm512_fmadd_ps(x, y, sum)
-#    else
-enum { WIDTH = 8, ROWS = 3 }; /* 12 of 16 registers are sums */
-typedef __m256 vector;
-#        define vector_zero()         _mm256_setzero_ps()
-#        define vector_load(p)        _mm256_load_ps(p)
-#        define vector_store(p, x)    _mm256_store_ps(p, x)
-#        define vector_all(x)         _mm256_set1_ps(x)
-#        define vector_add(x, y)      _mm256_add_ps(x, y)
-#        define vector_fma(x, y, sum) _mm256_fmadd_ps(x, y, sum)
-#    endif
-
 enum {
-    COLS = 2 * WIDTH, /* of a tile */
+#    if defined(__AVX512F__)
+    ROWS = 6, /* of a tile; 24 of 32 registers are sums */
+#    else
+    ROWS = 3, /* 12 of 16 */
+#    endif
+    COLS = 2 * WIDTH,
     MOST_DEPTH = 256, /* that is packed at once */
     ROW_BLOCK = 96,
     COL_BLOCK = 1024,
 };
-
-enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
 
 /* A panel (depth,width) of @n of @x's rows or columns, @of apart, elements of k @step
  * apart; zeros around it, to the whole width and to a multiple of TILE_DEPTH. */

@@ -109,9 +109,12 @@ arm()
 # release NAME [STEP [MORE]]: full speed again; it creeps again from STEP on, if there is one
 release()
 {
-    local step
+    local to=${2:-0} more=${3:-4} step from still
     step=$(sed -n 's/^{"step":\([0-9]*\),.*/\1/p' "$work/runs/$1/journal.jsonl" | tail -n 1)
-    arm "$1" "${2:+$(creep $(($2 > step ? $2 - step : 1)) "${3:-4}")}"
+    # Lanes are counted from now on; the run may have come further than STEP already.
+    from=$((to > step ? to - step : 1))
+    still=$((to + more > step ? to + more - step : 1))
+    arm "$1" "${2:+$(creep $from $((still > from ? still - from : 0)))}"
 }
 # How long to wait for what a run is about to do, in seconds: it does it, on any machine.
 patience=240

@@ -9,6 +9,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/cllm-e2e.XXXXXX") || exit 1
 # shellcheck disable=SC2034 # for scripts
 foreign=${CLLM_TEST_DATA:-$root/../shared/data}
 n=0 bad=0
+# How long to wait for what a run is about to do, in seconds: it does it, on any machine.
+patience=240
 
 cleanup()
 {
@@ -104,7 +106,12 @@ creep()
 # arm NAME TEXT: the fault points of a run that goes on, or is dead in shared memory
 arm()
 {
-    "${CLLM_BUILD:-$root/build/release}/tests/crash/arm" "$work/runs/$1" "$2"
+    local limit=$((SECONDS + patience)) last=0
+    until "${CLLM_BUILD:-$root/build/release}/tests/crash/arm" "$work/runs/$1" "$2"; do
+        [ $last = 0 ] || return 1
+        kill -0 $coord 2>/dev/null && [ $SECONDS -lt $limit ] || last=1
+        sleep 0.05
+    done
 }
 # release NAME [STEP [MORE]]: full speed again; it creeps again from STEP on, if there is one
 release()
@@ -116,8 +123,6 @@ release()
     still=$((to + more > step ? to + more - step : 1))
     arm "$1" "${2:+$(creep $from $((still > from ? still - from : 0)))}"
 }
-# How long to wait for what a run is about to do, in seconds: it does it, on any machine.
-patience=240
 # until_step NAME STEP: wait until the run has committed that step
 until_step()
 {

@@ -41,7 +41,7 @@ passed=0 failed=0 skipped=0
 
 shm_names()
 {
-    find /dev/shm -maxdepth 1 -name '*cllm-*' -printf '%f\n' 2>/dev/null | sort
+    find /dev/shm -maxdepth 1 -user "$(id -u)" -name '*cllm-*' -printf '%f\n' 2>/dev/null | sort
 }
 
 # Processes whose program lies in this build, one a line.

@@ -115,6 +115,25 @@ release edited
 wait $coord
 same "an edited configuration does not reach a run that goes on" "$golden" "$(bits edited)"
 
+# Processes of an earlier start that are not gone yet, for a disk does not answer them, are waited
+# for.
+mkdir -p "$work/runs/held"
+lock=$work/runs/held/generation.lock
+(
+    exec 9>"$lock"
+    flock 9
+    exec sleep 600
+) &
+holder=$!
+while flock -n "$lock" true; do sleep 0.01; done
+start_coord held "${long[@]}"
+check "who is not gone yet is waited for" said held "processes of an earlier start of this run have not ended yet"
+kill -9 $holder
+wait $holder 2>/dev/null # bash says "Killed"
+wait $coord
+same "and then the run goes" 0 $?
+same "to the same bits" "$golden" "$(bits held)"
+
 (
     trap '' CHLD
     coord chld "${long[@]}"

@@ -9,6 +9,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/cllm-e2e.XXXXXX") || exit 1
 # shellcheck disable=SC2034 # for scripts
 foreign=${CLLM_TEST_DATA:-$root/../shared/data}
 n=0 bad=0
+# How long to wait for what a run is about to do, in seconds: it does it, on any machine.
+patience=240
 
 cleanup()
 {
@@ -104,17 +106,23 @@ creep()
 # arm NAME TEXT: the fault points of a run that goes on, or is dead in shared memory
 arm()
 {
-    "${CLLM_BUILD:-$root/build/release}/tests/crash/arm" "$work/runs/$1" "$2"
+    local limit=$((SECONDS + patience)) last=0
+    until "${CLLM_BUILD:-$root/build/release}/tests/crash/arm" "$work/runs/$1" "$2"; do
+        [ $last = 0 ] || return 1
+        kill -0 $coord 2>/dev/null && [ $SECONDS -lt $limit ] || last=1
+        sleep 0.05
+    done
 }
 # release NAME [STEP [MORE]]: full speed again; it creeps again from STEP on, if there is one
 release()
 {
-    local step
+    local to=${2:-0} more=${3:-4} step from still
     step=$(sed -n 's/^{"step":\([0-9]*\),.*/\1/p' "$work/runs/$1/journal.jsonl" | tail -n 1)
-    arm "$1" "${2:+$(creep $(($2 > step ? $2 - step : 1)) "${3:-4}")}"
+    # Lanes are counted from now on; the run may have come further than STEP already.
+    from=$((to > step ? to - step : 1))
+    still=$((to + more > step ? to + more - step : 1))
+    arm "$1" "${2:+$(creep $from $((still > from ? still - from : 0)))}"
 }
-# How long to wait for what a run is about to do, in seconds: it does it, on any machine.
-patience=240
 # until_step NAME STEP: wait until the run has committed that step
 until_step()
 {

@@ -15,6 +15,8 @@
 
 #if defined(__AMX_BF16__)
 
+#    include <immintrin.h>
+
 enum {
     TILE = 16,                   /* rows, and columns of C */
     TILE_BYTES = 1024,           /* in a tile register */

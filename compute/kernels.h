@@ -4,9 +4,10 @@
  *
  * The Makefile compiles the sources listed there as kernels with -DCLLM_ISA=ref, avx2,
  * avx512 ..., each with its own flags, and CLLM_KERNEL(gelu) is cllm_ref_gelu,
- * cllm_avx2_gelu, cllm_avx512_gelu and so on. The order of operations is the source's, and no flag allows a
- * fused multiply-add, so that the bits are the same (tests/test_isa.c). What the compiler
- * does not vectorise well is written so that it does, not in intrinsics.
+ * cllm_avx2_gelu, cllm_avx512_gelu and so on. The order of operations is the source's,
+ * and no flag allows a fused multiply-add, so that the bits are the same
+ * (tests/test_isa.c). What the compiler does not vectorise well is written so that it
+ * does, not in intrinsics.
  *
  * Contracts: struct cllm_ops in compute/ops.h.
  */
@@ -30,8 +31,8 @@ extern const struct cllm_ops cllm_avx512bf16_f32, cllm_avx512bf16_bf16,
     cllm_avx512bf16_tiles;
 extern const struct cllm_ops cllm_amx_f32, cllm_amx_bf16, cllm_amx_tiles;
 
-/* compute/product.c: both operands as they are, or rounded to bf16 and summed in pairs, or
- * as tiles are */
+/* compute/product.c: both operands as they are; or rounded to bf16, and summed in pairs
+ * or in tiles */
 void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
                          const struct cllm_matmul *shape);
 void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,

@@ -194,7 +194,8 @@ static void pack(uint32_t *to, const float *x, size_t ld, size_t n, size_t depth
 
 /* ---- tiles ---- */
 
-/* C (32,32) = or += two panels of A times two of B, @steps tiles long. */
+/* C (32,32) = or += two panels of A times two of B, @steps tiles long. A function of its
+ * own, so that a profile tells it from packing. */
 static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
                                                      const uint32_t *a, const uint32_t *b,
                                                      size_t steps, bool add)

@@ -70,7 +70,7 @@ worker_SRC      := \
 	device.c lane.c main.c mapping.c selftest.c update.c
 coordinator_SRC := \
 	adapted.c beginning.c children.c control_socket.c crashes.c device_meter.c devices.c dryrun.c frozen.c \
-	guardian.c health.c heartbeat.c import.c import_pass.c journal.c lanes.c logout.c main.c node_begin.c \
+	guardian.c health.c heartbeat.c import.c import_pass.c journal.c kept.c lanes.c logout.c main.c node_begin.c \
 	node_control.c node_deaths.c node_end.c node_events.c node_watch.c nodezero.c origin.c placement.c \
 	plan.c progress.c saving.c step.c step_reports.c step_takeover.c step_turns.c sweep.c team.c \
 	vocabulary.c

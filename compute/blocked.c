@@ -173,8 +173,8 @@ static __attribute__((noinline)) void pack_cols(float *to, const struct strip *c
  * C (height,COLS) = or += @height rows of A, @row apart, their elements @step apart,
  * times a packed panel of B. Every third row has a pointer, from which the next two are
  * reached by the scales of an address: pointers to all rows do not fit in registers. The
- * innermost loop is short on purpose: unrolled it takes more power, and an Intel CPU with
- * AVX-512 slows down for that.
+ * innermost loop is short on purpose: unrolled it was slower on an Intel CPU with
+ * AVX-512.
  */
 static inline __attribute__((always_inline)) void compute_tile(
     const struct target *to, const float *a, size_t row, size_t step, const float *panel,

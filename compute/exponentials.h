@@ -34,12 +34,6 @@ static inline size_t cllm_exponentials_whole(float *x, float *lane, float scale,
     return i;
 }
 
-/* Elements of a row of @n with what cllm_exponentials_padded() writes. */
-static inline size_t cllm_exponentials_room(size_t n)
-{
-    return cllm_align_up(n, CLLM_LANES);
-}
-
 /* x[i] = e^(scale x[i] - top) for @n elements; returns their sum. Behind them the lanes
  * are filled up with zeros: there is room. */
 static inline float cllm_exponentials_padded(float *x, float scale, float top, size_t n)

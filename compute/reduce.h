@@ -42,21 +42,6 @@ static inline float cllm_reduce_sum(const float *x, size_t n)
     return cllm_reduce_lanes(lane);
 }
 
-/* Sum of (x - shift)^2. */
-static inline float cllm_reduce_squares(const float *x, float shift, size_t n)
-{
-    float lane[CLLM_LANES] = {0};
-    size_t i = 0;
-
-    for (; i + CLLM_LANES <= n; i += CLLM_LANES)
-#pragma GCC unroll 1
-        for (size_t j = 0; j < CLLM_LANES; j++)
-            lane[j] += (x[i + j] - shift) * (x[i + j] - shift);
-    for (size_t j = 0; i + j < n; j++)
-        lane[j] += (x[i + j] - shift) * (x[i + j] - shift);
-    return cllm_reduce_lanes(lane);
-}
-
 static inline float cllm_reduce_dot(const float *x, const float *y, size_t n)
 {
     float lane[CLLM_LANES] = {0};

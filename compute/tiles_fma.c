@@ -21,26 +21,28 @@ enum {
     COL_BLOCK = 1024,
 };
 
-/* A panel (depth,width) of @n of @x's rows or columns, @of apart, elements of k @step
- * apart; zeros around it, to the whole width and to a multiple of TILE_DEPTH. */
-static void pack_panel(float *to, size_t width, const float *x, size_t of, size_t step,
-                       size_t n, size_t depth)
+/*
+ * Panels (MOST_DEPTH,width) of @n rows or columns of @x, rounded; zeros behind @depth, to
+ * a multiple of TILE_DEPTH. @along: rows of @x go along k, otherwise across.
+ */
+static inline __attribute__((always_inline)) void pack(float *to, size_t width,
+                                                       const float *x, size_t ld,
+                                                       size_t n, size_t depth, bool along)
 {
-    for (size_t p = 0; p < cllm_align_up(depth, TILE_DEPTH); p++) {
-        size_t some = p < depth ? n : 0;
+    size_t whole = cllm_align_up(depth, TILE_DEPTH);
 
-        for (size_t i = 0; i < some; i++)
-            to[p * width + i] = cllm_f32_from_bits(round_bf16(x[i * of + p * step]));
-        memset(to + p * width + some, 0, (width - some) * sizeof *to);
+    for (size_t i = 0; i < n; i += width) {
+        size_t some = cllm_min_u64(width, n - i);
+        float *panel = to + i * MOST_DEPTH;
+
+        if (along)
+            pack_along(panel, width, x + i * ld, ld, some, depth);
+        else
+            pack_across(panel, width, x + i, ld, some, depth);
+        for (size_t j = 0; j < depth * width; j++)
+            panel[j] = cllm_f32_from_bits(round_bf16(panel[j]));
+        memset(panel + depth * width, 0, (whole - depth) * width * sizeof *panel);
     }
-}
-
-static void pack(float *to, size_t width, const float *x, size_t of, size_t step,
-                 size_t n, size_t depth)
-{
-    for (size_t i = 0; i < n; i += width)
-        pack_panel(to + i * MOST_DEPTH, width, x + i * of, of, step,
-                   cllm_min_u64(width, n - i), depth);
 }
 
 /* Onto sum (ROWS,COLS): a panel of A times a panel of B, @depth a multiple of
@@ -109,10 +111,10 @@ static void multiply_block(float *c, size_t ldc, size_t rows, size_t cols, const
 static void multiply(float *c, const float *a, const float *b,
                      const struct cllm_matmul *shape)
 {
-    _Alignas(64) float cols[COL_BLOCK * MOST_DEPTH], rows[ROW_BLOCK * MOST_DEPTH];
+    /* Packing may write a vector behind the last panel. */
+    _Alignas(64) float cols[COL_BLOCK * MOST_DEPTH + WIDTH];
+    _Alignas(64) float rows[ROW_BLOCK * MOST_DEPTH + WIDTH];
     const struct strides ld = strides_of(shape);
-    size_t a_row = shape->trans_a ? 1 : ld.a, a_step = shape->trans_a ? ld.a : 1;
-    size_t b_col = shape->trans_b ? ld.b : 1, b_step = shape->trans_b ? 1 : ld.b;
 
     for (size_t j = 0; j < shape->n; j += COL_BLOCK) {
         size_t wide = cllm_min_u64(COL_BLOCK, shape->n - j);
@@ -120,11 +122,13 @@ static void multiply(float *c, const float *a, const float *b,
         for (size_t p = 0; p < shape->k; p += MOST_DEPTH) {
             size_t depth = cllm_min_u64(MOST_DEPTH, shape->k - p);
 
-            pack(cols, COLS, b + j * b_col + p * b_step, b_col, b_step, wide, depth);
+            pack(cols, COLS, shape->trans_b ? b + j * ld.b + p : b + p * ld.b + j, ld.b,
+                 wide, depth, shape->trans_b);
             for (size_t i = 0; i < shape->m; i += ROW_BLOCK) {
                 size_t high = cllm_min_u64(ROW_BLOCK, shape->m - i);
 
-                pack(rows, ROWS, a + i * a_row + p * a_step, a_row, a_step, high, depth);
+                pack(rows, ROWS, shape->trans_a ? a + p * ld.a + i : a + i * ld.a + p,
+                     ld.a, high, depth, !shape->trans_a);
                 multiply_block(c + i * ld.c + j, ld.c, high, wide, rows, cols,
                                cllm_align_up(depth, TILE_DEPTH),
                                shape->accumulate || p > 0);

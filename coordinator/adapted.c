@@ -6,18 +6,16 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "coordinator/import.h"
+#include "coordinator/kept.h"
 #include "coordinator/origin.h"
 #include "formats/json.h"
 #include "formats/peft.h"
 
-#define FILE_CAP (1u << 20)
-#define NONE     "none"
+#define NONE "none"
 
 bool cllm_adapted_is_set(const struct cllm_config *config)
 {
@@ -43,33 +41,24 @@ int cllm_adapted_directory(const struct cllm_config *config,
 static int recall(const char *run_dir, const char *from, struct cllm_lora *lora,
                   uint64_t *hash, bool *found)
 {
-    char path[CLLM_FILE_PATH_BYTES];
-    const char *kept = NULL, *hex = NULL;
+    struct cllm_kept kept;
     uint64_t rank = 0, targets = 0;
-    json_t *json = NULL;
-    int rc = cllm_file_join(path, run_dir, CLLM_ADAPTED_FILE);
+    int rc = cllm_kept_load(&kept, run_dir, CLLM_ADAPTED_FILE, from);
 
     *found = false;
-    if (rc != 0 || access(path, F_OK) != 0)
-        return rc;
-    rc = cllm_json_load(path, FILE_CAP, &json);
-    if (rc == 0)
-        rc = cllm_json_get_text(json, path, "from", &kept);
-    if (rc == 0)
-        rc = cllm_json_get_text(json, path, "hash", &hex);
-    if (rc == 0)
-        rc = cllm_json_get_u64(json, path, "rank", &rank);
-    if (rc == 0)
-        rc = cllm_json_get_u64(json, path, "targets", &targets);
-    if (rc == 0)
-        rc = cllm_json_get_f64(json, path, "alpha", &lora->alpha);
-    if (rc == 0) {
+    if (rc == 0 && kept.json != NULL)
+        rc = cllm_json_get_u64(kept.json, kept.path, "rank", &rank);
+    if (rc == 0 && kept.json != NULL)
+        rc = cllm_json_get_u64(kept.json, kept.path, "targets", &targets);
+    if (rc == 0 && kept.json != NULL)
+        rc = cllm_json_get_f64(kept.json, kept.path, "alpha", &lora->alpha);
+    if (rc == 0 && kept.json != NULL) {
         lora->rank = (uint32_t)cllm_min_u64(rank, UINT32_MAX);
         lora->targets = (uint32_t)cllm_min_u64(targets, UINT32_MAX);
-        *hash = strtoull(hex, NULL, 16);
-        *found = strcmp(kept, from) == 0;
+        *hash = kept.hash;
+        *found = kept.same;
     }
-    json_decref(json);
+    cllm_kept_fini(&kept);
     return rc;
 }
 

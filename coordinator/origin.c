@@ -6,9 +6,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
@@ -16,13 +14,13 @@
 #include "base/units.h"
 #include "coordinator/frozen.h"
 #include "coordinator/import.h"
+#include "coordinator/kept.h"
 #include "formats/config_json.h"
 #include "formats/file.h"
 #include "formats/json.h"
 #include "formats/source.h"
 
-#define FILE_CAP (1u << 20)
-#define NONE     "none"
+#define NONE "none"
 
 bool cllm_origin_is_set(const struct cllm_config *config)
 {
@@ -36,29 +34,21 @@ bool cllm_origin_is_set(const struct cllm_config *config)
 static int recall(const char *run_dir, const char *from, struct cllm_model_config *model,
                   uint64_t *hash, bool *found)
 {
-    char path[CLLM_FILE_PATH_BYTES];
-    const char *kept = NULL, *hex = NULL;
-    json_t *json = NULL, *config = NULL;
+    struct cllm_kept kept;
+    json_t *config = NULL;
     double init_range;
-    int rc = cllm_file_join(path, run_dir, CLLM_ORIGIN_FILE);
+    int rc = cllm_kept_load(&kept, run_dir, CLLM_ORIGIN_FILE, from);
 
     *found = false;
-    if (rc != 0 || access(path, F_OK) != 0)
-        return rc;
-    rc = cllm_json_load(path, FILE_CAP, &json);
-    if (rc == 0)
-        rc = cllm_json_get_text(json, path, "from", &kept);
-    if (rc == 0)
-        rc = cllm_json_get_text(json, path, "hash", &hex);
-    if (rc == 0)
-        rc = cllm_json_get_object(json, path, "config", &config);
-    if (rc == 0)
-        rc = cllm_config_json_parse(config, path, model, &init_range);
-    if (rc == 0) {
-        *hash = strtoull(hex, NULL, 16);
-        *found = strcmp(kept, from) == 0;
+    if (rc == 0 && kept.json != NULL)
+        rc = cllm_json_get_object(kept.json, kept.path, "config", &config);
+    if (rc == 0 && kept.json != NULL)
+        rc = cllm_config_json_parse(config, kept.path, model, &init_range);
+    if (rc == 0 && kept.json != NULL) {
+        *hash = kept.hash;
+        *found = kept.same;
     }
-    json_decref(json);
+    cllm_kept_fini(&kept);
     return rc;
 }
 

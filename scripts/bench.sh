@@ -14,7 +14,7 @@
 #   LIMIT       seconds after which a repeat of a peer is given up      (900)
 #   CORES       cores that everybody may use                       (all of them)
 #   WORKERS     "1 2 12": numbers of workers
-#   PRECISIONS  of everybody, where they have it         ("f32 bf16 bf16-amx")
+#   PRECISIONS  of everybody, where they have it         (f32 bf16, and bf16-amx with AMX)
 #   PYTHON      an interpreter that has PyTorch            (/usr/bin/python3)
 #   LLMC        checkout of llm.c with train_gpt2 built, gpt2_124M.bin and its data
 #   OUT         (build/bench)
@@ -81,11 +81,10 @@ trap 'exit 130' INT TERM
 mkdir -p "$out" || exit 1
 results=$out/results.tsv
 
-precisions=${PRECISIONS:-f32 bf16 bf16-amx}
+# Without tiles bf16-amx is bf16 in another order.
+precisions=${PRECISIONS:-f32 bf16$(grep -qw amx_bf16 /proc/cpuinfo && echo " bf16-amx")}
 contenders=()
 for precision in $precisions; do
-    # Without tiles bf16-amx is bf16 in another order.
-    [ "$precision" != bf16-amx ] || grep -qw amx_bf16 /proc/cpuinfo || continue
     contenders+=("cllm $precision $cores")
 done
 for peer in $peers; do

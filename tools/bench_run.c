@@ -8,18 +8,17 @@
 #include "tools/bench_run.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "tools/shm_clean.h"
+#include "tools/shm_life.h"
 #include "tools/shm_runs.h"
 
 #define ATTACH_NS   (5 * CLLM_NS_PER_MS)
@@ -228,23 +227,6 @@ int cllm_bench_run_measure(struct cllm_bench_run *run, uint64_t steps,
     return cllm_bench_count_since(count, &before);
 }
 
-/* Does no process hold the lock @name in @dir? Who has none cannot be waited for. */
-static bool is_free(const char *dir, const char *name)
-{
-    char path[CLLM_FILE_PATH_BYTES];
-    bool held;
-    int fd;
-
-    if (cllm_file_join(path, dir, name) != 0)
-        return true;
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return true;
-    held = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    (void)close(fd); /* read only; lets go of it */
-    return !held;
-}
-
 /*
  * Remove the run's shared memory, when its last process has let go of it. Node Zero dies
  * with its guardian, and its children with it, but later: before they are gone, one may
@@ -256,10 +238,10 @@ static int clean(const char *dir)
     struct timespec pause = cllm_timespec(ATTACH_NS);
     int rc;
 
-    while ((!is_free(dir, "run.lock") || !is_free(dir, "generation.lock")) &&
+    while ((cllm_shm_life_locked(dir, "run.lock") ||
+            cllm_shm_life_locked(dir, "generation.lock")) &&
            cllm_now_ns() < until)
         (void)nanosleep(&pause, NULL); /* cut short: asked the sooner */
-
     do {
         struct cllm_shm_runs runs;
         const struct cllm_shm_run *found;

@@ -59,15 +59,15 @@ static bool has_ended(char process_state)
     return process_state == '\0' || process_state == 'Z' || process_state == 'X';
 }
 
-/* Does a guardian hold @run_dir? Asked with a shared lock, given back at once: a
- * coordinator that begins just then asks again. */
-static bool is_locked(const char *run_dir)
+/* Asked with a shared lock, given back at once: a coordinator that begins just then asks
+ * again. */
+bool cllm_shm_life_locked(const char *run_dir, const char *name)
 {
-    char path[CLLM_PATH_BYTES + 16];
+    char path[CLLM_PATH_BYTES + 32];
     bool locked;
     int fd;
 
-    (void)snprintf(path, sizeof path, "%s/run.lock", run_dir);
+    (void)snprintf(path, sizeof path, "%s/%s", run_dir, name);
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return false;
@@ -94,7 +94,8 @@ static enum cllm_shm_life judge(struct cllm_shm_view *view,
         cllm_control_alive(control) ? cllm_shm_process_state(view->pid) : '\0';
     view->guardian_pid = find_guardian(&view->state);
     if (has_ended(view->process_state))
-        return view->guardian_pid != 0 || is_locked(view->header.run_dir)
+        return view->guardian_pid != 0 ||
+                       cllm_shm_life_locked(view->header.run_dir, "run.lock")
                    ? CLLM_SHM_TAKEOVER
                    : CLLM_SHM_DEAD;
     if (view->heartbeat_age_ns > CLLM_SHM_HUNG_NS)

@@ -11,6 +11,10 @@
  * and state are copied already. A zombie has ended: nobody reaped it yet. */
 void cllm_shm_life_judge(struct cllm_shm_view *view, const struct cllm_control *control);
 
+/* Does a process hold the lock @name of @run_dir: "run.lock" a guardian,
+ * "generation.lock" whoever belongs to a Node Zero? */
+bool cllm_shm_life_locked(const char *run_dir, const char *name);
+
 /* Is Node Zero gone, for good or for a moment? What the slots say is then the past. */
 bool cllm_shm_life_headless(const struct cllm_shm_view *view);
 

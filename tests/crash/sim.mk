@@ -6,7 +6,7 @@
 # sim_kernel.c and sim_house.c stand for, and the loops of the children.
 sim_NEIGHBOURS := \
 	adapted.c children.c control_socket.c crashes.c devices.c dryrun.c frozen.c guardian.c import.c \
-	import_pass.c journal.c logout.c main.c origin.c placement.c plan.c progress.c vocabulary.c
+	import_pass.c journal.c kept.c logout.c main.c origin.c placement.c plan.c progress.c vocabulary.c
 sim_REAL := \
 	$(addprefix coordinator/,$(filter-out $(sim_NEIGHBOURS),$(coordinator_SRC))) \
 	formats/token.c loader/fill.c loader/main.c saver/main.c saver/snapshot.c \

@@ -76,7 +76,7 @@ static void add_linear(const struct cllm_model *model, const struct cllm_block_w
     cllm_model_drop(model, out, stream, model->norm, site, at);
 }
 
-/* dw += x^T dout, dbias += sums of dout's columns. */
+/* dw (+)= x^T dout, dbias += sums of dout's columns. */
 static void linear_gradient(const struct cllm_model *model,
                             const struct cllm_block_weights *w,
                             const struct cllm_block_gradients *d,
@@ -93,7 +93,7 @@ static void linear_gradient(const struct cllm_model *model,
                                              .n = layer->to,
                                              .k = N,
                                              .trans_a = true,
-                                             .accumulate = true});
+                                             .accumulate = !model->overwrite});
     model->ops->add_columns(d->at[layer->bias], dout, N, layer->to);
 }
 

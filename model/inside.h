@@ -9,6 +9,13 @@
 #include "model/carve.h"
 #include "model/model.h"
 
+/* Where the output matrix (V,C) is: a tensor of its own, or the token embedding. */
+static inline enum cllm_tensor_kind cllm_model_head(const struct cllm_model *model)
+{
+    return cllm_parameters_have(model->plan, CLLM_TENSOR_HEAD_W) ? CLLM_TENSOR_HEAD_W
+                                                                 : CLLM_TENSOR_EMBEDDING;
+}
+
 /* Starts of a block's tensors by their kind; kinds that the family lacks are not set. Of
  * a matrix without adapters a and b are NULL. */
 struct cllm_block_weights {

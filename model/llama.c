@@ -29,7 +29,7 @@ static void linear(const struct cllm_model *model, const struct cllm_block_weigh
     cllm_model_adapt(model, w, layer, out, x);
 }
 
-/* dw (to,from) += dout^T x. */
+/* dw (to,from) (+)= dout^T x. */
 static void linear_gradient(const struct cllm_model *model,
                             const struct cllm_block_weights *w,
                             const struct cllm_block_gradients *d,
@@ -45,7 +45,7 @@ static void linear_gradient(const struct cllm_model *model,
                                              .k = cllm_model_rows(model),
                                              .lda = layer->stride,
                                              .trans_a = true,
-                                             .accumulate = true});
+                                             .accumulate = !model->overwrite});
 }
 
 /* dx (N,from) (+)= dout w. */

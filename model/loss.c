@@ -4,16 +4,6 @@
  */
 #include "model/inside.h"
 
-/* The output matrix (V,C): a tensor of its own, or the token embedding. */
-static uint64_t head_off(const struct cllm_parameters *plan)
-{
-    enum cllm_tensor_kind kind = cllm_parameters_have(plan, CLLM_TENSOR_HEAD_W)
-                                     ? CLLM_TENSOR_HEAD_W
-                                     : CLLM_TENSOR_EMBEDDING;
-
-    return cllm_parameters_off(plan, kind, 0);
-}
-
 /*
  * Logits of a chunk of rows, their loss, and with @backward at once their gradient: into
  * model->dnorm's rows and, unless that is frozen, into the output matrix.
@@ -23,12 +13,15 @@ static void lose_chunk(const struct cllm_model *model, const float *w, float *dw
 {
     const struct cllm_ops *ops = model->ops;
     size_t C = model->plan->config.width, V = model->plan->config.vocab;
-    uint64_t head = head_off(model->plan);
+    uint64_t head = cllm_parameters_off(model->plan, cllm_model_head(model), 0);
     const float *norm = model->norm + first * C;
     const struct cllm_matmul to_logits = {.m = rows, .n = V, .k = C, .trans_b = true};
     const struct cllm_matmul to_dnorm = {.m = rows, .n = C, .k = V};
-    const struct cllm_matmul to_dhead = {
-        .m = V, .n = C, .k = rows, .trans_a = true, .accumulate = true};
+    const struct cllm_matmul to_dhead = {.m = V,
+                                         .n = C,
+                                         .k = rows,
+                                         .trans_a = true,
+                                         .accumulate = first > 0 || !model->overwrite};
     const uint32_t *targets = model->targets + first;
     double *losses = model->losses + first;
 

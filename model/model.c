@@ -232,6 +232,40 @@ double cllm_model_loss(struct cllm_model *model, const float *w, const uint32_t 
 
 /* ---- backward ---- */
 
+/* What a product writes whole: linear layers, and the output matrix. */
+static bool is_written(const struct cllm_model *model, enum cllm_tensor_kind kind)
+{
+    static const bool linear[CLLM_N_TENSOR_KINDS] = {
+        [CLLM_TENSOR_QKV_W] = true,  [CLLM_TENSOR_Q_W] = true,
+        [CLLM_TENSOR_K_W] = true,    [CLLM_TENSOR_V_W] = true,
+        [CLLM_TENSOR_ATTN_W] = true, [CLLM_TENSOR_GATE_W] = true,
+        [CLLM_TENSOR_FC_W] = true,   [CLLM_TENSOR_PROJ_W] = true};
+
+    return linear[kind] || kind == cllm_model_head(model);
+}
+
+/* Zeros wherever gradients are added to: in vectors, in tables of which a batch has some
+ * rows only, in adapters, and between the tensors. */
+static void clear_rest(const struct cllm_model *model, float *dw)
+{
+    const struct cllm_parameters *plan = model->plan;
+    uint64_t at = 0;
+
+    if (model->adapters != NULL) {
+        model->ops->zero(dw, model->adapters->n_elements);
+        return;
+    }
+    for (uint32_t i = 0; i < plan->n_tensors; i++) {
+        const struct cllm_tensor *tensor = &plan->tensors[i];
+
+        if (!is_written(model, tensor->kind))
+            continue;
+        model->ops->zero(dw + at, tensor->off - at);
+        at = tensor->off + tensor->count;
+    }
+    model->ops->zero(dw + at, plan->n_elements - at);
+}
+
 static void backward_block(const struct cllm_model *model, const float *w, float *dw,
                            uint32_t layer)
 {
@@ -270,6 +304,8 @@ double cllm_model_forward_backward(struct cllm_model *model, const float *w, flo
     float *down = model->adapters == NULL ? dw : NULL;
 
     CLLM_ASSERT(model->train);
+    if (model->overwrite)
+        clear_rest(model, dw);
     forward(model, w, tokens, true);
     cllm_model_lose(model, own, down, true);
     model->ops->zero(model->dx, cllm_model_rows(model) * config->width);

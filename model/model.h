@@ -118,6 +118,7 @@ struct cllm_model {
     float attention_dropout;           /* of attention's probabilities, likewise */
     uint64_t dropout_key;              /* of this batch: decides which; by the owner */
     bool dropping, dropping_attention; /* in this pass */
+    bool overwrite; /* the gradient holds nothing yet, whatever is there; by the owner */
     uint32_t B, T;
     bool train;
     enum cllm_model_recompute recompute;
@@ -176,9 +177,10 @@ int cllm_model_init(struct cllm_model *model, const struct cllm_parameters *plan
 /*
  * @tokens is (B,T+1), plain memory; token t + 1 is the target of position t; all below V
  * (asserted: whoever reads data checks it). Returns the SUM of token losses in nats,
- * smoothed if the shape says so, and adds the gradient of that sum to @dw. Never writes
- * @w. Both are arrays of the plan's n_elements, or of the adapters', 64-byte aligned,
- * which only operations touch. The bits do not depend on what is computed again.
+ * smoothed if the shape says so, and adds the gradient of that sum to @dw, or with
+ * model->overwrite makes it that. Never writes @w. Both are arrays of the plan's
+ * n_elements, or of the adapters', 64-byte aligned, which only operations touch. The bits
+ * do not depend on what is computed again.
  */
 double cllm_model_forward_backward(struct cllm_model *model, const float *w, float *dw,
                                    const uint32_t *tokens);

@@ -195,16 +195,17 @@ static void gradients_of_odd_shapes_agree_with_double_precision(void **state)
 }
 
 /* A vocabulary so large that the rows do not fit into one chunk of logits. */
+static const struct cllm_model_config chunky = {
+    .vocab = 700001, .context = 10, .layers = 1, .heads = 2, .width = 4};
+
 static void the_loss_in_chunks_agrees_with_double_precision(void **state)
 {
-    const struct cllm_model_config config = {
-        .vocab = 700001, .context = 10, .layers = 1, .heads = 2, .width = 4};
-    struct setup *s = setup_new(&config, cllm_ops_select(), 5, 10, true, 0);
+    struct setup *s = setup_new(&chunky, cllm_ops_select(), 5, 10, true, 0);
 
     (void)state;
     assert_true(s->model.chunk_rows < 50 && 50 % s->model.chunk_rows != 0);
     setup_free(s);
-    check_gradient(&config, cllm_ops_select(), 5, 10);
+    check_gradient(&chunky, cllm_ops_select(), 5, 10);
 }
 
 static void check_differences(const struct cllm_model_config *config)
@@ -266,6 +267,32 @@ static void gradients_are_added_to_what_is_there(void **state)
     (void)state;
     FOR_EACH_MODEL(config)
     check_adding(config);
+}
+
+/* NaN stays if it is added to. */
+static void check_overwriting(const struct cllm_model_config *config, uint32_t B,
+                              uint32_t T)
+{
+    struct setup *s = setup_new(config, cllm_ops_select(), B, T, true, 0);
+    float *added = numbers_zero(s->plan.n_elements);
+
+    (void)cllm_model_forward_backward(&s->model, s->w, added, s->tokens);
+    for (size_t i = 0; i < s->plan.n_elements; i++)
+        s->dw[i] = NAN;
+    s->model.overwrite = true;
+    (void)cllm_model_forward_backward(&s->model, s->w, s->dw, s->tokens);
+    for (size_t i = 0; i < s->plan.n_elements; i++)
+        assert_true(s->dw[i] == added[i]);
+    free(added);
+    setup_free(s);
+}
+
+static void what_holds_nothing_yet_is_overwritten(void **state)
+{
+    (void)state;
+    FOR_EACH_MODEL(config)
+    check_overwriting(config, 3, 21);
+    check_overwriting(&chunky, 5, 10);
 }
 
 static void check_padding(const struct cllm_model_config *config)
@@ -732,6 +759,7 @@ int main(void)
         cmocka_unit_test(the_loss_in_chunks_agrees_with_double_precision),
         cmocka_unit_test(gradients_agree_with_central_differences),
         cmocka_unit_test(gradients_are_added_to_what_is_there),
+        cmocka_unit_test(what_holds_nothing_yet_is_overwritten),
         cmocka_unit_test(padding_gets_no_gradient),
         cmocka_unit_test(loss_needs_no_memory_for_the_gradient),
         cmocka_unit_test(a_batch_done_again_elsewhere_has_the_same_bits),

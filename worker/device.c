@@ -202,13 +202,6 @@ const float *cllm_device_weights(struct cllm_worker *worker, const float *w,
     return worker->device.arrays.w;
 }
 
-float *cllm_device_gradient(struct cllm_worker *worker)
-{
-    worker->device.ops->zero(worker->device.arrays.dw,
-                             worker->child.geometry->n_elements);
-    return worker->device.arrays.dw;
-}
-
 void cllm_device_fetch(struct cllm_worker *worker, float *dw)
 {
     must(worker, cllm_opencl_get(dw, worker->device.arrays.dw,
@@ -243,19 +236,21 @@ int cllm_device_warm(struct cllm_worker *worker)
 {
     const struct cllm_geometry *g = worker->child.geometry;
     const float *w = worker->device.arrays.w;
-    float *first = cllm_device_gradient(worker);
+    float *dw = worker->device.arrays.dw;
     int rc = 0;
 
     memset(worker->tokens, 0, cllm_ring_batch_tokens(g) * sizeof *worker->tokens);
-    /* Twice: small vectors have two buffers, so that one goes up while one is in use. */
+    /* Twice: small vectors have two buffers, so that one goes up while one is in use; and
+     * a lane's first gradient is written, those that follow are added. */
     for (uint64_t version = UINT64_MAX; rc == 0 && version > UINT64_MAX - 2; version--) {
+        worker->model.overwrite = version == UINT64_MAX;
         rc = cllm_opencl_put(worker->device.arrays.w, cllm_worker_params(worker, 0, 0),
                              g->n_elements * sizeof *w, version);
-        (void)cllm_model_forward_backward(&worker->model, w, first, worker->tokens);
+        (void)cllm_model_forward_backward(&worker->model, w, dw, worker->tokens);
         (void)cllm_model_loss(&worker->model, w, worker->tokens);
     }
     if (rc == 0)
-        rc = cllm_opencl_get(worker->tokens, first, sizeof *worker->tokens);
+        rc = cllm_opencl_get(worker->tokens, dw, sizeof *worker->tokens);
     if (rc == 0)
         rc = cllm_opencl_wait();
     cllm_opencl_first_end(rc == 0);

@@ -67,9 +67,7 @@ void cllm_device_tell_start(struct cllm_worker *worker);
 /* The weights @w of the version that holds committed step @step, on the device. */
 const float *cllm_device_weights(struct cllm_worker *worker, const float *w,
                                  uint64_t step);
-/* A gradient of zeros. */
-float *cllm_device_gradient(struct cllm_worker *worker);
-/* Bring the gradient down to @dw. */
+/* Bring the gradient, device.arrays.dw, down to @dw. */
 void cllm_device_fetch(struct cllm_worker *worker, float *dw);
 /* Has everything until now gone well? Counters go to the slot's page. */
 void cllm_device_check(struct cllm_worker *worker);

@@ -2,8 +2,6 @@
  * worker/lane.c - the gradient of one lane: its micro-batches in order, into the lane's
  * buffer.
  */
-#include <string.h>
-
 #include <xmmintrin.h>
 
 #include "base/fault.h"
@@ -30,7 +28,6 @@ static void check_rounding(void)
 
 /* A lane's gradient, in stretches that threads may share; how many is part of its sum. */
 enum { PIECE = 4096, STRETCHES = 64 };
-enum { FAR = 8 << 20 }; /* elements that no cache keeps */
 
 struct gradient {
     const struct cllm_ops *ops;
@@ -47,24 +44,6 @@ static uint64_t stretch(const struct gradient *gradient, uint32_t part, uint64_t
 
     *at = cllm_min_u64(pieces * part / STRETCHES * PIECE, gradient->n);
     return cllm_min_u64(pieces * (part + 1) / STRETCHES * PIECE, gradient->n);
-}
-
-/* A gradient that caches would not keep until it is added to goes past them: its lines
- * need not be read first. */
-static void clear_stretch(void *ctx, uint32_t part, uint32_t thread)
-{
-    static const float zeros[PIECE];
-    const struct gradient *gradient = ctx;
-    uint64_t at, end = stretch(gradient, part, &at);
-
-    (void)thread;
-    if (gradient->n < FAR && at < end)
-        memset(gradient->dw + at, 0, (end - at) * sizeof *gradient->dw);
-    if (gradient->n < FAR)
-        return;
-    for (; at < end; at += PIECE)
-        gradient->ops->stream(gradient->dw + at, zeros, cllm_min_u64(PIECE, end - at));
-    _mm_sfence();
 }
 
 /*
@@ -133,10 +112,8 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
     set_rounding();
     cllm_region_allow(region, 0, bytes, true);
     if (device)
-        dw = cllm_device_gradient(worker);
-    else
-        cllm_threads_run(clear_stretch, &gradient, STRETCHES);
-    cllm_fault(CLLM_FAULT_lane_zeroed);
+        dw = worker->device.arrays.dw;
+    cllm_fault(CLLM_FAULT_lane_begun);
     for (uint32_t m = 0; m < g->microbatches; m++) {
         uint64_t batch = cllm_batch_number(g, work->step, work->lane, m);
 
@@ -144,6 +121,7 @@ void cllm_worker_lane(struct cllm_worker *worker, const struct cllm_assignment *
             report->flags |= CLLM_REPORT_BAD_BATCH;
             break;
         }
+        worker->model.overwrite = m == 0;
         worker->model.dropout_key = cllm_random_u64(g->seed, CLLM_RANDOM_DROPOUT, batch);
         report->loss +=
             cllm_model_forward_backward(&worker->model, w, dw, worker->tokens);

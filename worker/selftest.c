@@ -70,7 +70,7 @@ static struct cllm_optimizer_settings settings_of(const struct flavour *flavour)
                                             .muon_rate = 1.0f};
 }
 
-/* The loss, and x->dw, which is zero. */
+/* The loss, and its gradient into x->dw. */
 static double compute(const struct cllm_parameters *plan, struct cllm_model *model,
                       const struct cllm_device_arrays *device, const struct vectors *x)
 {
@@ -81,7 +81,6 @@ static double compute(const struct cllm_parameters *plan, struct cllm_model *mod
     if (device == NULL)
         return cllm_model_forward_backward(model, x->w, x->dw, x->tokens);
     rc = cllm_opencl_put(device->w, x->w, bytes, 1);
-    model->ops->zero(device->dw, plan->n_elements);
     loss = cllm_model_forward_backward(model, device->w, device->dw, x->tokens);
     if (rc == 0)
         (void)cllm_opencl_get(x->dw, device->dw, bytes); /* the error is kept */
@@ -156,6 +155,7 @@ static int test(const struct cllm_ops *ops, const struct cllm_ops *device,
         model.dropout = flavour->dropout;
         model.attention_dropout = flavour->attention_dropout;
         model.dropout_key = 1;
+        model.overwrite = true;
         cllm_optimizer_take(&optimizer, &arena);
         take_vectors(&x, &arena, plan.n_elements);
         *sum = train_once(&plan, ops, &model, &optimizer, device != NULL ? &arrays : NULL,

@@ -297,7 +297,8 @@ double cllm_model_forward_backward(struct cllm_model *model, const float *w, flo
     bool bad = is_bad(work_now());
 
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t word = sim_gradient_word(to[i], words_of(w)[i], hash, i);
+        uint64_t old = model->overwrite ? 0 : to[i];
+        uint64_t word = sim_gradient_word(old, words_of(w)[i], hash, i);
 
         if (i + 1 == n)
             word = bad ? SIM_NAN_WORD : err(word);

@@ -101,7 +101,7 @@ start_coord()
 # it in the steps after meets it, however late this script gets to do it; see release.
 creep()
 {
-    echo "lane_summed:sleep=60:$((12 * $1 - 11))*1000000,lane_zeroed:sleep=1500:$((12 * ($1 + ${2:-4}) - 11))*1000000"
+    echo "lane_summed:sleep=60:$((12 * $1 - 11))*1000000,lane_begun:sleep=1500:$((12 * ($1 + ${2:-4}) - 11))*1000000"
 }
 # arm NAME TEXT: the fault points of a run that goes on, or is dead in shared memory
 arm()

@@ -19,7 +19,7 @@ ctl()
 # start_slow NAME [ARGUMENT...]: a run that does not end before it is asked to stop
 start_slow()
 {
-    CLLM_FAULTS='lane_summed:sleep=100:49*1000000,lane_zeroed:sleep=1500:1000*1000000' \
+    CLLM_FAULTS='lane_summed:sleep=100:49*1000000,lane_begun:sleep=1500:1000*1000000' \
         start_coord "$@"
 }
 # go_on NAME: stop it, and on with it to its end, at full speed

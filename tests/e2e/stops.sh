@@ -12,7 +12,7 @@ golden=$(bits golden)
 # is replaced. On a machine so busy that this script comes too late, it is tried again.
 for try in 1 2 3 4 5; do
     run=awake$try
-    CLLM_FAULTS='lane_zeroed:sleep=30:100*1000000,lane_summed:stop:120' start_coord $run -n 3 "${long[@]}"
+    CLLM_FAULTS='lane_begun:sleep=30:100*1000000,lane_summed:stop:120' start_coord $run -n 3 "${long[@]}"
     said $run 'worker . \(pid [0-9]+\) was stopped by a signal at (validation )?lane ' && noticed=yes
     victim=$(sed -n 's/.*worker . (pid \([0-9]*\)) was stopped.*/\1/p' "$work/$run.log")
     until_step $run $(($(field $run step) + 2))
@@ -61,13 +61,13 @@ for role in worker loader saver; do
 done
 
 # A worker that runs in circles is ended for it.
-CLLM_FAULTS=lane_zeroed:hang:50 start_coord circles -n 2 "${long[@]}" --set train.steps=1000000
+CLLM_FAULTS=lane_begun:hang:50 start_coord circles -n 2 "${long[@]}" --set train.steps=1000000
 check "a hanging worker is suspected" said circles "worker . .* makes no progress"
 check "and ended" said circles "worker . .* hangs \(no progress for .*, state R\) at .*: ended"
 "$bin/cllm-ctl" "$work/runs/circles" stop >/dev/null
 wait $coord
 same "the run goes on without it" 75 $?
-CLLM_FAULTS=lane_zeroed:hang:50 coord circle -n 2 "${long[@]}"
+CLLM_FAULTS=lane_begun:hang:50 coord circle -n 2 "${long[@]}"
 same "and comes to the same bits" "$golden" "$(bits circle)"
 
 # Audits change nothing but the time.
@@ -75,7 +75,7 @@ coord audit -n 2 "${long[@]}" --set run.audit=3
 same "a run that computes every third lane twice has the same bits" "$golden" "$(bits audit)"
 
 # A worker whose every gradient has one wrong bit is found and retired, also for the next Node Zero.
-CLLM_FAULTS='lane_erred:flip:1*1000000:1,lane_zeroed:sleep=40:1*1000000,lane_summed:sleep=1500:700*1000000' \
+CLLM_FAULTS='lane_erred:flip:1*1000000:1,lane_begun:sleep=40:1*1000000,lane_summed:sleep=1500:700*1000000' \
     start_coord errs -n 3 "${long[@]}" --set run.audit=1
 check "a worker that errs is found" said errs "worker 1 found other bits for lane .*: it is retired"
 until_step errs $(($(field errs step) + 2))

@@ -21,6 +21,7 @@
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
+#define MORE_BUFFERS       4 /* else so many besides the workers', for lanes to be folded */
 #define CHECKED_TOKENS \
     (UINT64_C(64) << 20) /* looked at before training; the loader checks all */
 
@@ -199,7 +200,7 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     else if (g->lanes * cllm_vector_bytes(g) <= SMALL_BUFFERS)
         g->n_buffers = g->lanes;
     else
-        g->n_buffers = (uint32_t)cllm_min_u64(g->lanes, plan->workers + 2);
+        g->n_buffers = (uint32_t)cllm_min_u64(g->lanes, plan->workers + MORE_BUFFERS);
     g->ring_steps = (uint32_t)config->loader_steps_ahead + 1;
     ring_slots = (uint64_t)g->ring_steps * g->lanes * g->microbatches;
     if (ring_slots > (1u << 24)) {

@@ -128,8 +128,8 @@ tests_stepping_SRC := \
 	step_walk.c step_watch.c stepping.c
 # The simulator of the protocol; tests/crash/sim.mk builds it.
 tests_sim_SRC := \
-	sim.c sim_check.c sim_faults.c sim_files.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c \
-	sim_memory.c sim_roles.c sim_run.c sim_sched.c sim_trace.c
+	sim.c sim_check.c sim_check_work.c sim_children.c sim_faults.c sim_files.c sim_golden.c sim_hooks.c \
+	sim_house.c sim_kernel.c sim_memory.c sim_roles.c sim_run.c sim_sched.c sim_trace.c sim_violation.c
 # Shared records under ThreadSanitizer; likewise.
 tests_races_SRC := \
 	races.c

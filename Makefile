@@ -116,7 +116,7 @@ tests_bench_SRC := \
 	bench_tokenizer.c logits.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
 tests_points_SRC := \
-	points.c points_cases.c
+	points.c points_cases.c points_run.c
 # The chaos driver, from several files.
 tests_chaos_SRC := \
 	chaos.c chaos_battle.c chaos_check.c chaos_mttr.c chaos_options.c chaos_plan.c chaos_result.c \

@@ -137,7 +137,7 @@ tests_races_SRC := \
 tests_disk_SRC := \
 	corrupt.c faults.c states.c
 tests_disk_common_SRC := \
-	disk_log.c disk_state.c saver_rig.c tally.c whole.c
+	disk_calls.c disk_fault.c disk_log.c disk_state.c saver_rig.c tally.c whole.c
 tests_corrupt_SRC := \
 	corrupt_checkpoint.c corrupt_control.c corrupt_shard.c
 # The n-th system call and the n-th allocation fail; tests/crash/nth.mk builds it.

@@ -93,18 +93,18 @@ tools_SRC := \
 tests_SRC := \
 	test_adapter.c test_arena.c test_arrays.c test_attention.c test_bench_choice.c test_bpe_train.c \
 	test_chaos.c test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c \
-	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c \
+	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c test_crashes.c \
 	test_crystal.c test_crystal_pairs.c test_dataset.c test_decoder.c test_device_meter.c test_devices.c \
 	test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
 	test_frozen.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c \
 	test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c \
 	test_loader.c test_local_socket.c test_log.c test_logout.c test_lora.c test_manifest.c \
-	test_matmul.c test_megatron.c test_mix.c test_mixture.c test_model.c test_muon.c test_opencl.c \
+	test_matmul.c test_megatron.c test_mix.c test_mixture.c test_model.c test_model_crystal.c test_muon.c test_opencl.c \
 	test_opencl_crystal.c test_opencl_device.c test_opencl_flavours.c test_opencl_model.c \
 	test_opencl_ops.c test_opencl_products.c test_opencl_program.c test_opencl_tensor.c \
 	test_opencl_traffic.c test_opencl_tuning.c test_opencl_turn.c test_ops.c test_optimizer.c \
 	test_parameters.c test_peft.c test_pieces.c test_prep.c test_prep_reader.c test_prep_text.c \
-	test_random.c test_reader.c test_region.c test_renumber.c test_ring.c test_rope.c \
+	test_prep_vocab.c test_random.c test_reader.c test_recompute.c test_region.c test_renumber.c test_ring.c test_rope.c \
 	test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c \
 	test_saver_load.c test_schedule.c test_selftest.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_smoothing.c test_source.c test_speaker.c \
@@ -116,7 +116,7 @@ tests_bench_SRC := \
 	bench_tokenizer.c logits.c
 # The crash tests: built like tests, called by scripts of tests/e2e.
 tests_points_SRC := \
-	points.c points_cases.c
+	points.c points_cases.c points_run.c
 # The chaos driver, from several files.
 tests_chaos_SRC := \
 	chaos.c chaos_battle.c chaos_check.c chaos_mttr.c chaos_options.c chaos_plan.c chaos_result.c \
@@ -128,8 +128,8 @@ tests_stepping_SRC := \
 	step_walk.c step_watch.c stepping.c
 # The simulator of the protocol; tests/crash/sim.mk builds it.
 tests_sim_SRC := \
-	sim.c sim_check.c sim_faults.c sim_files.c sim_golden.c sim_hooks.c sim_house.c sim_kernel.c \
-	sim_memory.c sim_roles.c sim_run.c sim_sched.c sim_trace.c
+	sim.c sim_check.c sim_check_work.c sim_children.c sim_faults.c sim_files.c sim_golden.c sim_hooks.c \
+	sim_house.c sim_kernel.c sim_memory.c sim_roles.c sim_run.c sim_sched.c sim_trace.c sim_violation.c
 # Shared records under ThreadSanitizer; likewise.
 tests_races_SRC := \
 	races.c
@@ -137,7 +137,7 @@ tests_races_SRC := \
 tests_disk_SRC := \
 	corrupt.c faults.c states.c
 tests_disk_common_SRC := \
-	disk_log.c disk_state.c saver_rig.c tally.c whole.c
+	disk_calls.c disk_fault.c disk_log.c disk_state.c saver_rig.c tally.c whole.c
 tests_corrupt_SRC := \
 	corrupt_checkpoint.c corrupt_control.c corrupt_shard.c
 # The n-th system call and the n-th allocation fail; tests/crash/nth.mk builds it.
@@ -148,8 +148,8 @@ tests_math_SRC := \
 	loops.c math_all.c
 # Files that test programs share.
 tests_common_SRC := \
-	control_temp.c gpt_double.c llama_double.c loader_data.c lora_double.c model_files.c opencl_run.c \
-	opencl_simulated.c ops_bits.c saver_run.c shm_run.c
+	control_temp.c deaths.c gpt_double.c llama_double.c loader_data.c lora_double.c model_batch.c model_files.c opencl_run.c \
+	opencl_simulated.c ops_bits.c prep_run.c saver_run.c shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \

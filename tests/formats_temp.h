@@ -69,6 +69,18 @@ static inline char *get_file(const char *path, size_t *n)
     return bytes;
 }
 
+/* Both have the same bytes. */
+static inline void assert_same_file(const char *path, const char *other)
+{
+    size_t n = 0, m = 0;
+    char *one = get_file(path, &n), *two = get_file(other, &m);
+
+    assert_int_equal(n, m);
+    assert_memory_equal(one, two, n);
+    free(one);
+    free(two);
+}
+
 /* The error text must hold @part. */
 static inline void assert_error_says(const char *part)
 {

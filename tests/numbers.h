@@ -55,6 +55,17 @@ static inline float *numbers_zero(size_t n)
     return x;
 }
 
+/* Copies of the @n numbers of @x, which may be NULL: zeros; heap. */
+static inline double *numbers_doubles(const float *x, size_t n)
+{
+    double *d = calloc(n, sizeof *d);
+
+    CLLM_ASSERT(d != NULL);
+    for (size_t i = 0; x != NULL && i < n; i++)
+        d[i] = (double)x[i];
+    return d;
+}
+
 /* Weights far from the start of training: every tensor random, norms around 1, so that no
  * gradient is zero or hidden. */
 static inline float *numbers_weights(const struct cllm_parameters *plan)

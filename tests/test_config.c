@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "model/schedule.h"
+#include "tests/printed.h"
 
 /* A fresh configuration that has read @text as t.ini. Returns what parsing returned. */
 static int parse(struct cllm_config *config, const char *text)
@@ -36,30 +37,6 @@ static void assert_refused(const char *text, const char *const words[], size_t n
         if (!strstr(cllm_err_text(), words[i]))
             fail_msg("'%s' is not in: %s", words[i], cllm_err_text());
     cllm_config_fini(&config);
-}
-
-/* What cllm_err_print() writes, hint included; the caller frees. */
-static char *printed_error(void)
-{
-    FILE *file = tmpfile();
-    int saved = dup(STDERR_FILENO);
-    long bytes;
-    char *text;
-
-    assert_non_null(file);
-    assert_true(saved >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
-    cllm_err_print("test");
-    (void)fflush(stderr);
-    assert_true(dup2(saved, STDERR_FILENO) >= 0);
-    (void)close(saved);
-    assert_int_equal(fseek(file, 0, SEEK_END), 0);
-    bytes = ftell(file);
-    rewind(file);
-    text = calloc(1, (size_t)bytes + 1);
-    assert_non_null(text);
-    assert_int_equal(fread(text, 1, (size_t)bytes, file), (size_t)bytes);
-    (void)fclose(file);
-    return text;
 }
 
 static void defaults_are_those_of_the_table(void **state)
@@ -245,13 +222,9 @@ static void the_hint_names_the_nearest_key_and_explains_the_hash(void **state)
     (void)state;
     for (size_t i = 0; i < CLLM_LEN(cases); i++) {
         struct cllm_config config;
-        char *text;
 
         assert_int_equal(parse(&config, cases[i].text), CLLM_ECONFIG);
-        text = printed_error();
-        if (!strstr(text, cases[i].hint))
-            fail_msg("'%s' is not in: %s", cases[i].hint, text);
-        free(text);
+        assert_printed(cases[i].hint);
         cllm_config_fini(&config);
     }
 }
@@ -518,12 +491,32 @@ static void the_longest_allowed_value_survives_the_round_trip(void **state)
     cllm_config_fini(&b);
 }
 
+/* An assignment to a configuration, and what is said when that is checked. */
+struct check {
+    const char *set;
+    const char *word; /* NULL: fine */
+};
+
+static void check_each(const char *text, const struct check *cases, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct cllm_config config;
+        int rc;
+
+        assert_int_equal(parse(&config, text), 0);
+        rc = cllm_config_set(&config, cases[i].set);
+        if (rc == 0)
+            rc = cllm_config_check(&config);
+        assert_int_equal(rc, cases[i].word ? CLLM_ECONFIG : 0);
+        if (cases[i].word)
+            assert_printed(cases[i].word);
+        cllm_config_fini(&config);
+    }
+}
+
 static void what_single_options_cannot_know_is_checked(void **state)
 {
-    static const struct {
-        const char *set;
-        const char *word; /* NULL: fine */
-    } cases[] = {
+    static const struct check cases[] = {
         {"train.steps=5", NULL},
         {"train.batch=95", "nearest: 84 or 96"},
         {"train.batch=5", "nearest: 12"},
@@ -543,29 +536,12 @@ static void what_single_options_cannot_know_is_checked(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < CLLM_LEN(cases); i++) {
-        struct cllm_config config;
-        char *text;
-
-        assert_int_equal(parse(&config, "[run]\ndir=a\n[data]\ntrain=a\nvalid=b\n"), 0);
-        assert_int_equal(cllm_config_set(&config, cases[i].set), 0);
-        assert_int_equal(cllm_config_check(&config), cases[i].word ? CLLM_ECONFIG : 0);
-        if (cases[i].word) {
-            text = printed_error();
-            if (!strstr(text, cases[i].word))
-                fail_msg("'%s' is not in: %s", cases[i].word, text);
-            free(text);
-        }
-        cllm_config_fini(&config);
-    }
+    check_each("[run]\ndir=a\n[data]\ntrain=a\nvalid=b\n", cases, CLLM_LEN(cases));
 }
 
 static void a_llama_that_cannot_be_is_refused(void **state)
 {
-    static const struct {
-        const char *set;
-        const char *word; /* NULL: fine */
-    } cases[] = {
+    static const struct check cases[] = {
         {"model.kv_heads=2", NULL},
         {"model.head_size=16", NULL},
         {"model.tied=yes", NULL},
@@ -578,25 +554,8 @@ static void a_llama_that_cannot_be_is_refused(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < CLLM_LEN(cases); i++) {
-        struct cllm_config config;
-        char *text;
-        int rc;
-
-        assert_int_equal(
-            parse(&config, "[run]\ndir=a\n[data]\ntrain=a\n[model]\narch=llama\n"), 0);
-        rc = cllm_config_set(&config, cases[i].set);
-        if (rc == 0)
-            rc = cllm_config_check(&config);
-        assert_int_equal(rc, cases[i].word ? CLLM_ECONFIG : 0);
-        if (cases[i].word) {
-            text = printed_error();
-            if (!strstr(text, cases[i].word))
-                fail_msg("'%s' is not in: %s", cases[i].word, text);
-            free(text);
-        }
-        cllm_config_fini(&config);
-    }
+    check_each("[run]\ndir=a\n[data]\ntrain=a\n[model]\narch=llama\n", cases,
+               CLLM_LEN(cases));
 }
 
 static void a_run_without_a_directory_is_refused(void **state)

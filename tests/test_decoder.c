@@ -13,8 +13,7 @@
 
 #include "compute/ops.h"
 #include "model/model.h"
-#include "tests/gpt_double.h"
-#include "tests/llama_double.h"
+#include "tests/model_double.h"
 #include "tests/numbers.h"
 
 /* Of each family, and Llama with all queries on one key and an output of its own; both
@@ -95,16 +94,11 @@ static int teardown(void **state)
 static void logits_of_every_position_agree_with_double_precision(void **state)
 {
     struct setup *s = *state;
-    double *w = calloc(s->plan.n_elements, sizeof *w);
+    double *w = numbers_doubles(s->w, s->plan.n_elements);
     double *logits = calloc((size_t)config->context * config->vocab, sizeof *logits);
 
-    assert_true(w != NULL && logits != NULL);
-    for (uint64_t i = 0; i < s->plan.n_elements; i++)
-        w[i] = (double)s->w[i];
-    if (config->arch == CLLM_ARCH_LLAMA)
-        (void)llama_double_loss(&s->plan, w, NULL, 1, config->context, s->tokens, logits);
-    else
-        (void)gpt_double_loss(&s->plan, w, NULL, 1, config->context, s->tokens, logits);
+    assert_non_null(logits);
+    (void)model_double_loss(&s->plan, w, NULL, 1, config->context, s->tokens, logits);
     cllm_decoder_reset(&s->decoder);
     for (uint32_t t = 0; t < config->context; t++) {
         const float *got = cllm_decoder_step(&s->decoder, s->w, s->tokens[t]);

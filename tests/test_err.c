@@ -4,33 +4,9 @@
 #include "base/err.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-/* What cllm_err_print() writes to stderr. */
-static void printed(char *out, size_t bytes)
-{
-    int saved = dup(STDERR_FILENO);
-    int pipe_fd[2];
-    ssize_t n;
-
-    assert_int_equal(pipe(pipe_fd), 0);
-    assert_true(saved >= 0 && dup2(pipe_fd[1], STDERR_FILENO) >= 0);
-    cllm_err_print("prog");
-    assert_true(dup2(saved, STDERR_FILENO) >= 0);
-    (void)close(saved);
-    (void)close(pipe_fd[1]);
-    n = read(pipe_fd[0], out, bytes - 1);
-    assert_true(n >= 0);
-    out[n] = '\0';
-    (void)close(pipe_fd[0]);
-}
+#include "tests/printed.h"
 
 static void a_system_failure_carries_its_reason_and_a_house_code_none(void **state)
 {

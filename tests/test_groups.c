@@ -9,12 +9,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/err.h"
 #include "base/parameters.h"
+#include "tests/printed.h"
 
 static const struct cllm_model_config config = {
     .vocab = 17, .context = 11, .layers = 12, .heads = 1, .width = 8};
@@ -172,27 +172,6 @@ static void what_cannot_be_meant_is_refused(void **state)
     }
 }
 
-/* What the error's hint says, through the file that it is printed to. */
-static void assert_hint(const char *hint)
-{
-    char text[1024];
-    int saved = dup(2);
-    FILE *file = tmpfile();
-    size_t n;
-
-    assert_non_null(file);
-    assert_true(dup2(fileno(file), 2) == 2);
-    cllm_err_print("test");
-    assert_true(dup2(saved, 2) == 2);
-    (void)close(saved);
-    rewind(file);
-    n = fread(text, 1, sizeof text - 1, file);
-    text[n] = '\0';
-    (void)fclose(file);
-    if (strstr(text, hint) == NULL)
-        fail_msg("'%s' is not in: %s", hint, text);
-}
-
 static void a_pattern_for_nothing_names_the_nearest_tensor(void **state)
 {
     static const struct {
@@ -209,7 +188,7 @@ static void a_pattern_for_nothing_names_the_nearest_tensor(void **state)
 
     for (size_t i = 0; i < CLLM_LEN(cases); i++) {
         assert_int_equal(make(f, cases[i].lines), CLLM_ECONFIG);
-        assert_hint(cases[i].nearest);
+        assert_printed(cases[i].nearest);
     }
 }
 

@@ -80,16 +80,6 @@ static void end(struct setup *s)
     free(s->tokens);
 }
 
-static double *doubles(const float *x, size_t n)
-{
-    double *d = calloc(n, sizeof *d);
-
-    assert_non_null(d);
-    for (size_t i = 0; x != NULL && i < n; i++)
-        d[i] = (double)x[i];
-    return d;
-}
-
 /* ---- gradients ---- */
 
 static void check_gradient(const struct cllm_model_config *config, const char *target,
@@ -99,7 +89,7 @@ static void check_gradient(const struct cllm_model_config *config, const char *t
     double *dw, exact, loss;
 
     begin(&s, config, target, rank, CLLM_RECOMPUTE_NONE);
-    dw = doubles(NULL, s.adapters.n_elements);
+    dw = numbers_doubles(NULL, s.adapters.n_elements);
     exact = lora_double_loss(
         &(struct lora_double){&s.base, &s.adapters, &s.lora, s.frozen, s.w}, dw, s.B, s.T,
         s.tokens);

@@ -13,8 +13,7 @@
 
 #include "compute/opencl/table.h"
 #include "model/model.h"
-#include "tests/gpt_double.h"
-#include "tests/llama_double.h"
+#include "tests/model_double.h"
 #include "tests/numbers.h"
 #include "tests/opencl_run.h"
 
@@ -100,15 +99,10 @@ static double run(struct setup *s)
 
 static double exact_loss(const struct setup *s, double *dw)
 {
-    const struct cllm_parameters *plan = &s->plan;
-    double *w = calloc(plan->n_elements, sizeof *w), loss;
+    double *w = numbers_doubles(s->weights, s->plan.n_elements);
+    double loss =
+        model_double_loss(&s->plan, w, dw, s->model.B, s->model.T, s->tokens, NULL);
 
-    assert_non_null(w);
-    for (size_t i = 0; i < plan->n_elements; i++)
-        w[i] = (double)s->weights[i];
-    loss = plan->config.arch == CLLM_ARCH_LLAMA
-               ? llama_double_loss(plan, w, dw, s->model.B, s->model.T, s->tokens, NULL)
-               : gpt_double_loss(plan, w, dw, s->model.B, s->model.T, s->tokens, NULL);
     free(w);
     return loss;
 }
@@ -118,10 +112,9 @@ static void check_gradient(const struct cllm_model_config *config,
 {
     struct setup *s =
         setup_new(config, ops, (struct cllm_model_shape){.B = B, .T = T, .train = true});
-    double *dw = calloc(s->plan.n_elements, sizeof *dw);
+    double *dw = numbers_doubles(NULL, s->plan.n_elements);
     double exact, loss = run(s), error;
 
-    assert_non_null(dw);
     exact = exact_loss(s, dw);
     error = numbers_error(s->gradient, dw, s->plan.n_elements);
     print_message("%s, B %u T %u: loss within %.1e, gradient within %.1e\n",

@@ -1,44 +1,15 @@
 /*
- * tests/test_prep.c - the program cllm-prep, run as people run it. CLLM_BIN names the
- * directory of programs (default build/release/bin).
+ * tests/test_prep.c - what cllm-prep reads, what it refuses, and the shards of it.
  */
 #include "tests/formats_temp.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "formats/dataset.h"
 #include "formats/json.h"
 #include "formats/sha256.h"
-#include "formats/tokenizer.h"
 #include "tests/packed.h"
-
-static char program[CLLM_FILE_PATH_BYTES];
-static char said[65536]; /* stdout and stderr of the last run */
-
-/* Run "cllm-prep @arguments" by the shell in directory @dir; the exit code. */
-static int prep(const char *dir, const char *arguments)
-{
-    char command[CLLM_FILE_PATH_BYTES + 1024];
-
-    (void)snprintf(command, sizeof command, "cd '%s' && '%s' %s 2>&1", dir, program,
-                   arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t n = fread(said, 1, sizeof said - 1, pipe);
-    said[n] = '\0';
-    int status = pclose(pipe);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-static void assert_said(const char *part)
-{
-    if (strstr(said, part) == NULL)
-        fail_msg("expected \"%s\" in:\n%s", part, said);
-}
+#include "tests/prep_run.h"
 
 /* A file of @n times @c. */
 static void put_text(const char *path, char c, size_t n)
@@ -259,7 +230,7 @@ static void nonsense_is_refused_with_file_and_offset(void **state)
     for (size_t i = 0; i < CLLM_LEN(bad); i++) {
         int code = prep(*state, bad[i].arguments);
         if (code != bad[i].exit_code)
-            fail_msg("%s: exit code %d:\n%s", bad[i].arguments, code, said);
+            fail_msg("%s: exit code %d:\n%s", bad[i].arguments, code, prep_said);
         assert_said(bad[i].says);
         assert_int_equal(access(in(*state, "out"), F_OK), -1); /* nothing left behind */
     }
@@ -287,18 +258,11 @@ static void an_earlier_result_is_replaced_only_by_force(void **state)
 
 static void the_same_text_gives_the_same_bytes(void **state)
 {
-    size_t n = 0, m = 0;
-
     put_text(in(*state, "text"), 'x', 10000);
     assert_int_equal(prep(*state, "-q -o one text"), 0);
-    assert_string_equal(said, "");
+    assert_string_equal(prep_said, "");
     assert_int_equal(prep(*state, "-q -o two text"), 0);
-    char *a = get_file(in(*state, "one/dataset.json"), &n);
-    char *b = get_file(in(*state, "two/dataset.json"), &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(a, b, n);
-    free(a);
-    free(b);
+    assert_same_file(in(*state, "one/dataset.json"), in(*state, "two/dataset.json"));
 }
 
 /* The same documents as text, JSON lines, and packed. */
@@ -347,7 +311,7 @@ static void every_kind_of_input_gives_the_same_tokens(void **state)
         (void)snprintf(command, sizeof command, "-o out --force --val-fraction 0 %s",
                        arguments[i]);
         if (prep(*state, command) != 0)
-            fail_msg("%s:\n%s", arguments[i], said);
+            fail_msg("%s:\n%s", arguments[i], prep_said);
         assert_said("documents: 2, ");
         char *shard = get_file(in(*state, "out/train_000.bin"), &m);
         if (expected == NULL) {
@@ -434,213 +398,6 @@ static void verbose_names_what_is_passed_over(void **state)
     assert_said("in/empty is empty");
 }
 
-static void a_trained_vocabulary_lies_beside_the_shards(void **state)
-{
-    static char text[40001];
-    static const char phrases[][8] = {"the end\n", "and some", " of that"};
-    json_t *json = NULL, *tokenizer = NULL, *files = NULL;
-    struct cllm_tokenizer *loaded = NULL;
-    const char *hash = NULL, *name = NULL, *sha256 = NULL;
-    uint64_t vocab = 0, bytes = 0;
-    char hex[CLLM_SHA256_HEX_BYTES];
-
-    for (size_t i = 0; i + 8 < sizeof text; i += 8)
-        memcpy(text + i, phrases[i % 56 == 0 ? 0 : i % 24 == 0 ? 1 : 2], 8);
-    put_file(in(*state, "a"), text, sizeof text - 1);
-    put_file(in(*state, "b"), text, sizeof text - 1);
-    assert_int_equal(prep(*state, "-o out --train-vocab 280 a b"), 0);
-    assert_int_equal(cllm_json_load(in(*state, "out/dataset.json"), 1 << 20, &json), 0);
-    assert_int_equal(cllm_json_get_u64(json, "d", "vocab", &vocab), 0);
-    assert_int_equal(cllm_json_get_object(json, "d", "tokenizer", &tokenizer), 0);
-    assert_int_equal(cllm_json_get_text(tokenizer, "d", "hash", &hash), 0);
-    assert_int_equal(cllm_json_get_array(tokenizer, "d", "files", &files), 0);
-    assert_int_equal(json_array_size(files), 3);
-    for (size_t i = 0; i < 3; i++) {
-        const json_t *file = json_array_get(files, i);
-        assert_int_equal(cllm_json_get_text(file, "d", "name", &name), 0);
-        assert_int_equal(cllm_json_get_text(file, "d", "sha256", &sha256), 0);
-        char path[64];
-        (void)snprintf(path, sizeof path, "out/%s", name);
-        assert_int_equal(cllm_sha256_file(in(*state, path), hex, &bytes), 0);
-        assert_string_equal(hex, sha256);
-    }
-    assert_int_equal(cllm_tokenizer_load(&loaded, in(*state, "out")), 0);
-    assert_string_equal(cllm_tokenizer_hash(loaded), hash);
-    assert_int_equal(cllm_tokenizer_size(loaded), vocab);
-    assert_int_equal(access(in(*state, "out/.partial"), F_OK), -1);
-    /* Given to another data set, it is the same, and so are the shards. */
-    size_t n = 0, m = 0;
-    assert_int_equal(prep(*state, "-o again --tokenizer out a b"), 0);
-    char *one = get_file(in(*state, "out/train_000.bin"), &n);
-    char *two = get_file(in(*state, "again/train_000.bin"), &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(one, two, n);
-    free(one);
-    free(two);
-    assert_int_equal(prep(*state, "-o out --force --tokenizer out a b"), 2);
-    assert_said("lies in the output directory");
-    cllm_tokenizer_free(&loaded);
-    json_decref(json);
-}
-
-/* a.jsonl: many short documents; the end-of-text token stands between them alone. */
-static void documents_are_separated_by_the_end_of_text(void **state)
-{
-    static char lines[30000];
-    struct cllm_tokenizer *tokenizer = NULL;
-    struct cllm_dataset dataset;
-    uint32_t eot, n_eot = 0, first = 0;
-
-    for (int i = 0; i < 300; i++)
-        (void)snprintf(lines + strlen(lines), sizeof lines - strlen(lines),
-                       "{\"text\": \"document %d <|endoftext|> of many\"}\n", i);
-    put_file(in(*state, "a.jsonl"), lines, strlen(lines));
-    assert_int_equal(prep(*state, "-o out --train-vocab 270 a.jsonl"), 0);
-    assert_said("whole documents");
-    assert_int_equal(cllm_tokenizer_load(&tokenizer, in(*state, "out")), 0);
-    eot = cllm_tokenizer_eot(tokenizer);
-    char *pattern = strdup(in(*state, "out/*_*.bin"));
-    assert_int_equal(cllm_dataset_open(&dataset, &pattern, 1, 1), 0);
-    assert_int_equal(dataset.n_shards, 2);
-    for (uint32_t k = 0; k < 2; k++) {
-        for (uint64_t i = 0; i < dataset.shard[k].n_tokens; i++) {
-            uint32_t token;
-            assert_int_equal(cllm_shard_read(&dataset.shard[k], i, 1, &token), 0);
-            n_eot += token == eot ? 1 : 0;
-            first = k == 1 && i == 0 ? token : first;
-        }
-    }
-    assert_int_equal(n_eot, 299);
-    assert_int_not_equal(first, eot); /* validation begins with a document */
-    cllm_dataset_close(&dataset);
-    cllm_tokenizer_free(&tokenizer);
-    free(pattern);
-    /* As themselves: one more in each document. */
-    assert_int_equal(
-        prep(*state,
-             "-o special --tokenizer out --allow-special --val-fraction 0 a.jsonl"),
-        0);
-    pattern = strdup(in(*state, "special/train_*.bin"));
-    assert_int_equal(cllm_dataset_open(&dataset, &pattern, 1, 1), 0);
-    n_eot = 0;
-    for (uint64_t i = 0; i < dataset.shard[0].n_tokens; i++) {
-        uint32_t token;
-        assert_int_equal(cllm_shard_read(&dataset.shard[0], i, 1, &token), 0);
-        n_eot += token == eot ? 1 : 0;
-    }
-    assert_int_equal(n_eot, 599);
-    cllm_dataset_close(&dataset);
-    free(pattern);
-}
-
-/* Count the ids of a shard; how many tokens it has. */
-static uint64_t count_ids(const char *path, uint64_t *count, uint32_t n_ids)
-{
-    struct cllm_shard shard;
-    uint32_t token = 0;
-
-    assert_int_equal(cllm_shard_open(&shard, path), 0);
-    uint64_t n = shard.n_tokens;
-    for (uint64_t i = 0; i < n; i++) {
-        assert_int_equal(cllm_shard_read(&shard, i, 1, &token), 0);
-        assert_true(token < n_ids);
-        count[token]++;
-    }
-    cllm_shard_close(&shard);
-    return n;
-}
-
-/* The bytes that the tokens of shard @path stand for, as @tokenizer has them. */
-static char *text_of_shard(const char *path, const struct cllm_tokenizer *tokenizer)
-{
-    struct cllm_shard shard;
-    uint32_t token = 0;
-    size_t n = 0, used = 0;
-
-    assert_int_equal(cllm_shard_open(&shard, path), 0);
-    char *text = calloc(1, shard.n_tokens * 64 + 1);
-    assert_non_null(text);
-    for (uint64_t i = 0; i < shard.n_tokens; i++) {
-        assert_int_equal(cllm_shard_read(&shard, i, 1, &token), 0);
-        const uint8_t *bytes = cllm_tokenizer_token(tokenizer, token, &n);
-        assert_true(n <= 64);
-        memcpy(text + used, bytes, n);
-        used += n;
-    }
-    cllm_shard_close(&shard);
-    return text;
-}
-
-/* @options: of the tokenizer. Ids fall with their frequency, and the text is the same. */
-static void check_renumbered(const char *dir, const char *options)
-{
-    static const char *const shards[] = {"train_000.bin", "val_000.bin"};
-    struct cllm_tokenizer *before = NULL, *after = NULL;
-    json_t *json = NULL, *tokenizer = NULL;
-    const char *how = NULL, *hash = NULL;
-    uint64_t count[600] = {0}, last = UINT64_MAX;
-    char command[256];
-
-    (void)snprintf(command, sizeof command, "-o plain --force %s text", options);
-    assert_int_equal(prep(dir, command), 0);
-    (void)snprintf(command, sizeof command, "-o new --force --renumber %s text", options);
-    assert_int_equal(prep(dir, command), 0);
-    assert_said("renumbered: the first 256 ids have");
-    assert_int_equal(cllm_json_load(in(dir, "new/dataset.json"), 1 << 20, &json), 0);
-    assert_int_equal(cllm_json_get_object(json, "d", "tokenizer", &tokenizer), 0);
-    assert_int_equal(cllm_json_get_text(tokenizer, "d", "renumbered", &how), 0);
-    assert_string_equal(how, "frequency");
-    assert_int_equal(cllm_json_get_text(tokenizer, "d", "hash", &hash), 0);
-    assert_int_equal(
-        cllm_tokenizer_load(&before, access(in(dir, "plain/vocab.json"), F_OK) == 0
-                                         ? in(dir, "plain")
-                                         : CLLM_TOKENIZER_BYTES),
-        0);
-    assert_int_equal(cllm_tokenizer_load(&after, in(dir, "new")), 0);
-    assert_string_equal(cllm_tokenizer_hash(after), hash);
-    assert_int_equal(cllm_tokenizer_size(after), cllm_tokenizer_size(before));
-    (void)count_ids(in(dir, "new/train_000.bin"), count, cllm_tokenizer_size(after));
-    for (uint32_t id = 0; id < cllm_tokenizer_size(after); id++) {
-        assert_true(count[id] <= last);
-        last = count[id];
-    }
-    for (size_t i = 0; i < CLLM_LEN(shards); i++) {
-        char path[64];
-        (void)snprintf(path, sizeof path, "plain/%s", shards[i]);
-        char *one = text_of_shard(in(dir, path), before);
-        (void)snprintf(path, sizeof path, "new/%s", shards[i]);
-        char *two = text_of_shard(in(dir, path), after);
-        assert_string_equal(one, two);
-        free(one);
-        free(two);
-    }
-    /* Given to another data set, it makes the same shards. */
-    size_t n = 0, m = 0;
-    assert_int_equal(prep(dir, "-o again --force --tokenizer new text"), 0);
-    char *one = get_file(in(dir, "new/train_000.bin"), &n);
-    char *two = get_file(in(dir, "again/train_000.bin"), &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(one, two, n);
-    free(one);
-    free(two);
-    cllm_tokenizer_free(&before);
-    cllm_tokenizer_free(&after);
-    json_decref(json);
-}
-
-static void ids_are_renumbered_by_frequency(void **state)
-{
-    char text[30001] = "";
-    size_t used = 0;
-
-    for (unsigned i = 0; used + 100 < sizeof text; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used,
-                                 i % 3 == 0 ? "zebra number %u\n" : "the zoo, %u ", i);
-    put_file(in(*state, "text"), text, used);
-    check_renumbered(*state, "--tokenizer bytes");
-    check_renumbered(*state, "--train-vocab 300");
-}
-
 static void help_and_version_go_to_stdout(void **state)
 {
     assert_int_equal(prep(*state, "--help 2>/dev/null"), 0);
@@ -666,19 +423,10 @@ int main(void)
         T(odd_bytes_are_kept_or_replaced_and_counted),
         T(bad_lines_are_skipped_when_asked_to),
         T(verbose_names_what_is_passed_over),
-        T(a_trained_vocabulary_lies_beside_the_shards),
-        T(documents_are_separated_by_the_end_of_text),
-        T(ids_are_renumbered_by_frequency),
         T(help_and_version_go_to_stdout),
     };
-    const char *bin = getenv("CLLM_BIN");
-    char relative[CLLM_FILE_PATH_BYTES];
 
-    if (cllm_file_join(relative, bin != NULL ? bin : "build/release/bin", "cllm-prep") <
-            0 ||
-        realpath(relative, program) == NULL) {
-        (void)fprintf(stderr, "cannot find cllm-prep: set CLLM_BIN\n");
+    if (!prep_find())
         return 1;
-    }
     return cmocka_run_group_tests_name("prep", tests, NULL, NULL);
 }

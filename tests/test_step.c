@@ -24,9 +24,7 @@
 static struct cllm_control control;
 static struct cllm_config config;
 static struct cllm_step step;
-static uint32_t
-    folds_of_lane[24]; /* times each lane was folded, in the run that counts */
-static uint32_t fold_calls;
+static uint32_t folds_of_lane[24]; /* how often, in the run that counts */
 
 /* A process of slot @slot has said hello. */
 static void live(uint32_t slot)
@@ -45,7 +43,6 @@ static int setup(void **state)
         live(slot);
     cllm_step_init(&step, &control, &config, WORKERS);
     memset(folds_of_lane, 0, sizeof folds_of_lane);
-    fold_calls = 0;
     return 0;
 }
 
@@ -57,12 +54,12 @@ static int teardown(void **state)
     return 0;
 }
 
+/* A processor that errs: added to the loss and to the hashes of chunks in answers. */
+static double loss_error;
+static uint64_t chunk_error;
+
 /* Write the report that worker @slot owes for its oldest assignment, as a good worker
  * does. */
-static uint64_t chunk_error; /* likewise to the hashes of chunks */
-static double
-    loss_error; /* added to the loss of the next answers: a processor that errs */
-
 static void answer(uint32_t slot, uint32_t flags)
 {
     struct cllm_command *command = &control.slots[slot].command;
@@ -95,12 +92,17 @@ static int take(uint32_t slot)
     assert_int_equal(cllm_slot_harvest(&control, slot, &report, &asked),
                      CLLM_HARVEST_REPORT);
     rc = cllm_step_take(&step, slot, &asked, &report, &news);
-    if (asked.kind == CLLM_WORK_FOLD && asked.chunk_lo == 0 && !news.late) {
-        fold_calls++;
+    if (asked.kind == CLLM_WORK_FOLD && asked.chunk_lo == 0 && !news.late)
         for (uint32_t l = asked.lane_lo; l < asked.lane_hi; l++)
             folds_of_lane[l]++;
-    }
     return rc;
+}
+
+/* It is answered, and the answer is taken. */
+static void complete(uint32_t slot, uint32_t flags)
+{
+    answer(slot, flags);
+    assert_int_equal(take(slot), 0);
 }
 
 /* Slot @slot is confirmed dead; a new process takes its place. */
@@ -148,17 +150,15 @@ static bool is_lane(uint32_t slot)
     return kind == CLLM_WORK_LANE || kind == CLLM_WORK_EVAL;
 }
 
-/* Play until the step is complete; workers answer, find damaged batches, or
- * die at random. Returns turns taken.
- */
 static bool adopts; /* now and then a new Node Zero takes over */
 
-static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
+/* Play until the step is complete; workers answer, find damaged batches, or die at
+ * random. */
+static void play(uint64_t seed, uint32_t deaths_in_100)
 {
     struct cllm_step_world world = {.filled = UINT64_MAX, .eval_ready = true};
-    uint32_t turn = 0;
 
-    for (;; turn++) {
+    for (uint32_t turn = 0;; turn++) {
         enum cllm_step_outcome outcome;
 
         assert_true(turn < 20000);
@@ -168,7 +168,7 @@ static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
         outcome = cllm_step_advance(&step, &world);
         check_buffers();
         if (outcome == CLLM_STEP_COMPLETE)
-            return turn;
+            return;
         assert_int_equal(outcome, CLLM_STEP_GOING);
         for (uint32_t slot = 0; slot < WORKERS; slot++) {
             uint64_t dice = cllm_random_u64(seed, CLLM_RANDOM_TEST, turn * 8 + slot);
@@ -180,8 +180,7 @@ static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
             if (cllm_slot_outstanding(&control, slot) > 0 && (dice >> 8) % 3 == 0) {
                 bool damaged = is_lane(slot) && (dice >> 24) % 100 < deaths_in_100;
 
-                answer(slot, damaged ? CLLM_REPORT_BAD_BATCH : CLLM_REPORT_FINITE);
-                assert_int_equal(take(slot), 0);
+                complete(slot, damaged ? CLLM_REPORT_BAD_BATCH : CLLM_REPORT_FINITE);
                 control.slots[slot].command.state = CLLM_SLOT_IDLE;
             } else if ((dice >> 16) % 100 < deaths_in_100) {
                 die(slot);
@@ -203,12 +202,26 @@ static uint32_t play(uint64_t seed, uint32_t deaths_in_100)
     }
 }
 
+/* The open step to its end. */
+static void finish(uint64_t seed, uint32_t deaths_in_100)
+{
+    play(seed, deaths_in_100);
+    cllm_step_seal(&step);
+    cllm_step_commit(&step);
+}
+
 static void commit_initial(void)
 {
     cllm_step_open_initial(&step);
-    (void)play(1, 0);
-    cllm_step_seal(&step);
-    cllm_step_commit(&step);
+    finish(1, 0);
+}
+
+/* The step after the last one that was committed. */
+static void open_next(void)
+{
+    struct cllm_step_record record = step.record;
+
+    cllm_step_open(&step, &record);
 }
 
 static void check_step(uint64_t number)
@@ -229,12 +242,8 @@ static void a_step_folds_every_lane_and_commits(void **state)
     (void)state;
     commit_initial();
     for (uint64_t n = 1; n <= 3; n++) {
-        struct cllm_step_record record = step.record;
-
-        cllm_step_open(&step, &record);
-        (void)play(n, 0);
-        cllm_step_seal(&step);
-        cllm_step_commit(&step);
+        open_next();
+        finish(n, 0);
         check_step(n);
     }
     for (uint32_t l = 0; l < 24; l++)
@@ -246,12 +255,8 @@ static void deaths_change_who_works_and_nothing_else(void **state)
     (void)state;
     commit_initial();
     for (uint64_t n = 1; n <= 40; n++) {
-        struct cllm_step_record record = step.record;
-
-        cllm_step_open(&step, &record);
-        (void)play(1000 + n, 20);
-        cllm_step_seal(&step);
-        cllm_step_commit(&step);
+        open_next();
+        finish(1000 + n, 20);
         check_step(n);
     }
 }
@@ -259,12 +264,10 @@ static void deaths_change_who_works_and_nothing_else(void **state)
 static void lanes_wait_for_their_batches(void **state)
 {
     struct cllm_step_world world = {.filled = 0, .idle = WORKERS};
-    struct cllm_step_record record;
 
     (void)state;
     commit_initial();
-    record = step.record;
-    cllm_step_open(&step, &record);
+    open_next();
     assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
     assert_false(cllm_step_assign(&step, 0, 0));
     world.filled = 3; /* lane 0 has both micro-batches, lane 1 one of two */
@@ -278,17 +281,14 @@ static void the_update_waits_for_the_saver(void **state)
 {
     struct cllm_step_world world = {
         .filled = UINT64_MAX, .idle = WORKERS, .target_pinned = true};
-    struct cllm_step_record record;
     enum cllm_step_outcome outcome;
 
     (void)state;
     commit_initial();
-    record = step.record;
-    cllm_step_open(&step, &record);
+    open_next();
     while ((outcome = cllm_step_advance(&step, &world)) == CLLM_STEP_GOING) {
         assert_true(cllm_step_assign(&step, 0, 0));
-        answer(0, CLLM_REPORT_FINITE);
-        assert_int_equal(take(0), 0);
+        complete(0, CLLM_REPORT_FINITE);
     }
     assert_int_equal(outcome, CLLM_STEP_PINNED);
     assert_false(cllm_step_assign(&step, 0, 0));
@@ -302,12 +302,9 @@ static void the_update_waits_for_the_saver(void **state)
 
 static void open_first_step(struct cllm_step_world *world)
 {
-    struct cllm_step_record record;
-
     *world = (struct cllm_step_world){.filled = UINT64_MAX, .idle = WORKERS};
     commit_initial();
-    record = step.record;
-    cllm_step_open(&step, &record);
+    open_next();
     assert_int_equal(cllm_step_advance(&step, world), CLLM_STEP_GOING);
 }
 
@@ -317,12 +314,8 @@ static void a_new_node_zero_keeps_what_is_finished(void **state)
     adopts = true;
     commit_initial();
     for (uint64_t n = 1; n <= 60; n++) {
-        struct cllm_step_record record = step.record;
-
-        cllm_step_open(&step, &record);
-        (void)play(5000 + n, 10);
-        cllm_step_seal(&step);
-        cllm_step_commit(&step);
+        open_next();
+        finish(5000 + n, 10);
         check_step(n);
     }
     adopts = false;
@@ -337,8 +330,7 @@ static void a_damaged_lane_is_not_taken_over(void **state)
     open_first_step(&world);
     for (uint32_t i = 0; i < 2; i++) {
         assert_true(cllm_step_assign(&step, i, 0));
-        answer(i, CLLM_REPORT_FINITE);
-        assert_int_equal(take(i), 0);
+        complete(i, CLLM_REPORT_FINITE);
     }
     assert_true(cllm_control_newest_record(&control, &committed));
     control.lane[1].tokens ^= 1;
@@ -357,8 +349,7 @@ static void a_gradient_that_is_not_finite_twice_stops_the_run(void **state)
     (void)state;
     open_first_step(&world);
     assert_true(cllm_step_assign(&step, 0, 0));
-    answer(0, 0);
-    assert_int_equal(take(0), 0);
+    complete(0, 0);
     assert_int_equal(news.confirm, 0);
     assert_int_equal(control.lane[0].state, CLLM_LANE_RECHECK);
     assert_true(cllm_step_assign(&step, 0, 0)); /* not the same lane again */
@@ -378,13 +369,10 @@ static void a_step_that_is_not_finite_may_be_left_out(void **state)
     open_first_step(&world);
     for (uint32_t slot = 0; slot < 2; slot++) {
         assert_true(cllm_step_assign(&step, slot, 0));
-        answer(slot, 0);
-        assert_int_equal(take(slot), 0);
+        complete(slot, 0);
     }
     assert_int_equal(news.skipping, CLLM_SKIP_NONFINITE);
-    (void)play(7, 5);
-    cllm_step_seal(&step);
-    cllm_step_commit(&step);
+    finish(7, 5);
     assert_int_equal(step.record.skipped, CLLM_SKIP_NONFINITE);
     assert_int_equal(step.record.skips, 1);
     assert_int_equal(step.record.tokens, 0);
@@ -406,8 +394,7 @@ static void an_audited_lane_needs_two_that_agree(void **state)
     for (uint32_t slot = 1; slot < 3; slot++) {
         assert_int_equal(control.lane[0].state, CLLM_LANE_RECHECK);
         assert_true(cllm_step_assign(&step, slot, 0));
-        answer(slot, CLLM_REPORT_FINITE);
-        assert_int_equal(take(slot), 0);
+        complete(slot, CLLM_REPORT_FINITE);
     }
     assert_int_equal(control.lane[0].state, CLLM_LANE_DONE);
     assert_int_equal(news.odd[0], 0); /* the one that erred is named */
@@ -428,8 +415,7 @@ static void a_stopped_workers_lane_is_computed_by_another(void **state)
     assert_true(cllm_step_assign(&step, 1, 0)); /* before all others: it is the front */
     assert_int_equal(control.lane[0].state, CLLM_LANE_DUPLICATED);
     assert_int_not_equal(control.lane[0].buffer, buffer);
-    answer(1, CLLM_REPORT_FINITE);
-    assert_int_equal(take(1), 0);
+    complete(1, CLLM_REPORT_FINITE);
     assert_int_equal(control.lane[0].state, CLLM_LANE_DONE);
     answer(0, CLLM_REPORT_FINITE); /* it goes on after all */
     assert_int_equal(take(0), 0);
@@ -446,8 +432,7 @@ static void the_front_never_starves_for_a_buffer(void **state)
     assert_true(cllm_step_assign(&step, 0, 0)); /* lane 0 */
     for (uint32_t l = 1; l < 4; l++) {          /* all four buffers are taken */
         assert_true(cllm_step_assign(&step, 1, 0));
-        answer(1, CLLM_REPORT_FINITE);
-        assert_int_equal(take(1), 0);
+        complete(1, CLLM_REPORT_FINITE);
     }
     assert_false(cllm_step_assign(&step, 1, 0));
     control.slots[0].command.state = CLLM_SLOT_UNKILLABLE;
@@ -469,8 +454,7 @@ static void two_results_for_a_lane_do_the_step_again(void **state)
         control.lane[l].state = CLLM_LANE_EMPTY;
     assert_true(cllm_step_assign(&step, 1, 2)); /* a straggler's lane */
     assert_int_equal(control.lane[0].state, CLLM_LANE_DUPLICATED);
-    answer(1, CLLM_REPORT_FINITE);
-    assert_int_equal(take(1), 0);
+    complete(1, CLLM_REPORT_FINITE);
     loss_error = 0.25;
     answer(0, CLLM_REPORT_FINITE);
     loss_error = 0;
@@ -479,8 +463,7 @@ static void two_results_for_a_lane_do_the_step_again(void **state)
     (void)cllm_step_advance(&step, &world);
     while (news.lane != 0 || news.redo) { /* what was committed first, then the lane */
         assert_true(cllm_step_assign(&step, 2, 0));
-        answer(2, CLLM_REPORT_FINITE);
-        assert_int_equal(take(2), 0);
+        complete(2, CLLM_REPORT_FINITE);
         (void)cllm_step_advance(&step, &world);
     }
     assert_int_equal(control.lane[0].state, CLLM_LANE_DONE);
@@ -494,8 +477,7 @@ static void a_fault_redoes_the_step_after_a_look_at_what_was_committed(void **st
     (void)state;
     open_first_step(&world);
     assert_true(cllm_step_assign(&step, 0, 0));
-    answer(0, CLLM_REPORT_FINITE);
-    assert_int_equal(take(0), 0);
+    complete(0, CLLM_REPORT_FINITE);
     die(1);
     cllm_step_suspect(&step);
     assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
@@ -503,15 +485,12 @@ static void a_fault_redoes_the_step_after_a_look_at_what_was_committed(void **st
         assert_int_equal(
             control.slots[0].command.assignment[control.slots[0].command.posted & 1].kind,
             CLLM_WORK_VERIFY);
-        answer(0, 0);
-        assert_int_equal(take(0), 0);
+        complete(0, 0);
     }
     assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_GOING);
     assert_int_equal(cllm_load_relaxed(&control.state->phase), CLLM_PHASE_COMPUTE);
     assert_int_equal(cllm_lanes_count(&control, CLLM_LANE_DONE), 0);
-    (void)play(3, 0);
-    cllm_step_seal(&step);
-    cllm_step_commit(&step);
+    finish(3, 0);
     check_step(1);
 }
 
@@ -525,8 +504,7 @@ static void a_damaged_version_is_noticed(void **state)
     (void)cllm_step_advance(&step, &world);
     chunk_error = 1;
     while (cllm_step_assign(&step, 0, 0)) {
-        answer(0, 0);
-        assert_int_equal(take(0), 0);
+        complete(0, 0);
     }
     chunk_error = 0;
     assert_int_equal(cllm_step_advance(&step, &world), CLLM_STEP_DAMAGED);
@@ -554,9 +532,7 @@ static void a_lane_that_kills_two_slots_three_times_is_poison(void **state)
     assert_true(cllm_step_poisoned(&step, 0) < 0);
     config.run_on_poison = CLLM_POLICY_SKIP;
     assert_int_equal(cllm_step_poisoned(&step, 0), 0);
-    (void)play(9, 0);
-    cllm_step_seal(&step);
-    cllm_step_commit(&step);
+    finish(9, 0);
     assert_int_equal(step.record.skipped, CLLM_SKIP_POISON);
 }
 
@@ -568,12 +544,8 @@ static void validation_sums_its_lanes_and_remembers_the_best(void **state)
     config.train_eval_every = 2;
     commit_initial();
     for (uint64_t n = 1; n <= 4; n++) {
-        struct cllm_step_record record = step.record;
-
-        cllm_step_open(&step, &record);
-        (void)play(n, 5);
-        cllm_step_seal(&step);
-        cllm_step_commit(&step);
+        open_next();
+        finish(n, 5);
     }
     assert_int_equal(step.record.valid_step, 4);
     assert_true(step.record.valid_loss == 300.0 / (24 * 24));

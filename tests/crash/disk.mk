@@ -1,6 +1,6 @@
-# The campaigns against the disk: their calls of these functions go through disk_log.c, so
-# that formats/ and saver/ run as they are shipped. tests/crash/disk_calls.h has the same
-# list.
+# The campaigns against the disk: their calls of these functions go through disk_calls.c,
+# so that formats/ and saver/ run as they are shipped. tests/crash/disk_calls.h has the
+# same list.
 tests_disk_WRAP := \
 	access close closedir fstat fsync lstat mkdir open openat opendir posix_fallocate \
 	pread pwrite read readlink rename renameat2 stat symlink unlink unlinkat write

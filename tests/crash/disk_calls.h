@@ -1,5 +1,5 @@
 /*
- * tests/crash/disk_calls.h - the calls that disk_log.c takes the place of.
+ * tests/crash/disk_calls.h - the calls that disk_calls.c takes the place of.
  *
  * The linker sends a program's calls of NAME to __wrap_NAME when it is told --wrap=NAME;
  * the Makefile's list of names is this one.

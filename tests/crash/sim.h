@@ -8,19 +8,22 @@
  * compiled with store instrumentation, so that before every store to shared memory the
  * scheduler may switch, stop or kill. A run is a function of its seed.
  *
- *   sim.c          arguments, many runs, totals
- *   sim_run.c      one run: the faults it will meet, the guardian, how it must end
- *   sim_sched.c    coroutines, the scheduler
- *   sim_faults.c   deaths, stops, bugs of processes and of memory
- *   sim_hooks.c    what the compiler calls before each access
- *   sim_memory.c   shared objects by name, who may write where
- *   sim_kernel.c   the kernel's calls: clock, descriptors, processes
- *   sim_house.c    the rest of the house: plan, journal, checkpoints, silence
- *   sim_roles.c    the children, with a toy model
- *   sim_files.c    the loader's shard, the saver's checkpoints
- *   sim_golden.c   what an undisturbed run makes, computed by plain loops
- *   sim_check.c    the rules that hold at every instant
- *   sim_trace.c    the last events, in words
+ *   sim.c             arguments, many runs, totals
+ *   sim_run.c         one run: the faults it will meet, the guardian, how it must end
+ *   sim_sched.c       coroutines, the scheduler
+ *   sim_faults.c      deaths, stops, bugs of processes and of memory
+ *   sim_hooks.c       what the compiler calls before each access
+ *   sim_memory.c      shared objects by name, who may write where
+ *   sim_kernel.c      the kernel's calls: clock, descriptors, signals
+ *   sim_children.c    processes that Node Zero starts, signals and reaps
+ *   sim_house.c       the rest of the house: plan, journal, checkpoints, silence
+ *   sim_roles.c       the children, with a toy model
+ *   sim_files.c       the loader's shard, the saver's checkpoints
+ *   sim_golden.c      what an undisturbed run makes, computed by plain loops
+ *   sim_check.c       the rules that hold at every instant
+ *   sim_check_work.c  of assignments and lanes
+ *   sim_violation.c   what is printed of one that is broken
+ *   sim_trace.c       the last events, in words
  */
 #ifndef CLLM_TESTS_CRASH_SIM_H
 #define CLLM_TESTS_CRASH_SIM_H
@@ -250,7 +253,7 @@ struct sim {
     uint64_t after_off;
     uint32_t before_state, before_slot, before_generation;
     uint64_t before_seq;
-    uint64_t newest; /* step of the newest valid record; UINT64_MAX = none */
+    uint64_t newest; /* step of the newest valid record; SIM_NO_STEP = none */
     uint64_t newest_root;
     bool scribbled; /* control was written wildly: what was committed may be lost */
     bool suspect;   /* a Node Zero was ended by a fault signal */
@@ -275,6 +278,9 @@ extern struct sim sim;
 
 #define SIM_FOREVER UINT64_MAX
 #define SIM_NOWHERE UINT64_MAX
+#define SIM_NO_STEP UINT64_MAX
+
+#define SIM_FD_PROCESS 1000000 /* + pid: a descriptor of Node Zero */
 
 /* ---- sim_sched.c ---- */
 
@@ -376,11 +382,24 @@ void sim_check_attach(void);
 void sim_check_removal(void);
 /* Control has been written wildly: what is left is what counts. */
 void sim_check_scribbled(void);
-/* A new Node Zero begins: what it finds must not be computed again. */
-void sim_check_adoption(void);
 /* All that can be looked at without an event; after a death, at the end. */
 void sim_check_all(void);
 void sim_check_end(int exit_code);
+
+/* ---- sim_check_work.c ---- */
+
+/* Slot @slot's assignment or report @k was posted; a report of it was taken. */
+void sim_check_post(uint32_t slot, uint32_t k);
+void sim_check_report(uint32_t slot, uint32_t k);
+void sim_check_taken(uint32_t slot);
+/* Lane @l of the table was @was. */
+void sim_check_lane(uint32_t l, const struct cllm_lane *was);
+/* A new Node Zero begins: what it finds must not be computed again. */
+void sim_check_adoption(void);
+
+/* ---- sim_violation.c ---- */
+
+/* Rule @check is broken: say so and exit. */
 CLLM_NORETURN void sim_violation(const char *check, const char *fmt, ...)
     CLLM_PRINTF(2, 3);
 

@@ -3,7 +3,7 @@
 # and linked with a house of cards around them. Included by the Makefile.
 
 # Under test, with stores that are events: Node Zero but for its neighbours, which
-# sim_kernel.c and sim_house.c stand for, and the loops of the children.
+# sim_children.c and sim_house.c stand for, and the loops of the children.
 sim_NEIGHBOURS := \
 	adapted.c children.c control_socket.c crashes.c devices.c dryrun.c frozen.c guardian.c import.c \
 	import_pass.c journal.c kept.c logout.c main.c origin.c placement.c plan.c progress.c vocabulary.c

@@ -148,7 +148,7 @@ tests_math_SRC := \
 	loops.c math_all.c
 # Files that test programs share.
 tests_common_SRC := \
-	control_temp.c deaths.c gpt_double.c llama_double.c loader_data.c lora_double.c model_batch.c model_files.c opencl_run.c \
+	control_temp.c deaths.c gpt_double.c llama_double.c loader_data.c lora_double.c model_batch.c model_files.c opencl_operations.c opencl_run.c \
 	opencl_simulated.c ops_bits.c prep_run.c saver_run.c shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.

@@ -21,7 +21,7 @@
 
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
-#define MORE_BUFFERS       4 /* else so many besides the workers', for lanes to be folded */
+#define MORE_BUFFERS       4            /* else so many more than workers, to be folded */
 #define CHECKED_TOKENS \
     (UINT64_C(64) << 20) /* looked at before training; the loader checks all */
 

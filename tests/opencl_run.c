@@ -86,6 +86,36 @@ void cllm_opencl_run_open_for(bool bf16)
     open_or_skip(&(struct cllm_opencl_options){.profile = true, .bf16 = bf16});
 }
 
+void cllm_opencl_run_fine(int rc)
+{
+    struct cllm_err_text text;
+
+    if (rc == 0)
+        return;
+    cllm_err_save(&text);
+    print_message("%s %s\n", text.text, text.detail);
+    fail();
+}
+
+void cllm_opencl_run_not_simulated(void)
+{
+    if (cllm_opencl_simulated())
+        skip();
+}
+
+void cllm_opencl_run_only_if_long(void)
+{
+    if (getenv("CLLM_LONG") != NULL)
+        return;
+    print_message("skipped: minutes of compiling: CLLM_LONG=1, make test-opencl-long\n");
+    skip();
+}
+
+size_t cllm_opencl_run_other(size_t i)
+{
+    return i * 37 % 70 + 1;
+}
+
 bool cllm_opencl_run_wants(const char *style)
 {
     const char *only = getenv("CLLM_OPENCL_STYLE");

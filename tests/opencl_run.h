@@ -32,6 +32,16 @@ void cllm_opencl_run_open(size_t most_bytes);
 /* The same, for products of bf16 or of f32. */
 void cllm_opencl_run_open_for(bool bf16);
 
+/* It went well, or the reason why not is shown and the test fails. */
+void cllm_opencl_run_fine(int rc);
+
+/* Skip the test in a simulator; unless who asks for what takes minutes of compiling. */
+void cllm_opencl_run_not_simulated(void);
+void cllm_opencl_run_only_if_long(void);
+
+/* Another size from 1 to 70 for each of them: 37 is prime to 70. */
+size_t cllm_opencl_run_other(size_t i);
+
 /* Whether tests of that style of kernels are wanted, "items" or "groups":
  * $CLLM_OPENCL_STYLE names the one that is, unset both. */
 bool cllm_opencl_run_wants(const char *style);

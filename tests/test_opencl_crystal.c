@@ -18,7 +18,6 @@
 #include <cmocka.h>
 
 #include "base/crystal.h"
-#include "base/err.h"
 #include "compute/opencl/table.h"
 #include "tests/numbers.h"
 #include "tests/opencl_run.h"
@@ -47,23 +46,6 @@ static size_t room(void)
 static size_t size_step(void)
 {
     return cllm_opencl_simulated() ? 32 : 1;
-}
-
-static void fine(int rc)
-{
-    struct cllm_err_text text;
-
-    if (rc == 0)
-        return;
-    cllm_err_save(&text);
-    print_message("%s %s\n", text.text, text.detail);
-    fail();
-}
-
-/* Another size for each: 37 is prime to 70. */
-static size_t other(size_t i)
-{
-    return i * 37 % 70 + 1;
 }
 
 /* ---- both sides ---- */
@@ -297,7 +279,7 @@ static void check_losses(size_t rows, size_t V, float epsilon, enum flavour flav
     assert_memory_equal(&is, &alone, sizeof is);
     alone = lose(&device, ids, rows, V, epsilon, false);
     assert_memory_equal(&is, &alone, sizeof is);
-    fine(cllm_opencl_error());
+    cllm_opencl_run_fine(cllm_opencl_error());
     free(ids);
 }
 
@@ -314,8 +296,8 @@ static void smoothed_losses_agree_on_sizes_1_to_70_and_beyond(void **state)
     if (cllm_opencl_simulated())
         return;
     for (size_t i = 1; i <= 70; i++) {
-        check_losses(i, other(i) + 1, epsilons[i % 3], PLAIN);
-        check_losses(other(i), i + 1, epsilons[i % 2], SPECIAL);
+        check_losses(i, cllm_opencl_run_other(i) + 1, epsilons[i % 3], PLAIN);
+        check_losses(cllm_opencl_run_other(i), i + 1, epsilons[i % 2], SPECIAL);
     }
     check_losses(391, 127, 0.1f, PLAIN);
     check_losses(127, 1031, 0.1f, PLAIN);
@@ -392,7 +374,7 @@ static void check_attention(size_t T, size_t D, const struct cllm_attention *par
         if (i == 2)
             same_again(10, n);
     }
-    fine(cllm_opencl_error());
+    cllm_opencl_run_fine(cllm_opencl_error());
 }
 
 static const struct cllm_attention all = {0};
@@ -429,11 +411,7 @@ static void biased_attention_agrees_on_sizes_1_to_70_and_beyond(void **state)
 static void biased_attention_agrees_for_every_size_of_a_head(void **state)
 {
     (void)state;
-    if (getenv("CLLM_LONG") == NULL) {
-        print_message("skipped: minutes of compiling: CLLM_LONG=1, make "
-                      "test-opencl-long\n");
-        skip();
-    }
+    cllm_opencl_run_only_if_long();
     for (size_t D = 1; D <= 70; D++)
         for (size_t T = 1; T <= 70; T += 13)
             check_attention(T, D, &all);
@@ -449,8 +427,8 @@ static int begin(enum cllm_opencl_style style)
 
     cllm_opencl_run_open(0);
     host.ops = cllm_ops_reference();
-    fine(cllm_opencl_ops(&device.ops, style, 0));
-    fine(cllm_opencl_reserve(&address, ARRAYS * apart, NULL, 0));
+    cllm_opencl_run_fine(cllm_opencl_ops(&device.ops, style, 0));
+    cllm_opencl_run_fine(cllm_opencl_reserve(&address, ARRAYS * apart, NULL, 0));
     for (size_t i = 0; i < ARRAYS; i++) {
         begin_values[i] = numbers_zero(room());
         host.at[i] = numbers_zero(room());

@@ -22,31 +22,18 @@
 #include "base/err.h"
 #include "compute/opencl/table.h"
 #include "tests/numbers.h"
+#include "tests/opencl_operations.h"
 #include "tests/opencl_run.h"
 #include "tests/opencl_simulated.h"
 
 /* Elements of an array at most; in simulators, which record what was done to each element
  * of a buffer at every launch, few. */
-enum { ARRAYS = 8, MAX = 520 * 1100, FEW = 4096 };
+enum { MAX = 520 * 1100, FEW = 4096 };
 
-/* What an operation reads and writes: in the memory of the host or on the device. */
-struct arrays {
-    float *at[ARRAYS];
-    uint32_t *tokens;
-    double *losses;
-    size_t n; /* elements of each */
-};
-
-struct shape {
-    size_t rows, cols, third;
-    uint32_t vocab;
-};
-
-/* Everything that is the same for all operations. */
 struct rig {
     const struct cllm_ops *ops;
-    struct arrays host, device;
-    float *begin[ARRAYS], *got, *again; // (most)
+    struct operation_arrays host, device;
+    float *begin[OPERATION_ARRAYS], *got, *again; // (most)
     uint32_t *tokens;
     uint8_t *region; /* of the device */
     size_t most;     /* elements of each array */
@@ -60,310 +47,6 @@ static bool wanted(const char *name)
 
     return only == NULL || strcmp(only, name) == 0;
 }
-
-static void not_if_simulated(void)
-{
-    if (cllm_opencl_simulated())
-        skip();
-}
-
-/* What takes minutes of compiling is for those who ask for it. */
-static void only_if_long(void)
-{
-    if (getenv("CLLM_LONG") != NULL)
-        return;
-    print_message("skipped: minutes of compiling: CLLM_LONG=1, make test-opencl-long\n");
-    skip();
-}
-
-/* It went well, or the reason why not is shown. */
-static void fine(int rc)
-{
-    struct cllm_err_text text;
-
-    if (rc == 0)
-        return;
-    cllm_err_save(&text);
-    print_message("%s %s\n", text.text, text.detail);
-    fail();
-}
-
-/* ---- operations ---- */
-
-typedef double (*operation_fn)(const struct cllm_ops *ops, const struct arrays *a,
-                               const struct shape *s);
-
-static double zero(const struct cllm_ops *ops, const struct arrays *a,
-                   const struct shape *s)
-{
-    ops->zero(a->at[0], s->rows * s->cols);
-    ops->copy(a->at[1], a->at[2], s->rows * s->cols);
-    ops->put(a->at[3] + 1, rig.begin[4], s->rows * s->cols * sizeof(float));
-    return 0;
-}
-
-static double add_bias(const struct cllm_ops *ops, const struct arrays *a,
-                       const struct shape *s)
-{
-    ops->add_bias(a->at[0], a->at[1], a->at[2], s->rows, s->cols);
-    ops->add_bias(a->at[3], NULL, a->at[2], s->rows, s->cols);
-    ops->add_bias(a->at[4], a->at[4], a->at[2], s->rows, s->cols);
-    return 0;
-}
-
-static double add_columns(const struct cllm_ops *ops, const struct arrays *a,
-                          const struct shape *s)
-{
-    ops->add_columns(a->at[0], a->at[1], s->rows, s->cols);
-    return 0;
-}
-
-/* Also in place, in either operand. */
-static double mix(const struct cllm_ops *ops, const struct arrays *a,
-                  const struct shape *s)
-{
-    size_t n = s->rows * s->cols;
-
-    ops->mix(a->at[0], a->at[1], a->at[2], 0.75f, -1.5f, n);
-    ops->mix(a->at[3], a->at[3], a->at[1], 0.1f, 0.9f, n);
-    ops->mix(a->at[4], a->at[2], a->at[4], 1.0f, 3.0f, n);
-    return 0;
-}
-
-static double dropout(const struct cllm_ops *ops, const struct arrays *a,
-                      const struct shape *s)
-{
-    const struct cllm_dropout drop = {.key = UINT64_C(0x123456789abcdef),
-                                      .threshold = UINT32_MAX / 3,
-                                      .scale = 1.5f,
-                                      .first = (uint64_t)128 << 40};
-
-    ops->dropout(a->at[0], NULL, a->at[1], s->rows * s->cols, &drop);
-    ops->dropout(a->at[2], a->at[3], a->at[1], s->rows * s->cols, &drop);
-    ops->dropout(a->at[4], NULL, a->at[4], s->rows * s->cols, &drop);
-    return 0;
-}
-
-static double layernorm(const struct cllm_ops *ops, const struct arrays *a,
-                        const struct shape *s)
-{
-    ops->layernorm(a->at[0], a->at[1], a->at[2], a->at[3], a->at[4], a->at[5], 1e-5f,
-                   s->rows, s->cols);
-    return 0;
-}
-
-static double layernorm_backward(const struct cllm_ops *ops, const struct arrays *a,
-                                 const struct shape *s)
-{
-    ops->layernorm_backward(a->at[0], a->at[1], a->at[2], a->at[3], a->at[4], a->at[5],
-                            a->at[6], a->at[7], s->rows, s->cols);
-    ops->layernorm_weights(a->at[1], a->at[2], a->at[3], a->at[4], a->at[5], a->at[6],
-                           s->rows, s->cols, s->cols / 3, s->cols - s->cols / 3);
-    return 0;
-}
-
-static double layernorm_alone(const struct cllm_ops *ops, const struct arrays *a,
-                              const struct shape *s)
-{
-    ops->layernorm_backward(a->at[0], NULL, NULL, a->at[3], a->at[4], a->at[5], a->at[6],
-                            a->at[7], s->rows, s->cols);
-    return 0;
-}
-
-static double rmsnorm(const struct cllm_ops *ops, const struct arrays *a,
-                      const struct shape *s)
-{
-    ops->rmsnorm(a->at[0], a->at[2], a->at[3], a->at[4], 1e-5f, s->rows, s->cols);
-    return 0;
-}
-
-static double rmsnorm_backward(const struct cllm_ops *ops, const struct arrays *a,
-                               const struct shape *s)
-{
-    ops->rmsnorm_backward(a->at[0], a->at[1], a->at[3], a->at[4], a->at[5], a->at[6],
-                          s->rows, s->cols);
-    ops->rmsnorm_weights(a->at[1], a->at[3], a->at[4], a->at[5], s->rows, s->cols,
-                         s->cols / 3, s->cols - s->cols / 3);
-    ops->rmsnorm_backward(a->at[7], NULL, a->at[3], a->at[4], a->at[5], a->at[6], s->rows,
-                          s->cols);
-    return 0;
-}
-
-static double gelu(const struct cllm_ops *ops, const struct arrays *a,
-                   const struct shape *s)
-{
-    ops->gelu(a->at[0], a->at[1], s->rows * s->cols);
-    ops->gelu_backward(a->at[2], a->at[3], a->at[1], s->rows * s->cols);
-    return 0;
-}
-
-static double swiglu(const struct cllm_ops *ops, const struct arrays *a,
-                     const struct shape *s)
-{
-    ops->swiglu(a->at[0], a->at[1], a->at[2], s->rows * s->cols);
-    ops->swiglu_backward(a->at[3], a->at[4], a->at[5], a->at[1], a->at[2],
-                         s->rows * s->cols);
-    return 0;
-}
-
-static double embedding(const struct cllm_ops *ops, const struct arrays *a,
-                        const struct shape *s)
-{
-    size_t B = s->third % 3 + 1, T = s->rows / B + 1;
-
-    CLLM_ASSERT(s->vocab * s->cols <= a->n && B * T * s->cols <= a->n);
-    ops->embedding(a->at[0], a->tokens, T + 1, a->at[1], a->at[2], s->vocab, B, T,
-                   s->cols);
-    ops->embedding(a->at[3], a->tokens, T + 1, a->at[1], NULL, s->vocab, B, T, s->cols);
-    ops->embedding_backward(a->at[4], a->at[5], a->tokens, T + 1, a->at[6], s->vocab, B,
-                            T, s->cols);
-    ops->embedding_backward(a->at[7], NULL, a->tokens, T + 1, a->at[6], s->vocab, B, T,
-                            s->cols);
-    return 0;
-}
-
-static struct cllm_attention rope_sizes(const struct shape *s)
-{
-    size_t D = 2 * (s->cols % 35 + 1), KV = s->third % 3 + 1, H = KV * (s->third % 2 + 1);
-
-    return (struct cllm_attention){.B = 2, .T = s->rows, .C = H * D, .H = H, .KV = KV};
-}
-
-static double rope(const struct cllm_ops *ops, const struct arrays *a,
-                   const struct shape *s)
-{
-    const struct cllm_attention sizes = rope_sizes(s);
-
-    ops->rope(a->at[0], a->at[1], &sizes, 0, 2 * s->rows, false);
-    ops->rope(a->at[2], a->at[1], &sizes, s->rows / 2, s->rows, true);
-    return 0;
-}
-
-/* Targets of the rows, then their losses summed. */
-static double cross_entropy(const struct cllm_ops *ops, const struct arrays *a,
-                            const struct shape *s)
-{
-    uint32_t *targets = (uint32_t *)(void *)a->at[7];
-
-    ops->next_tokens(targets, a->tokens, 1, s->rows);
-    ops->cross_entropy(a->losses, a->at[0], targets, s->rows, s->cols, true);
-    return ops->sum_losses(a->losses, s->rows, s->rows);
-}
-
-static double cross_entropy_alone(const struct cllm_ops *ops, const struct arrays *a,
-                                  const struct shape *s)
-{
-    uint32_t *targets = (uint32_t *)(void *)a->at[7];
-    double loss;
-
-    ops->next_tokens(targets, a->tokens, s->rows, 1);
-    ops->cross_entropy(a->losses, a->at[0], targets, s->rows, s->cols, false);
-    loss = ops->sum_losses(a->losses, s->rows, s->rows);
-    ops->zero(a->at[0], s->rows * s->cols); /* scratch: any value is right */
-    return loss;
-}
-
-/* All four transpositions, gaps between rows, added to and not, and with what may become
- * the start of a product: a bias, a bias and a stream, a copy. */
-static double matmul(const struct cllm_ops *ops, const struct arrays *a,
-                     const struct shape *s)
-{
-    size_t m = s->rows, n = s->cols, k = s->third, gap = (m + n + k) % 4;
-
-    for (int form = 0; form < 4; form++) {
-        bool ta = (form & 1) != 0, tb = (form & 2) != 0;
-        const struct cllm_matmul plain = {
-            .m = m, .n = n, .k = k, .trans_a = ta, .trans_b = tb};
-        struct cllm_matmul apart = plain, added = plain;
-
-        apart.lda = (ta ? m : k) + gap;
-        apart.ldb = (tb ? k : n) + gap;
-        apart.ldc = n + gap;
-        apart.accumulate = form % 2 == 0;
-        added.accumulate = true;
-        ops->matmul(a->at[form % 2], a->at[4] + 1, a->at[5] + 3, &apart);
-        ops->matmul(a->at[6], a->at[4], a->at[5], &plain);
-        if (form == 0)
-            ops->add_bias(a->at[2], NULL, a->at[7], m, n);
-        if (form == 1)
-            ops->add_bias(a->at[2], a->at[6], a->at[7], m, n);
-        if (form == 2)
-            ops->copy(a->at[2], a->at[7], m * n);
-        ops->matmul(a->at[2], a->at[4], a->at[5], &added);
-    }
-    return 0;
-}
-
-static struct cllm_attention heads(const struct shape *s)
-{
-    static const size_t groups[][2] = {{1, 1}, {2, 2}, {2, 1}, {6, 2}, {3, 0}};
-    const size_t *of = groups[s->rows % CLLM_LEN(groups)];
-
-    return (struct cllm_attention){.B = 1 + s->rows % 2,
-                                   .T = s->rows,
-                                   .C = of[0] * s->cols,
-                                   .H = of[0],
-                                   .KV = of[1]};
-}
-
-static void attend(const struct cllm_ops *ops, const struct arrays *a,
-                   const struct cllm_attention *sizes)
-{
-    static float scratch[2 * 64 * 1200];
-
-    ops->attention(ops, a->at[0], a->at[1], a->at[2], scratch, sizes);
-    ops->attention_backward(ops, a->at[3], a->at[4], a->at[2], a->at[0], a->at[1],
-                            scratch, sizes);
-}
-
-static double attention(const struct cllm_ops *ops, const struct arrays *a,
-                        const struct shape *s)
-{
-    const struct cllm_attention sizes = heads(s);
-
-    attend(ops, a, &sizes);
-    return 0;
-}
-
-static double attention_dropout(const struct cllm_ops *ops, const struct arrays *a,
-                                const struct shape *s)
-{
-    struct cllm_attention sizes = heads(s);
-
-    sizes.dropout = (struct cllm_dropout){
-        .key = UINT64_C(0xfedcba987654321), .threshold = UINT32_MAX / 3, .scale = 1.5f};
-    attend(ops, a, &sizes);
-    return 0;
-}
-
-static const struct operation {
-    const char *name;
-    operation_fn run;
-    bool exact; /* moves values: their bits */
-} operations[] = {
-    {"zero", zero, true},
-    {"add_bias", add_bias, true},
-    {"add_columns", add_columns, false},
-    {"mix", mix, false},
-    {"dropout", dropout, false},
-    {"layernorm", layernorm, false},
-    {"layernorm_backward", layernorm_backward, false},
-    {"layernorm_alone", layernorm_alone, false},
-    {"rmsnorm", rmsnorm, false},
-    {"rmsnorm_backward", rmsnorm_backward, false},
-    {"gelu", gelu, false},
-    {"swiglu", swiglu, false},
-    {"embedding", embedding, false},
-    {"rope", rope, false},
-    {"cross_entropy", cross_entropy, false},
-    {"cross_entropy_alone", cross_entropy_alone, false},
-};
-
-static const struct operation products = {"matmul", matmul, false};
-static const struct operation attentions[] = {
-    {"attention", attention, false},
-    {"attention_dropout", attention_dropout, false},
-};
 
 /* ---- running ---- */
 
@@ -390,18 +73,18 @@ static void begin_case(size_t n, uint64_t seed, enum flavour flavour, uint32_t v
 {
     CLLM_ASSERT(n <= rig.most);
     rig.host.n = rig.device.n = n;
-    for (size_t i = 0; i < ARRAYS; i++)
+    for (size_t i = 0; i < OPERATION_ARRAYS; i++)
         fill(rig.begin[i], n, seed + i, flavour);
     for (size_t i = 0; i < n; i++)
         rig.tokens[i] = (uint32_t)(cllm_random_u64(seed, CLLM_RANDOM_TEST, i) % vocab);
 }
 
 static double run(const struct operation *operation, const struct cllm_ops *ops,
-                  const struct arrays *a, const struct shape *s)
+                  const struct operation_arrays *a, const struct operation_shape *s)
 {
     double result;
 
-    for (size_t i = 0; i < ARRAYS; i++)
+    for (size_t i = 0; i < OPERATION_ARRAYS; i++)
         ops->put(a->at[i], rig.begin[i], a->n * sizeof(float));
     ops->put(a->tokens, rig.tokens, a->n * sizeof(uint32_t));
     result = operation->run(ops, a, s);
@@ -431,7 +114,7 @@ static double magnitude(const float *x, size_t n)
     return most;
 }
 
-static void compare(const struct operation *operation, const struct shape *s,
+static void compare(const struct operation *operation, const struct operation_shape *s,
                     size_t array)
 {
     const float *want = rig.host.at[array];
@@ -452,8 +135,8 @@ static void compare(const struct operation *operation, const struct shape *s,
     }
 }
 
-static void check(const struct operation *operation, const struct shape *s, size_t n,
-                  uint64_t seed, enum flavour flavour)
+static void check(const struct operation *operation, const struct operation_shape *s,
+                  size_t n, uint64_t seed, enum flavour flavour)
 {
     double want, got, again;
 
@@ -462,7 +145,7 @@ static void check(const struct operation *operation, const struct shape *s, size
     begin_case(n, seed, flavour, s->vocab);
     want = run(operation, cllm_ops_reference(), &rig.host, s);
     got = run(operation, rig.ops, &rig.device, s);
-    for (size_t i = 0; i < ARRAYS; i++) {
+    for (size_t i = 0; i < OPERATION_ARRAYS; i++) {
         get(rig.got, i);
         compare(operation, s, i);
     }
@@ -470,7 +153,7 @@ static void check(const struct operation *operation, const struct shape *s, size
         assert_true(isnan(got));
     else
         assert_true(want == got || fabs(want - got) < 1e-6 * fabs(want) + 1e-6);
-    fine(cllm_opencl_error());
+    cllm_opencl_run_fine(cllm_opencl_error());
     if (cllm_opencl_simulated())
         return;
     /* Repeated, for the last array that is written by all that write several. */
@@ -483,49 +166,30 @@ static void check(const struct operation *operation, const struct shape *s, size
         fail();
     }
     assert_true((isnan(got) && isnan(again)) || got == again);
-    fine(cllm_opencl_error());
+    cllm_opencl_run_fine(cllm_opencl_error());
 }
 
 /* ---- sizes ---- */
 
-/* Another size for each: 37 is prime to 70. */
-static size_t other(size_t i)
+static void check_small(const struct operation *operation, struct operation_shape s,
+                        uint64_t seed, enum flavour flavour)
 {
-    return i * 37 % 70 + 1;
-}
-
-/* Of each array, with some to spare. */
-static size_t elements_of(const struct operation *operation, const struct shape *s)
-{
-    const struct cllm_attention sizes = rope_sizes(s);
-    size_t rows = s->rows;
-
-    if (operation->run == rope)
-        return 2 * s->rows * cllm_attention_row(&sizes) + 16;
-    if (operation->run == embedding)
-        rows = cllm_max_u64(rows, s->vocab);
-    return (rows + 4) * (s->cols + 4);
-}
-
-static void check_small(const struct operation *operation, struct shape s, uint64_t seed,
-                        enum flavour flavour)
-{
-    s.vocab = operation->run == cross_entropy || operation->run == cross_entropy_alone
-                  ? (uint32_t)s.cols
-                  : (uint32_t)s.third;
-    check(operation, &s, elements_of(operation, &s), seed, flavour);
+    s.vocab = (uint32_t)(operation->of_columns ? s.cols : s.third);
+    check(operation, &s, operation_elements(operation, &s), seed, flavour);
 }
 
 /* Alone, a vector and a rest, more than a group of items has, more rows than columns. */
-static const struct shape tiny[] = {{1, 1, 1, 0},   {2, 3, 2, 0},  {3, 18, 5, 0},
-                                    {2, 130, 1, 0}, {18, 2, 3, 0}, {9, 35, 4, 0}};
+static const struct operation_shape tiny[] = {{1, 1, 1, 0},  {2, 3, 2, 0},
+                                              {3, 18, 5, 0}, {2, 130, 1, 0},
+                                              {18, 2, 3, 0}, {9, 35, 4, 0}};
 
 static void check_operation(const struct operation *operation)
 {
     for (size_t i = 0; cllm_opencl_simulated() && i < CLLM_LEN(tiny); i++)
         check_small(operation, tiny[i], i, PLAIN);
     for (size_t i = 1; !cllm_opencl_simulated() && i <= 70; i++) {
-        const struct shape s = {i, other(i), other(i + 31), 0};
+        const struct operation_shape s = {i, cllm_opencl_run_other(i),
+                                          cllm_opencl_run_other(i + 31), 0};
 
         check_small(operation, s, i, PLAIN);
         check_small(operation, s, i + 1000, SPECIAL);
@@ -537,44 +201,44 @@ static void check_operation(const struct operation *operation)
 static void every_operation_agrees_on_sizes_1_to_70(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CLLM_LEN(operations); i++)
+    for (size_t i = 0; i < N_OPERATIONS; i++)
         check_operation(&operations[i]);
 }
 
-static void check_large(const struct shape *shapes, size_t count)
+static void check_large(const struct operation_shape *shapes, size_t count)
 {
-    for (size_t i = 0; i < CLLM_LEN(operations); i++)
+    for (size_t i = 0; i < N_OPERATIONS; i++)
         for (size_t j = 0; j < count; j++) {
-            struct shape s = shapes[j];
+            struct operation_shape s = shapes[j];
 
-            if (operations[i].run == embedding)
+            if (operations[i].of_ids)
                 s.vocab = (uint32_t)cllm_min_u64(257, s.rows + 2);
-            check(&operations[i], &s, elements_of(&operations[i], &s), j, PLAIN);
+            check(&operations[i], &s, operation_elements(&operations[i], &s), j, PLAIN);
         }
 }
 
 static void every_operation_agrees_on_large_odd_sizes(void **state)
 {
-    static const struct shape shapes[] = {
+    static const struct operation_shape shapes[] = {
         {127, 391, 2, 391}, {391, 127, 1, 127}, {3, 16411, 5, 16411}};
 
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     check_large(shapes, CLLM_LEN(shapes));
 }
 
 static void every_operation_agrees_on_the_sizes_of_models(void **state)
 {
-    static const struct shape shapes[] = {
+    static const struct operation_shape shapes[] = {
         {257, 1031, 2, 1031}, {1031, 257, 1, 257}, {3, 50257, 5, 50257}};
 
     (void)state;
-    only_if_long();
+    cllm_opencl_run_only_if_long();
     check_large(shapes, CLLM_LEN(shapes));
 }
 
 /* Of the largest matrix of a product, with the gaps. */
-static size_t elements(const struct shape *s)
+static size_t elements(const struct operation_shape *s)
 {
     size_t m = s->rows + 4, n = s->cols + 4, k = s->third + 4;
 
@@ -584,33 +248,35 @@ static size_t elements(const struct shape *s)
 static void products_agree_on_sizes_1_to_70(void **state)
 {
     (void)state;
-    not_if_simulated(); /* test_opencl_products.c has its own sizes */
+    cllm_opencl_run_not_simulated(); /* test_opencl_products.c has its own sizes */
     for (size_t i = 1; i <= 70; i++) {
-        const size_t sizes[] = {i, other(i), other(i + 31)};
+        const size_t sizes[] = {i, cllm_opencl_run_other(i),
+                                cllm_opencl_run_other(i + 31)};
 
         for (size_t j = 0; j < 3; j++) {
-            const struct shape s = {sizes[j], sizes[(j + 1) % 3], sizes[(j + 2) % 3], 13};
+            const struct operation_shape s = {sizes[j], sizes[(j + 1) % 3],
+                                              sizes[(j + 2) % 3], 13};
 
-            check(&products, &s, elements(&s), i, j == 0 ? SPECIAL : PLAIN);
+            check(&operation_product, &s, elements(&s), i, j == 0 ? SPECIAL : PLAIN);
         }
     }
 }
 
 static void products_agree_on_large_odd_sizes(void **state)
 {
-    static const struct shape shapes[] = {
+    static const struct operation_shape shapes[] = {
         {129, 259, 519, 13}, {1, 1031, 515, 13}, {1031, 3, 257, 13}, {129, 127, 259, 13}};
 
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     for (size_t j = 0; j < CLLM_LEN(shapes); j++)
-        check(&products, &shapes[j], elements(&shapes[j]), j, PLAIN);
+        check(&operation_product, &shapes[j], elements(&shapes[j]), j, PLAIN);
 }
 
 static void check_attention(size_t T, size_t D)
 {
-    for (size_t i = 0; i < CLLM_LEN(attentions); i++)
-        check(&attentions[i], &(struct shape){T, D, 0, 13},
+    for (size_t i = 0; i < N_OPERATION_ATTENTIONS; i++)
+        check(&operation_attentions[i], &(struct operation_shape){T, D, 0, 13},
               cllm_min_u64(MAX, 2 * (T + 1) * 10 * D), T, PLAIN);
 }
 
@@ -636,14 +302,14 @@ static void attention_agrees_on_sizes_1_to_70(void **state)
 static void attention_agrees_on_large_odd_sizes(void **state)
 {
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     check_attention(325, 17);
 }
 
 static void attention_agrees_for_every_size_of_a_head(void **state)
 {
     (void)state;
-    only_if_long();
+    cllm_opencl_run_only_if_long();
     for (size_t D = 1; D <= 70; D++)
         check_heads(D, 13);
     check_attention(325, 64);
@@ -653,16 +319,16 @@ static void attention_agrees_for_every_size_of_a_head(void **state)
 /* A NaN in a query stays in its row; none is lost. */
 static void a_NaN_in_a_query_stays_in_its_row(void **state)
 {
-    const struct shape s = {37, 17, 0, 13};
-    const struct cllm_attention sizes = heads(&s);
+    const struct operation_shape s = {37, 17, 0, 13};
+    const struct cllm_attention sizes = operation_heads(&s);
     size_t row = cllm_attention_row(&sizes);
     float scratch[1];
 
     (void)state;
-    not_if_simulated(); /* it compiles for another size of heads */
+    cllm_opencl_run_not_simulated(); /* it compiles for another size of heads */
     begin_case(70 * 110, 3, PLAIN, 13);
     rig.begin[2][20 * row] = NAN; /* the first query's head of position 20 */
-    for (size_t i = 0; i < ARRAYS; i++)
+    for (size_t i = 0; i < OPERATION_ARRAYS; i++)
         rig.ops->put(rig.device.at[i], rig.begin[i], rig.device.n * sizeof(float));
     rig.ops->attention(rig.ops, rig.device.at[0], rig.device.at[1], rig.device.at[2],
                        scratch, &sizes);
@@ -684,10 +350,11 @@ static int begin(enum cllm_opencl_style style)
 
     rig.most = most;
     cllm_opencl_run_open(0);
-    fine(cllm_opencl_ops(&rig.ops, style, 0));
-    fine(cllm_opencl_reserve(&address, (ARRAYS + 3) * apart, NULL, 0));
+    cllm_opencl_run_fine(cllm_opencl_ops(&rig.ops, style, 0));
+    cllm_opencl_run_fine(
+        cllm_opencl_reserve(&address, (OPERATION_ARRAYS + 3) * apart, NULL, 0));
     rig.region = address;
-    for (size_t i = 0; i < ARRAYS; i++) {
+    for (size_t i = 0; i < OPERATION_ARRAYS; i++) {
         rig.begin[i] = numbers_zero(most);
         rig.host.at[i] = numbers_zero(most);
         rig.device.at[i] = (float *)(void *)(rig.region + i * apart);
@@ -697,8 +364,9 @@ static int begin(enum cllm_opencl_style style)
     rig.tokens = calloc(most, sizeof *rig.tokens);
     rig.host.tokens = calloc(most, sizeof *rig.tokens);
     rig.host.losses = calloc(most, sizeof *rig.host.losses);
-    rig.device.tokens = (uint32_t *)(void *)(rig.region + ARRAYS * apart);
-    rig.device.losses = (double *)(void *)(rig.region + (ARRAYS + 1) * apart);
+    rig.device.tokens = (uint32_t *)(void *)(rig.region + OPERATION_ARRAYS * apart);
+    rig.device.losses = (double *)(void *)(rig.region + (OPERATION_ARRAYS + 1) * apart);
+    rig.host.from = rig.device.from = rig.begin[4];
     cllm_opencl_simulated_done("building");
     return 0;
 }
@@ -719,7 +387,7 @@ static int end(void **state)
 {
     (void)state;
     cllm_opencl_close();
-    for (size_t i = 0; i < ARRAYS; i++) {
+    for (size_t i = 0; i < OPERATION_ARRAYS; i++) {
         free(rig.begin[i]);
         free(rig.host.at[i]);
     }

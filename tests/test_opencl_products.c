@@ -45,19 +45,6 @@ static struct {
 
 static const char *const style_names[] = {"", "an item alone", "groups of items"};
 
-static void fine(int rc)
-{
-    if (rc != 0)
-        print_message("%s\n", cllm_err_text());
-    assert_int_equal(rc, 0);
-}
-
-static void not_if_simulated(void)
-{
-    if (cllm_opencl_simulated())
-        skip();
-}
-
 /* Those that are there for a measurement alone take half a minute to compile; simulators
  * are quick at that. */
 static bool wanted(size_t variant)
@@ -148,7 +135,7 @@ static void compute(const struct cllm_matmul *p, enum start start)
     if (start == COPY)
         ops->copy(on[2], on[3], p->m * p->n);
     ops->matmul(on[2], on[0], on[1], p);
-    fine(cllm_opencl_get(rig.got, on[2], elements(p) * sizeof(float)));
+    cllm_opencl_run_fine(cllm_opencl_get(rig.got, on[2], elements(p) * sizeof(float)));
 }
 
 static bool is(enum rounding rounding, const struct cllm_matmul *p)
@@ -238,25 +225,21 @@ static void check_size(const struct size *size, size_t nth)
 static void all_variants_give_the_bits_of_the_promised_order(void **state)
 {
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     for (size_t i = 0; i < CLLM_LEN(sizes); i++)
         check_size(&sizes[i], i);
     /* Products of bf16 are exact: it does not show. */
     assert_true(rig.bf16 == (rig.rounding == UNKNOWN));
 }
 
-/* Another size for each: 37 is prime to 70. */
-static size_t other(size_t i)
-{
-    return i * 37 % 70 + 1;
-}
-
 static void all_variants_agree_on_sizes_1_to_70(void **state)
 {
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     for (size_t i = 1; i <= 70; i++)
-        check_size(&(struct size){i, other(i), other(i + 31)}, i);
+        check_size(
+            &(struct size){i, cllm_opencl_run_other(i), cllm_opencl_run_other(i + 31)},
+            i);
 }
 
 /* All of an operand is read both along its rows and across them; there is a next piece of
@@ -294,7 +277,7 @@ static void what_is_not_finite_stays_in_its_row(void **state)
     float was = rig.a[7 * p.lda + 5];
 
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     rig.a[7 * p.lda + 5] = NAN;
     rig.ops->put(rig.on[0], rig.a, rig.most * sizeof(float));
     for (size_t v = 0; v < cllm_opencl_variants(); v++) {
@@ -325,12 +308,13 @@ static int begin(enum cllm_opencl_style style, bool bf16)
     rig.bf16 = bf16;
     rig.rounding = UNKNOWN;
     rig.most = cllm_opencl_simulated() ? 22 * (RUN + 2) : 140 * 530;
-    fine(cllm_opencl_ops(&rig.ops, style, 0));
+    cllm_opencl_run_fine(cllm_opencl_ops(&rig.ops, style, 0));
     for (size_t i = 0; i < CLLM_LEN(arrays); i++) {
         void *address = NULL;
 
         *arrays[i] = numbers_new(rig.most, i + 1, 1.0f);
-        fine(cllm_opencl_reserve(&address, rig.most * sizeof(float), NULL, 0));
+        cllm_opencl_run_fine(
+            cllm_opencl_reserve(&address, rig.most * sizeof(float), NULL, 0));
         rig.on[i] = address;
         rig.ops->put(rig.on[i], *arrays[i], rig.most * sizeof(float));
         for (size_t j = 0; bf16 && i < 2 && j < rig.most; j++)

@@ -191,16 +191,10 @@ static void try_all(bool each)
     }
 }
 
-static void not_if_simulated(void)
-{
-    if (cllm_opencl_simulated())
-        skip();
-}
-
 static void kernels_for_processors_multiply_rounded_operands(void **state)
 {
     (void)state;
-    not_if_simulated(); /* test_opencl_products.c has these */
+    cllm_opencl_run_not_simulated(); /* test_opencl_products.c has these */
     open_device("off", CLLM_OPENCL_STYLE_ITEMS);
     assert_string_equal(rig.ops->name, "opencl, bf16");
     try_all(false);
@@ -209,7 +203,7 @@ static void kernels_for_processors_multiply_rounded_operands(void **state)
 static void kernels_for_groups_multiply_rounded_operands(void **state)
 {
     (void)state;
-    not_if_simulated(); /* likewise */
+    cllm_opencl_run_not_simulated(); /* likewise */
     open_device("off", CLLM_OPENCL_STYLE_GROUPS);
     assert_string_equal(rig.ops->name, "opencl, bf16");
     try_all(false);
@@ -218,16 +212,10 @@ static void kernels_for_groups_multiply_rounded_operands(void **state)
 static void kernels_for_tensor_cores_multiply_rounded_operands(void **state)
 {
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     open_device("emulated", CLLM_OPENCL_STYLE_GROUPS);
     assert_string_equal(rig.ops->name, "opencl, bf16 on emulated cores");
     try_all(true);
-}
-
-/* Another size for each: 37 is prime to 70. */
-static size_t other(size_t i)
-{
-    return i * 37 % 70 + 1;
 }
 
 /* A form of each size, all of them in turn; without $CLLM_LONG every tenth. */
@@ -236,12 +224,13 @@ static void tensor_cores_multiply_sizes_1_to_70(void **state)
     const size_t step = getenv("CLLM_LONG") != NULL ? 1 : 10;
 
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     open_device("emulated", CLLM_OPENCL_STYLE_GROUPS);
     put_all();
     for (size_t i = 1; i <= 70; i += step) {
-        const struct cllm_matmul s =
-            form_of((const size_t[]){i, other(i), other(i + 31)}, i / step);
+        const struct cllm_matmul s = form_of(
+            (const size_t[]){i, cllm_opencl_run_other(i), cllm_opencl_run_other(i + 31)},
+            i / step);
 
         try_one(&s, true);
     }
@@ -278,7 +267,7 @@ static void tensor_cores_are_clean_in_a_simulator(void **state)
 static void without_tensor_cores_others_compute(void **state)
 {
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     open_device("", CLLM_OPENCL_STYLE_AUTO);
     if (strstr(rig.ops->name, "tensor") != NULL) {
         assert_true(cllm_opencl_device()->nvidia_major >= 8);
@@ -323,7 +312,7 @@ static void expect_others(const char *name, const char *from, const char *to)
 {
     const struct cllm_matmul s = {.m = 40, .n = 50, .k = 60};
 
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     write_kernels(name, from, to);
     open_device("emulated", CLLM_OPENCL_STYLE_AUTO);
     assert_string_equal(rig.ops->name, "opencl, bf16");
@@ -402,7 +391,7 @@ static void a_bias_and_a_stream_begin_the_sums(void **state)
     const struct cllm_matmul plain = {.m = 33, .n = 70, .k = 20};
 
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     open_device("emulated", CLLM_OPENCL_STYLE_GROUPS);
     put_all();
     multiply(&plain, rig.again);
@@ -451,7 +440,7 @@ static void rounding_is_the_processors(const char *tensor, enum cllm_opencl_styl
 static void operands_are_rounded_as_on_the_processor(void **state)
 {
     (void)state;
-    not_if_simulated();
+    cllm_opencl_run_not_simulated();
     rounding_is_the_processors("off", CLLM_OPENCL_STYLE_ITEMS);
     cllm_opencl_close();
     rounding_is_the_processors("off", CLLM_OPENCL_STYLE_GROUPS);

@@ -217,12 +217,6 @@ const float *cllm_device_weights(struct cllm_worker *worker, const float *w,
     return w;
 }
 
-float *cllm_device_gradient(struct cllm_worker *worker)
-{
-    (void)worker;
-    return NULL;
-}
-
 void cllm_device_fetch(struct cllm_worker *worker, float *dw)
 {
     (void)worker;

@@ -18,12 +18,13 @@ SIDE_BY_SIDE sum_rows(float *sum, const float *x, size_t count, size_t cols)
     float lane[TOGETHER][CLLM_LANES] = {0};
     size_t c = 0;
 
-    for (; c + CLLM_LANES <= cols; c += CLLM_LANES)
+    for (; c + CLLM_LANES <= cols; c += CLLM_LANES) {
 #pragma GCC unroll 4
         for (size_t r = 0; r < count; r++)
 #pragma GCC unroll 1
             for (size_t j = 0; j < CLLM_LANES; j++)
                 lane[r][j] += x[r * cols + c + j];
+    }
 #pragma GCC unroll 1
     for (size_t r = 0; r < count; r++) {
         for (size_t j = 0; c + j < cols; j++)
@@ -39,7 +40,7 @@ SIDE_BY_SIDE sum_squares(float *sum, const float *x, const float *mean, size_t c
     float lane[TOGETHER][CLLM_LANES] = {0};
     size_t c = 0;
 
-    for (; c + CLLM_LANES <= cols; c += CLLM_LANES)
+    for (; c + CLLM_LANES <= cols; c += CLLM_LANES) {
 #pragma GCC unroll 4
         for (size_t r = 0; r < count; r++)
 #pragma GCC unroll 1
@@ -48,6 +49,7 @@ SIDE_BY_SIDE sum_squares(float *sum, const float *x, const float *mean, size_t c
 
                 lane[r][j] += far * far;
             }
+    }
 #pragma GCC unroll 1
     for (size_t r = 0; r < count; r++) {
         for (size_t j = 0; c + j < cols; j++) {

@@ -8,6 +8,7 @@
 #include <string.h>
 #if defined(__x86_64__)
 #    include <asm/prctl.h>
+#    include <cpuid.h>
 #    include <sys/syscall.h>
 #    include <unistd.h>
 #endif
@@ -42,12 +43,16 @@ static bool keeps_promise(const struct cllm_ops *ops, const struct cllm_ops *ref
 }
 
 /* The state of tiles is so large that a process has to ask for it: for all of its
- * threads, once and for ever. */
+ * threads, once and for ever. clang 14 has no name for tiles, so CPUID is asked. */
 static bool gets_tiles(void)
 {
+    enum { FEATURES = 7, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 }; /* leaf; bits of edx */
     enum { TILE_DATA = 18 }; /* the state component */
+    const uint32_t wanted = AMX_BF16 | AMX_TILE;
+    uint32_t eax, ebx, ecx, edx;
 
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+    return __get_cpuid_count(FEATURES, 0, &eax, &ebx, &ecx, &edx) != 0 &&
+           (edx & wanted) == wanted &&
            syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
 }
 

@@ -148,7 +148,7 @@ static bool in_module(uint64_t address)
 }
 
 /* The word at @address of the stack; the sanitizer must not mind whose it is. */
-__attribute__((no_sanitize("address", "undefined"))) static uint64_t stack_word(
+__attribute__((no_sanitize("address", "thread", "undefined"))) static uint64_t stack_word(
     uint64_t address)
 {
     return *(const uint64_t *)(uintptr_t)address;

@@ -48,7 +48,7 @@ static void on_assert(const char *text)
 /* ---- ways to die ---- */
 
 /* Not inlined, and the sanitizers do not get in before the kernel. */
-#define DIES __attribute__((noinline, no_sanitize("address", "undefined")))
+#define DIES __attribute__((noinline, no_sanitize("address", "thread", "undefined")))
 
 DIES void die_by_null_write(void)
 {

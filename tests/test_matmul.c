@@ -323,7 +323,7 @@ static void bf16_knows_no_denormals(void **state)
 
     (void)state;
     for (size_t i = 0; i < CLLM_LEN(row); i++) {
-        float c = row[i].c, d = row[i].c;
+        float c = row[i].c, d = c;
 
         product_bf16(&c, &row[i].a, &row[i].b, &shape);
         assert_true(c == row[i].want);

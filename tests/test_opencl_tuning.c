@@ -40,7 +40,7 @@ static const struct cllm_cl_tuned three[] = {
 /* A cache of the test's own, for its files, with what is compiled already. */
 static int begin(void **state)
 {
-    char outer[512] = "", path[512], command[2048];
+    char outer[512] = "", path[1024], command[2048];
 
     (void)state;
     if (getenv("CLLM_CACHE_DIR") != NULL)

@@ -27,7 +27,8 @@ static int setup(void **state)
     lm.vocab = config.vocab;
     lm.context = config.context;
     lm.w = numbers_new(lm.plan.n_elements, 5, 0.5f);
-    assert_int_equal(cllm_tokenizer_load(&lm.tokenizer, CLLM_TOKENIZER_BYTES), 0);
+    assert_int_equal(cllm_tokenizer_load(&lm.found.tokenizer, CLLM_TOKENIZER_BYTES), 0);
+    lm.tokenizer = lm.found.tokenizer;
     assert_int_equal(cllm_encoder_new(&lm.encoder, lm.tokenizer), 0);
     return 0;
 }

@@ -172,6 +172,7 @@ static void play(uint64_t seed, uint32_t deaths_in_100)
         assert_int_equal(outcome, CLLM_STEP_GOING);
         for (uint32_t slot = 0; slot < WORKERS; slot++) {
             uint64_t dice = cllm_random_u64(seed, CLLM_RANDOM_TEST, turn * 8 + slot);
+            bool dies = (dice >> 16) % 100 < deaths_in_100;
 
             while (cllm_slot_outstanding(&control, slot) < 1 + dice % 2 &&
                    control.slots[slot].command.state == CLLM_SLOT_IDLE &&
@@ -182,12 +183,10 @@ static void play(uint64_t seed, uint32_t deaths_in_100)
 
                 complete(slot, damaged ? CLLM_REPORT_BAD_BATCH : CLLM_REPORT_FINITE);
                 control.slots[slot].command.state = CLLM_SLOT_IDLE;
-            } else if ((dice >> 16) % 100 < deaths_in_100) {
-                die(slot);
-            } else if ((dice >> 32) % 100 < deaths_in_100) {
+            } else if (!dies && (dice >> 32) % 100 < deaths_in_100) {
                 give_up(slot);
-            } else if (cllm_step_waits_for_death(&step, slot) &&
-                       control.slots[slot].command.state == CLLM_SLOT_STOPPED) {
+            } else if (dies || (cllm_step_waits_for_death(&step, slot) &&
+                                control.slots[slot].command.state == CLLM_SLOT_STOPPED)) {
                 die(slot);
             }
             if (adopts && dice >> 50 == 0) {

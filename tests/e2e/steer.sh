@@ -89,7 +89,7 @@ ctl fewer pause >/dev/null
 until_field fewer state paused
 # One that stands still does not hear that it is to leave. It is asked to within two seconds, or
 # it is replaced: then this is tried again.
-for try in 1 2 3 4 5 6; do
+for _ in 1 2 3 4 5 6; do
     ctl fewer workers 4 >/dev/null
     until_field fewer workers_ready 4
     victim=$(pgrep -n -P "$(node_zero)" -x cllm-worker)

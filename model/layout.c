@@ -5,8 +5,8 @@
 
 #include "model/inside.h"
 
-/* Logits are at most about this many elements at a time: 48 MiB. Twice as many gained
- * nothing that could be measured with a vocabulary of 50257. */
+/* Logits are at most about this many elements at a time: 52 MiB, 256 rows of a vocabulary
+ * of 50257, so that the output matrix's gradient is summed in whole runs. */
 #define LOGITS_ELEMENTS (13u << 20)
 
 /* Floats a token. */
@@ -86,8 +86,8 @@ static void carve_blocks(struct cllm_model *model, struct cllm_carve *carve)
         model->x = model->blocks[0].x;
 }
 
-/* Rows of logits at a time, the same for all chunks but for the last one's rounding. */
-static uint32_t chunk_rows(size_t N, size_t V)
+/* The same for all chunks but for the last one's rounding. */
+uint32_t cllm_model_chunk_rows(size_t N, size_t V)
 {
     size_t most = cllm_max_u64(LOGITS_ELEMENTS / V / 16 * 16, 16);
     size_t chunks = cllm_div_up(N, most);
@@ -115,7 +115,7 @@ void cllm_model_lay_out(struct cllm_model *model, struct cllm_carve *own,
     size_t N = cllm_model_rows(model), C = config->width, F = config->hidden;
     size_t V = config->vocab, qkv = floats_of(config, QKV), att = floats_of(config, ATT);
 
-    model->chunk_rows = chunk_rows(N, V);
+    model->chunk_rows = cllm_model_chunk_rows(N, V);
     carve_own(model, own);
     carve_blocks(model, arrays);
     model->tokens = cllm_carve_take(arrays, N + model->B, sizeof *model->tokens);

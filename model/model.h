@@ -162,6 +162,9 @@ size_t cllm_model_array_bytes(const struct cllm_parameters *plan,
 size_t cllm_model_arrays(const struct cllm_parameters *plan,
                          const struct cllm_model_shape *shape, size_t *begin);
 
+/* Rows of logits at a time, of @N in all and a vocabulary of @V. */
+uint32_t cllm_model_chunk_rows(size_t N, size_t V);
+
 /* Bytes of scratch that each thread but the first has for itself: f32. */
 size_t cllm_model_thread_bytes(uint32_t T);
 

@@ -24,7 +24,6 @@
 #define TRIALS        3
 #define TRIAL_NS      (60 * CLLM_NS_PER_MS)
 #define MOST_ROWS     8192       /* tokens of a micro-batch */
-#define LOGITS        (13u << 20) /* elements of logits at a time, as in the model */
 #define MOST_ELEMENTS (8u << 20) /* of a parameter vector: far more than a cache */
 #define FOLD_LANES    4
 #define VECTORS       7
@@ -113,7 +112,7 @@ static void choose_sizes(struct sizes *s, const struct cllm_config *config,
     attention = attention_of(s);
     s->wide = cllm_max_u64(cllm_max_u64(s->F, 2 * s->A), cllm_attention_row(&attention));
     s->N = s->B * s->T;
-    s->rows = cllm_min_u64(cllm_max_u64(LOGITS / s->V / 16 * 16, 16), s->N);
+    s->rows = cllm_model_chunk_rows(s->N, s->V);
     s->n = cllm_min_u64(n_elements, MOST_ELEMENTS);
     s->matrix = cllm_max_u64(s->V, s->wide) * s->C;
 }

@@ -93,18 +93,20 @@ tools_SRC := \
 tests_SRC := \
 	test_adapter.c test_arena.c test_arrays.c test_attention.c test_bench_choice.c test_bpe_train.c \
 	test_chaos.c test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c \
-	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c test_crashes.c \
-	test_crystal.c test_crystal_pairs.c test_dataset.c test_decoder.c test_device_meter.c test_devices.c \
+	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c \
+	test_crashes.c test_crystal.c test_crystal_pairs.c test_dataset.c test_decoder.c test_device_meter.c test_devices.c \
 	test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
 	test_frozen.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c \
 	test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c \
 	test_loader.c test_local_socket.c test_log.c test_logout.c test_lora.c test_manifest.c \
-	test_matmul.c test_megatron.c test_mix.c test_mixture.c test_model.c test_model_crystal.c test_muon.c test_opencl.c \
+	test_matmul.c test_megatron.c test_mix.c test_mixture.c test_model.c test_model_crystal.c \
+	test_muon.c test_opencl.c \
 	test_opencl_crystal.c test_opencl_device.c test_opencl_flavours.c test_opencl_model.c \
 	test_opencl_ops.c test_opencl_products.c test_opencl_program.c test_opencl_tensor.c \
 	test_opencl_traffic.c test_opencl_tuning.c test_opencl_turn.c test_ops.c test_optimizer.c \
 	test_parameters.c test_peft.c test_pieces.c test_prep.c test_prep_reader.c test_prep_text.c \
-	test_prep_vocab.c test_random.c test_reader.c test_recompute.c test_region.c test_renumber.c test_ring.c test_rope.c \
+	test_prep_vocab.c test_random.c test_reader.c test_recompute.c test_region.c \
+	test_renumber.c test_ring.c test_rope.c \
 	test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c \
 	test_saver_load.c test_schedule.c test_selftest.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_smoothing.c test_source.c test_speaker.c \
@@ -148,8 +150,8 @@ tests_math_SRC := \
 	loops.c math_all.c
 # Files that test programs share.
 tests_common_SRC := \
-	control_temp.c deaths.c gpt_double.c llama_double.c loader_data.c lora_double.c model_batch.c model_files.c opencl_operations.c opencl_run.c \
-	opencl_simulated.c ops_bits.c prep_run.c saver_run.c shm_run.c
+	control_temp.c deaths.c gpt_double.c llama_double.c loader_data.c lora_double.c model_batch.c \
+	model_files.c opencl_operations.c opencl_run.c opencl_simulated.c ops_bits.c prep_run.c saver_run.c shm_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \

@@ -9,7 +9,6 @@
 
 #include <cmocka.h>
 
-#include "base/random.h"
 #include "tests/numbers.h"
 
 #define LLAMA .arch = CLLM_ARCH_LLAMA
@@ -53,11 +52,7 @@ struct model_batch *model_batch_shaped(const struct cllm_model_config *config,
     assert_int_equal(s->arena.used, bytes + 64 * shift);
     s->w = numbers_weights(&s->plan);
     s->dw = numbers_zero(s->plan.n_elements);
-    s->tokens = calloc(n_tokens, sizeof *s->tokens);
-    assert_non_null(s->tokens);
-    for (uint32_t i = 0; i < n_tokens; i++)
-        s->tokens[i] =
-            (uint32_t)(cllm_random_u64(6, CLLM_RANDOM_TEST, i) % config->vocab);
+    s->tokens = numbers_tokens(n_tokens, config->vocab);
     return s;
 }
 

@@ -55,6 +55,17 @@ static inline float *numbers_zero(size_t n)
     return x;
 }
 
+/* @n tokens below @vocab; heap. */
+static inline uint32_t *numbers_tokens(size_t n, uint32_t vocab)
+{
+    uint32_t *tokens = calloc(n, sizeof *tokens);
+
+    CLLM_ASSERT(tokens != NULL);
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = (uint32_t)(cllm_random_u64(6, CLLM_RANDOM_TEST, i) % vocab);
+    return tokens;
+}
+
 /* Copies of the @n numbers of @x, which may be NULL: zeros; heap. */
 static inline double *numbers_doubles(const float *x, size_t n)
 {

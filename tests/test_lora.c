@@ -62,11 +62,7 @@ static void begin(struct setup *s, const struct cllm_model_config *config,
     s->w = numbers_new(s->adapters.n_elements, 6, 0.3f);
     s->dw = numbers_zero(s->adapters.n_elements);
     s->model.frozen = s->frozen;
-    s->tokens = calloc(3 * 34, sizeof *s->tokens);
-    assert_non_null(s->tokens);
-    for (uint32_t i = 0; i < 3 * 34; i++)
-        s->tokens[i] =
-            (uint32_t)(cllm_random_u64(6, CLLM_RANDOM_TEST, i) % config->vocab);
+    s->tokens = numbers_tokens(3 * 34, config->vocab);
 }
 
 static void end(struct setup *s)

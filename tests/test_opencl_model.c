@@ -63,11 +63,7 @@ static struct setup *setup_new(const struct cllm_model_config *config,
     s->weights = numbers_weights(&s->plan);
     s->gradient = numbers_zero(s->plan.n_elements);
     assert_int_equal(cllm_opencl_put(s->w, s->weights, bytes, 1), 0);
-    s->tokens = calloc(n_tokens, sizeof *s->tokens);
-    assert_non_null(s->tokens);
-    for (uint32_t i = 0; i < n_tokens; i++)
-        s->tokens[i] =
-            (uint32_t)(cllm_random_u64(6, CLLM_RANDOM_TEST, i) % config->vocab);
+    s->tokens = numbers_tokens(n_tokens, config->vocab);
     return s;
 }
 

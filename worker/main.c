@@ -25,9 +25,8 @@
 
 /*
  * Where workers share a core, each finds the core's caches full of another's activations
- * when its turn comes: turns are to be long, and nobody who wakes up need wait for their
- * end. Linux before 6.12 gives no turns to measure and takes the wish silently. Who gave
- * us another policy knows why.
+ * when its turn comes: turns are to be long. Linux before 6.12 takes the wish and ignores
+ * it. Who gave us another policy knows why.
  */
 static void take_long_turns(void)
 {

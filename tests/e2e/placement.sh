@@ -54,6 +54,21 @@ until [ -n "$(node_zero)" ] && [ "$(node_zero)" != "$old" ] &&
 check "so has the worker of the next Node Zero" until_lines worker "$first "
 stop_coord
 
+# policy PID: of the kernel's scheduler, 0 = SCHED_OTHER, 3 = SCHED_BATCH, 5 = SCHED_IDLE
+policy()
+{
+    sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 39
+}
+start_coord turns -n 1 "${long[@]}"
+until_step turns 2
+if [ "$(policy $$)" -eq 0 ]; then
+    same "a worker asks for long turns" 3 "$(policy "$(children worker)")"
+else
+    same "a worker leaves a policy that was chosen" "$(policy $$)" "$(policy "$(children worker)")"
+fi
+same "the loader does not" "$(policy $$)" "$(policy "$(children loader)")"
+stop_coord
+
 start_coord loose -n 1 --set run.pin=no "${long[@]}"
 until_step loose 2
 check "with pin = no the worker has all CPUs" until_lines worker "$all "

@@ -358,6 +358,17 @@ static void thin_out(struct cllm_team *team, uint32_t slot)
     }
 }
 
+/* One that was told to leave stays: it stood still before it heard of that, or hangs. */
+static void end_dismissed(struct cllm_team *team, uint32_t slot)
+{
+    const struct cllm_command *command = command_of(team, slot);
+
+    cllm_warn("%s %u (pid %u) does not leave: ended", cllm_role_name(command->role), slot,
+              command->pid);
+    team->dismissed[slot] = false;
+    cllm_team_kill(team, slot);
+}
+
 static bool any_usable(const struct cllm_team *team)
 {
     for (uint32_t slot = 0; slot < cllm_team_loader(team); slot++)
@@ -381,7 +392,7 @@ int cllm_team_tend(struct cllm_team *team, uint64_t now_ns)
             rc = greet(team, slot, now_ns);
         else if (state == CLLM_SLOT_KILLING && team->dismissed[slot] &&
                  now_ns - command_of(team, slot)->since_ns > LEAVE_NS)
-            cllm_process_signal(&team->process[slot], SIGKILL);
+            end_dismissed(team, slot);
         else if (!cllm_team_wanted(team, slot))
             thin_out(team, slot);
     }

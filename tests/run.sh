@@ -162,8 +162,15 @@ run()
     mv "$work/$number.new" "$work/$number.done"
 }
 
+# what_failed NUMBER: in a few lines, for the end of the record
+what_failed()
+{
+    sed -nE -e 's/^    \| (not ok .*|# .*|\[  FAILED  \] [^0-9].*|.*: error: .*)/  '"${order[$1]//\//\\/}"': \1/p' \
+        -e 's/^    ! /  /p' "$work/$1.text" | head -n 20
+}
+
 # Shows what has ended, in the order in which it was started.
-told=0
+told=0 failures=
 tell()
 {
     local p f s
@@ -171,6 +178,7 @@ tell()
         told=$((told + 1))
         cat "$work/$told.text"
         read -r p f s <"$work/$told.done"
+        [ "$f" = 0 ] || failures+=$(what_failed $told)$'\n'
         passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     done
 }
@@ -185,6 +193,7 @@ check_leftovers()
     if [ -n "$text" ]; then
         failed=$((failed + 1))
         echo "    ! ${text%; }"
+        failures+="  ${text%; }"$'\n'
     fi
     while read -r name; do
         who=
@@ -193,7 +202,9 @@ check_leftovers()
                 who+="${who:+ or }${order[i]}"
         done
         failed=$((failed + 1))
-        echo "    ! /dev/shm/$name left behind by ${who:-someone}"
+        text="/dev/shm/$name left behind by ${who:-someone}"
+        echo "    ! $text"
+        failures+="  $text"$'\n'
     done < <(new_shm_names)
     checked=$told
     shm_names >"$work/shm"
@@ -274,5 +285,6 @@ for i in "${alone[@]}"; do
 done
 
 echo
+printf '%s' "$failures"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ $((passed + skipped)) -gt 0 ]

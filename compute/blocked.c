@@ -5,8 +5,15 @@
  * TOMS 34, 2008): B is packed into panels as wide as two vectors, which stay in the
  * caches while rows of A pass by in tiles whose sums stay in registers.
  *
- * Blocks are packed on the stack, a good mebibyte of it: nothing is allocated, nothing is
- * kept.
+ * Where all of A fits into the second-level cache, it is packed once, and runs of k
+ * follow one another for each panel of B, while its columns of C are near. Else many
+ * panels of B are kept, and rows of A come in blocks.
+ *
+ * What is read from memory is asked for long before, a few lines at a time: a CPU waits
+ * for so few lines at once that many would keep the tiles from their own.
+ *
+ * Blocks are packed on the stack, at most two mebibytes of it: nothing is allocated,
+ * nothing is kept.
  */
 #include "compute/panel.h"
 
@@ -25,17 +32,20 @@
 
 enum {
 #    if defined(__AVX512F__)
-    ROWS = 12, /* of a tile; 24 of 32 registers are sums */
+    ROWS = 12,          /* of a tile; 24 of 32 registers are sums */
+    ROW_BLOCK = 264,    /* rows of A that a panel of B meets: in the second-level cache */
+    A_MOST = 768 * 256, /* elements of A that are packed at once: likewise */
 #    else
     ROWS = 6, /* 12 of 16 */
+    ROW_BLOCK = 96,
+    A_MOST = 96 * 256,
 #    endif
     UNIT = ROWS / 3,  /* tiles at the end have one or two of them */
     COLS = 2 * WIDTH, /* of a tile */
-    ROW_BLOCK = 96,   /* rows of A that a panel of B meets: in the second-level cache */
     COL_BLOCK = 1024, /* columns of B that are packed at once */
     FEW_COLS = 128,   /* of which packing A costs more than it gains */
-    SEGMENT = 16,     /* steps of k after which lines are asked for */
-    LINES = 4,        /* so many */
+    SEGMENT = 64,     /* steps of k after which lines are asked for */
+    LINES = 16,       /* so many at most: while they are under way other loads wait */
     LINE = 64         /* bytes */
 };
 
@@ -60,9 +70,11 @@ struct strip {
 struct ahead {
     const char *at, *end;
     size_t bytes, stride, rows;
+    size_t lines; /* at a time */
 };
 
-static struct ahead ahead_of(const struct strip *strip, size_t depth)
+/* Of @strip, evenly while so many @tiles as deep are computed. */
+static struct ahead ahead_of(const struct strip *strip, size_t depth, size_t tiles)
 {
     size_t before = (uintptr_t)strip->x % LINE;
     size_t bytes = before + (strip->along ? depth : strip->count) * sizeof(float);
@@ -72,12 +84,15 @@ static struct ahead ahead_of(const struct strip *strip, size_t depth)
                           .rows = strip->along ? strip->count : depth};
 
     ahead.end = ahead.at + ahead.bytes;
+    ahead.lines = cllm_div_up(ahead.rows * (ahead.bytes / LINE),
+                              tiles * cllm_div_up(depth, SEGMENT));
+    ahead.lines = cllm_min_u64(ahead.lines, LINES);
     return ahead;
 }
 
 static inline __attribute__((always_inline)) void ask_for(struct ahead *ahead)
 {
-    for (size_t i = 0; i < LINES && ahead->rows > 0; i++) {
+    for (size_t i = 0; i < ahead->lines && ahead->rows > 0; i++) {
         _mm_prefetch(ahead->at, _MM_HINT_T1);
         ahead->at += LINE;
         if (ahead->at >= ahead->end) {
@@ -183,23 +198,24 @@ static inline __attribute__((always_inline)) void compute_tile(
     const float *third[ROWS / 3 + 1];
     struct ahead ahead = *wanted;
     vector sum[ROWS][2];
+    const float *next = to->next;
     float *c = to->c;
-    size_t ldc = to->ldc, p = 0;
+    size_t ldc = to->ldc, p = 0, asked = 0;
 
 #    pragma GCC unroll 16
     for (size_t i = 0; i < height; i++) {
         third[i / 3] = a + i / 3 * 3 * row;
         sum[i][0] = sum[i][1] = vector_zero();
     }
-#    pragma GCC unroll 1
-    for (size_t i = 0; i < height; i++) {
-        _mm_prefetch((const char *)(to->next + i * ldc), _MM_HINT_T1);
-        _mm_prefetch((const char *)(to->next + i * ldc + COLS - 1), _MM_HINT_T1);
-    }
     while (p < depth) {
         size_t end = cllm_min_u64(p + SEGMENT, depth);
 
         ask_for(&ahead);
+#    pragma GCC unroll 1
+        for (; asked * depth < end * height; asked++, next += ldc) {
+            _mm_prefetch((const char *)next, _MM_HINT_T1);
+            _mm_prefetch((const char *)(next + COLS - 1), _MM_HINT_T1);
+        }
 #    pragma GCC unroll 1
         for (; p < end; p++) {
             const float *b = panel + p * COLS;
@@ -281,13 +297,30 @@ static void put_edge(const struct target *to, const float *tile, size_t rows, si
 
 /* ---- blocks ---- */
 
+/* A product, and how it is cut. */
+struct product {
+    float *c;
+    const float *a, *b;
+    const struct cllm_matmul *shape;
+    struct strides ld;
+    size_t rows, cols; /* of a block */
+    bool whole;        /* all of A stays packed, and a block has one panel of B */
+    bool pack_a;       /* else A is read where it lies */
+    bool bf16;
+};
+
+/* Where a block begins, in rows, columns and k. */
+struct place {
+    size_t i, j, p;
+};
+
 struct block {
     struct target to;
     struct strip a, b; /* all rows and columns of the block */
     size_t depth;
-    bool pack_a, pack_b; /* else A is read where it lies; panels of B are there */
-    bool keep_b;         /* side by side, for the blocks below */
-    bool bf16;
+    bool new_a, new_b;             /* nothing of them is packed yet */
+    bool keep_b;                   /* side by side, for the blocks below */
+    struct ahead later_a, later_b; /* what the block that follows will pack */
 };
 
 static struct strip part_of(const struct strip *whole, size_t at, size_t most)
@@ -299,34 +332,75 @@ static struct strip part_of(const struct strip *whole, size_t at, size_t most)
     return part;
 }
 
+static struct block block_at(const struct product *x, const struct place *at)
+{
+    const struct cllm_matmul *shape = x->shape;
+    const struct strip a = {.x = x->a + (shape->trans_a ? at->p * x->ld.a : at->p),
+                            .ld = x->ld.a,
+                            .count = shape->m,
+                            .along = !shape->trans_a};
+    const struct strip b = {.x = x->b + (shape->trans_b ? at->p : at->p * x->ld.b),
+                            .ld = x->ld.b,
+                            .count = shape->n,
+                            .along = shape->trans_b};
+
+    return (struct block){.to = {.c = x->c + at->i * x->ld.c + at->j,
+                                 .ldc = x->ld.c,
+                                 .add = shape->accumulate || at->p > 0},
+                          .a = part_of(&a, at->i, x->rows),
+                          .b = part_of(&b, at->j, x->cols),
+                          .depth = cllm_min_u64(DEPTH, shape->k - at->p),
+                          .new_a = !x->whole || at->j == 0,
+                          .new_b = at->i == 0,
+                          .keep_b = x->rows < shape->m};
+}
+
+/* To the block that follows: the next rows, then the next run of k, then the next
+ * columns. */
+static bool step(const struct product *x, struct place *at)
+{
+    at->i += x->rows;
+    if (at->i >= x->shape->m) {
+        at->i = 0;
+        at->p += DEPTH;
+    }
+    if (at->p >= x->shape->k) {
+        at->p = 0;
+        at->j += x->cols;
+    }
+    return at->j < x->shape->n;
+}
+
 /* What will be packed next: a panel of @whole from @at on. */
 static struct ahead next_of(const struct strip *whole, size_t at, size_t most,
-                            size_t depth)
+                            size_t depth, size_t tiles)
 {
     struct strip next;
 
     if (at >= whole->count)
         return (struct ahead){0};
     next = part_of(whole, at, most);
-    return ahead_of(&next, depth);
+    return ahead_of(&next, depth, tiles);
 }
 
 /* Rows @i of the block times panel @j of B. */
-static void multiply_strip(const struct block *x, size_t i, size_t j, float *a_panel,
-                           const float *b_panel, struct ahead *ahead)
+static void multiply_strip(const struct product *x, const struct block *block, size_t i,
+                           size_t j, float *a_panel, const float *b_panel,
+                           struct ahead *ahead)
 {
     _Alignas(64) float tile[ROWS * COLS];
-    const struct strip a = part_of(&x->a, i, ROWS);
-    size_t units = cllm_div_up(a.count, UNIT), cols = cllm_min_u64(COLS, x->b.count - j);
-    size_t depth = depth_of_panel(x->depth, x->bf16);
+    const struct strip a = part_of(&block->a, i, ROWS);
+    size_t units = cllm_div_up(a.count, UNIT);
+    size_t cols = cllm_min_u64(COLS, block->b.count - j);
+    size_t depth = depth_of_panel(block->depth, x->bf16);
     bool packed = x->pack_a || a.count % UNIT != 0;
     bool edge = a.count % UNIT != 0 || cols < COLS;
-    struct target at = x->to, to;
+    struct target at = block->to, to;
 
-    if (packed && j == 0)
-        pack_rows(a_panel, units, &a, x->depth, x->bf16);
+    if (packed && block->new_a && j == 0)
+        pack_rows(a_panel, units, &a, block->depth, x->bf16);
     at.c += i * at.ldc + j;
-    at.next = i + ROWS < x->a.count ? at.c + ROWS * at.ldc : x->to.c + j + COLS;
+    at.next = i + ROWS < block->a.count ? at.c + ROWS * at.ldc : block->to.c + j + COLS;
     to = edge ? (struct target){.c = tile, .next = tile, .ldc = COLS} : at;
     if (x->bf16 && HAS_PAIRS)
         pairs_tile[units - 1](&to, a_panel, 0, b_panel, depth, ahead);
@@ -339,25 +413,30 @@ static void multiply_strip(const struct block *x, size_t i, size_t j, float *a_p
 }
 
 /* Operands are packed when they are first needed; what follows them is asked for. */
-static void multiply_block(const struct block *x, float *a_panels, float *b_panels)
+static void multiply_block(const struct product *x, struct block *block, float *a_panels,
+                           float *b_panels)
 {
-    for (size_t j = 0; j < x->b.count; j += COLS) {
-        float *b_panel = b_panels + (x->keep_b ? j * DEPTH : 0);
-        struct ahead next_b = {0};
+    size_t tall = cllm_div_up(block->a.count, ROWS); /* in tiles */
 
-        if (x->pack_b) {
-            const struct strip b = part_of(&x->b, j, COLS);
+    for (size_t j = 0; j < block->b.count; j += COLS) {
+        float *b_panel = b_panels + (block->keep_b ? j * DEPTH : 0);
+        struct ahead next_b = {0}, *next = &next_b;
 
-            pack_cols(b_panel, &b, x->depth, x->bf16);
-            next_b = next_of(&x->b, j + COLS, COLS, x->depth);
+        if (block->new_b) {
+            const struct strip b = part_of(&block->b, j, COLS);
+
+            pack_cols(b_panel, &b, block->depth, x->bf16);
+            next_b = next_of(&block->b, j + COLS, COLS, block->depth, tall);
         }
-        for (size_t i = 0; i < x->a.count; i += ROWS) {
+        if (next_b.rows == 0)
+            next = block->later_a.rows > 0 ? &block->later_a : &block->later_b;
+        for (size_t i = 0; i < block->a.count; i += ROWS) {
             struct ahead next_a = {0};
 
-            if (x->pack_a && j == 0)
-                next_a = next_of(&x->a, i + ROWS, ROWS, x->depth);
-            multiply_strip(x, i, j, a_panels + i * DEPTH, b_panel,
-                           next_a.rows > 0 ? &next_a : &next_b);
+            if (x->pack_a && block->new_a && j == 0)
+                next_a = next_of(&block->a, i + ROWS, ROWS, block->depth, 1);
+            multiply_strip(x, block, i, j, a_panels + i * DEPTH, b_panel,
+                           next_a.rows > 0 ? &next_a : next);
         }
     }
 }
@@ -365,39 +444,45 @@ static void multiply_block(const struct block *x, float *a_panels, float *b_pane
 static __attribute__((noinline)) void multiply(float *c, const float *a, const float *b,
                                                const struct cllm_matmul *shape, bool bf16)
 {
-    _Alignas(64) float b_panels[DEPTH * COL_BLOCK], a_panels[DEPTH * ROW_BLOCK + WIDTH];
-    const struct strides ld = strides_of(shape);
-    size_t m = shape->m, n = shape->n, k = shape->k;
-    size_t rows = m > 2 * n ? ROW_BLOCK / 2 : ROW_BLOCK; /* fewer rows of C in turns */
+    _Alignas(64) float b_panels[DEPTH * COL_BLOCK], a_panels[A_MOST + WIDTH];
+    size_t m = shape->m, n = shape->n, k = shape->k, high = cllm_align_up(m, ROWS);
+    struct product x = {.c = c,
+                        .a = a,
+                        .b = b,
+                        .shape = shape,
+                        .ld = strides_of(shape),
+                        .rows = m > 2 * n ? ROW_BLOCK / 2 : ROW_BLOCK, /* C in turns */
+                        .cols = COL_BLOCK,
+                        .whole = k > DEPTH && m >= ROW_BLOCK / 2 &&
+                                 high * cllm_align_up(k, DEPTH) <= A_MOST,
+                        .pack_a = shape->trans_a || bf16 || n > FEW_COLS,
+                        .bf16 = bf16};
+    struct place at = {0}, next = {0};
 
     if (m <= FEW_ROWS && !bf16) {
         CLLM_KERNEL(multiply_rows)(c, a, b, shape);
         return;
     }
-    for (size_t j = 0; j < n; j += COL_BLOCK) {
-        for (size_t p = 0; p < k; p += DEPTH) {
-            const struct strip all_a = {.x = a + (shape->trans_a ? p * ld.a : p),
-                                        .ld = ld.a,
-                                        .count = m,
-                                        .along = !shape->trans_a};
-            const struct strip all_b = {.x = b + (shape->trans_b ? p : p * ld.b),
-                                        .ld = ld.b,
-                                        .count = n,
-                                        .along = shape->trans_b};
-            struct block block = {.to = {.ldc = ld.c, .add = shape->accumulate || p > 0},
-                                  .b = part_of(&all_b, j, COL_BLOCK),
-                                  .depth = cllm_min_u64(DEPTH, k - p),
-                                  .pack_a = shape->trans_a || bf16 || n > FEW_COLS,
-                                  .keep_b = rows < m,
-                                  .bf16 = bf16};
+    if (x.whole) {
+        x.rows = high;
+        x.cols = COLS;
+    }
+    for (bool more = m > 0 && n > 0 && k > 0; more; at = next) {
+        struct block block = block_at(&x, &at);
 
-            for (size_t i = 0; i < m; i += rows) {
-                block.to.c = c + i * ld.c + j;
-                block.a = part_of(&all_a, i, rows);
-                block.pack_b = i == 0;
-                multiply_block(&block, a_panels, b_panels);
-            }
+        more = step(&x, &next);
+        if (more) {
+            const struct block later = block_at(&x, &next);
+
+            size_t tall = cllm_div_up(block.a.count, ROWS);
+            size_t wide = cllm_div_up(block.b.count, COLS);
+
+            if (later.new_a && x.pack_a)
+                block.later_a = ahead_of(&later.a, later.depth, tall * wide);
+            if (later.new_b)
+                block.later_b = next_of(&later.b, 0, COLS, later.depth, tall);
         }
+        multiply_block(&x, &block, a_panels + (x.whole ? at.p * high : 0), b_panels);
     }
 }
 

@@ -102,13 +102,14 @@ static void check(matmul_fn matmul, struct cllm_matmul shape, size_t gap)
 
 static void products_of_all_forms_and_odd_shapes_are_right(void **state)
 {
-    static const size_t shapes[][3] = {{1, 1, 1},    {1, 3, 5},      {3, 1, 17},
-                                       {17, 65, 3},  {65, 17, 1},    {64, 33, 31},
-                                       {2, 64, 129}, {97, 1030, 260}};
+    static const size_t shapes[][3] = {{1, 1, 1},      {1, 3, 5},       {3, 1, 17},
+                                       {17, 65, 3},    {65, 17, 1},     {64, 33, 31},
+                                       {2, 64, 129},   {97, 1030, 260}, {49, 70, 300},
+                                       {140, 70, 515}, {301, 40, 700}};
 
     (void)state;
     for (size_t f = 0; f < CLLM_LEN(products); f++)
-        for (size_t i = 0; i + (f == 0) < CLLM_LEN(shapes); i++) /* the last is large */
+        for (size_t i = 0; i < (f == 0 ? 7 : CLLM_LEN(shapes)); i++) /* then: large */
             for (unsigned form = 0; form < 8; form++)
                 for (size_t gap = 0; gap < 8; gap += 7)
                     check(products[f],

@@ -473,7 +473,6 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
         more = step(&x, &next);
         if (more) {
             const struct block later = block_at(&x, &next);
-
             size_t tall = cllm_div_up(block.a.count, ROWS);
             size_t wide = cllm_div_up(block.b.count, COLS);
 

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "compute/ops.h"
+#include "tests/numbers.h"
 #include "tests/ops_bits.h"
 
 static void check_all(enum cllm_isa isa)
@@ -54,6 +55,42 @@ static void amx_gives_the_bits_of_the_reference(void **state)
     check_all(CLLM_ISA_AMX);
 }
 
+/* Shapes of several blocks: A whole, and not; runs and tiles cut off. */
+static void large_products_give_the_bits_of_the_reference(void **state)
+{
+    static const size_t sizes[][3] = {
+        {49, 70, 300}, {140, 70, 515}, {301, 40, 700}, {270, 1060, 20}};
+    float *a = numbers_new(400000, 1, 1.0f), *b = numbers_new(400000, 2, 1.0f);
+    float *want = numbers_zero(400000), *got = numbers_zero(400000);
+    const struct cllm_ops *ref, *ops;
+
+    (void)state;
+    for (uint32_t i = 0; i < 2 * 8 * CLLM_LEN(sizes); i++) {
+        enum cllm_precision precision = i % 2 ? CLLM_PRECISION_BF16 : CLLM_PRECISION_F32;
+        const struct cllm_matmul product = {.m = sizes[i / 16][0],
+                                            .n = sizes[i / 16][1],
+                                            .k = sizes[i / 16][2],
+                                            .trans_a = (i & 2) != 0,
+                                            .trans_b = (i & 4) != 0,
+                                            .accumulate = (i & 8) != 0};
+        size_t bytes = product.m * product.n * sizeof *want;
+
+        assert_int_equal(cllm_ops_pick(&ref, CLLM_ISA_REF, precision), 0);
+        memcpy(want, b, bytes);
+        ref->matmul(want, a, b, &product);
+        for (uint32_t isa = CLLM_ISA_REF + 1; isa <= cllm_isa_best(); isa++) {
+            assert_int_equal(cllm_ops_pick(&ops, (enum cllm_isa)isa, precision), 0);
+            memcpy(got, b, bytes);
+            ops->matmul(got, a, b, &product);
+            assert_memory_equal(got, want, bytes);
+        }
+    }
+    free(a);
+    free(b);
+    free(want);
+    free(got);
+}
+
 static void what_the_cpu_has_not_is_refused(void **state)
 {
     const struct cllm_ops *ops = NULL;
@@ -81,6 +118,7 @@ int main(void)
         cmocka_unit_test(avx512_gives_the_bits_of_the_reference),
         cmocka_unit_test(avx512_with_bf16_gives_the_bits_of_the_reference),
         cmocka_unit_test(amx_gives_the_bits_of_the_reference),
+        cmocka_unit_test(large_products_give_the_bits_of_the_reference),
         cmocka_unit_test(what_the_cpu_has_not_is_refused),
     };
 

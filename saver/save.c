@@ -122,21 +122,23 @@ static bool is_saved(const struct save *save)
 
 static int create_files(struct save *save)
 {
-    const struct cllm_parameters *tensors = &save->saver->plan;
+    const struct cllm_tensor *tensors = save->saver->plan.tensors;
+    uint32_t n = save->saver->plan.n_tensors;
     struct cllm_safetensors_plan plan[2] = {{0}};
     const char *const name[2] = {cllm_checkpoint_weights(&save->info.lora),
                                  CLLM_CHECKPOINT_OPTIMIZER};
-    int rc = cllm_safetensors_plan_init(&plan[0], "", tensors->tensors,
-                                        tensors->n_tensors, NULL, 0);
+    int rc = cllm_safetensors_plan_init(&plan[0], "", tensors, n, NULL, 0);
 
     if (rc == 0)
-        rc =
-            cllm_safetensors_plan_moments(&plan[1], tensors->tensors, tensors->n_tensors);
+        rc = cllm_safetensors_plan_moments(&plan[1], tensors, n);
     if (rc == 0)
         rc = cllm_checkpoint_begin(save->saver->checkpoints, save->info.step, save->temp);
-    for (uint32_t i = 0; rc == 0 && i < 2; i++)
-        rc =
-            cllm_tensor_file_create(&save->file[i], save->temp, name[i], &plan[i], i + 1);
+    for (uint32_t i = 0; rc == 0 && i < 2; i++) {
+        uint32_t n_parts = i + 1; /* w; m and v */
+
+        rc = cllm_tensor_file_create(&save->file[i], save->temp, name[i], &plan[i],
+                                     n_parts);
+    }
     for (uint32_t i = 0; i < 2; i++)
         cllm_safetensors_plan_fini(&plan[i]);
     return rc;

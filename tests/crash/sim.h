@@ -61,6 +61,7 @@ struct sim_plan {
     uint32_t microbatches, eval_every, checkpoint_every;
     uint32_t last_chunk_words;
     uint32_t spares, audit;
+    uint32_t active; /* workers at once */
     bool children_only; /* kill_mean spares Node Zero */
 
     /* faults; "mean" is in events, 0 = never */

@@ -70,6 +70,7 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     *plan = (struct cllm_plan){.geometry = sim.geometry,
                                .workers = sim.plan.workers,
                                .spares = sim.plan.spares,
+                               .active = sim.plan.active,
                                .config_hash = CONFIG_HASH,
                                .manifest_hash = MANIFEST_HASH,
                                .config_text = config_text,

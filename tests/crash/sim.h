@@ -130,6 +130,8 @@ struct sim_process {
     jmp_buf at;
     uint8_t *heap;
     size_t heap_used;
+    void (*beat)(void *ctx); /* base/pulse.h */
+    void *beat_ctx;
     char args[8][80];
     char *argv[9];
     int argc;

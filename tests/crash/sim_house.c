@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "coordinator/control_socket.h"
 #include "coordinator/crashes.h"
 #include "coordinator/frozen.h"
@@ -57,6 +58,20 @@ int cllm_vocabulary_keep(const struct cllm_config *config, const struct cllm_pla
     (void)config;
     (void)plan;
     return 0;
+}
+
+/* ---- pulse: of each process its own ---- */
+
+void cllm_pulse_set(void (*beat)(void *ctx), void *ctx)
+{
+    sim.current->beat = beat;
+    sim.current->beat_ctx = ctx;
+}
+
+void cllm_pulse(void)
+{
+    if (sim.current->beat)
+        sim.current->beat(sim.current->beat_ctx);
 }
 
 /* ---- plan ---- */

@@ -78,7 +78,7 @@ static void any_range_goes_both_ways(void **state)
                   {7 * CLLM_PAGE, FILE_BYTES - (size_t)7 * CLLM_PAGE},
                   {0, 0},
                   {0, FILE_BYTES}};
-    struct fixture fixture;
+    struct fixture fixture = {.fd = -1};
 
     begin(&fixture, *state);
     for (size_t i = 0; i < CLLM_LEN(ranges); i++) {
@@ -98,7 +98,7 @@ static void any_range_goes_both_ways(void **state)
 
 static void memory_that_lies_otherwise_goes_through_the_cache(void **state)
 {
-    struct fixture fixture;
+    struct fixture fixture = {.fd = -1};
 
     begin(&fixture, *state);
     for (size_t i = 0; i < (size_t)2 * CLLM_PAGE; i++)
@@ -116,7 +116,7 @@ static void what_refuses_is_served_through_the_cache(void **state)
     /* The second one stops within blocks of any size, and cannot go on there. */
     static const char *const faults[] = {"file_pwrite:errno=EINVAL",
                                          "file_pwrite:short:1*12"};
-    struct fixture fixture;
+    struct fixture fixture = {.fd = -1};
 
     begin(&fixture, *state);
     cllm_direct_end(&fixture.direct); /* as if open() had refused */
@@ -136,7 +136,7 @@ static void what_refuses_is_served_through_the_cache(void **state)
 
 static void a_file_that_ends_too_soon_is_said(void **state)
 {
-    struct fixture fixture;
+    struct fixture fixture = {.fd = -1};
 
     begin(&fixture, *state);
     assert_int_equal(

@@ -271,7 +271,7 @@ int cllm_checkpoint_verify(const char *dir, bool deep, struct cllm_checkpoint_in
     uint64_t step = strtoull(strrchr(dir, '/') + 1, NULL, 10);
 
     (void)deep;
-    CLLM_ASSERT(step <= SIM_MAX_STEPS && sim.checkpoint[step].there);
+    CLLM_ASSERT(info != NULL && step <= SIM_MAX_STEPS && sim.checkpoint[step].there);
     record = &sim.checkpoint[step].record;
     *info = (struct cllm_checkpoint_info){.step = record->step,
                                           .cursor = record->cursor,

@@ -70,7 +70,7 @@ static const struct {
 } errno_name[] = {
     {"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EINTR", EINTR},   {"EAGAIN", EAGAIN},
     {"ENOMEM", ENOMEM}, {"EMFILE", EMFILE}, {"EACCES", EACCES}, {"EDQUOT", EDQUOT},
-    {"EROFS", EROFS},   {"EBUSY", EBUSY},   {"EPERM", EPERM},
+    {"EROFS", EROFS},   {"EBUSY", EBUSY},   {"EPERM", EPERM},   {"EINVAL", EINVAL},
 };
 
 const struct cllm_fault_row *cllm_fault_row(enum cllm_fault_point point)

@@ -191,6 +191,8 @@ static void print_workers(const struct cllm_plan *plan, const struct cllm_config
         (void)printf(" (auto)");
     if (placement->threads > 1)
         (void)printf(" of %u threads", placement->threads);
+    if (plan->active < plan->workers)
+        (void)printf(" in turns, %u at once,", plan->active);
     if (plan->spares > 0)
         (void)printf(" and %u spare%s", plan->spares, cllm_plural(plan->spares));
     if (placement->known)

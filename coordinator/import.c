@@ -200,7 +200,7 @@ static int fill_checkpoint(struct cllm_pass *pass, const struct cllm_config *con
     if (rc == 0)
         rc = cllm_tokenizer_files_copy(tokenizer, temp);
     if (rc >= 0)
-        rc = cllm_checkpoint_describe(temp, &info);
+        rc = cllm_checkpoint_describe(temp, &info, NULL, 0);
     cllm_fault(CLLM_FAULT_import_described);
     if (rc == 0)
         rc = pass->adapted != NULL

@@ -108,6 +108,9 @@ json_t *cllm_node_answer(void *ctx, const struct cllm_control_socket_request *re
 /* Want @workers worker slots from now on, 1 <= @workers <= n_worker_slots. */
 void cllm_node_want_workers(struct cllm_node *nz, uint32_t workers);
 
+/* So many of them compute at once. */
+uint32_t cllm_node_active(const struct cllm_node *nz);
+
 /* A checkpoint as soon as a step is committed, even if Node Zero dies before that. */
 void cllm_node_want_save(struct cllm_node *nz);
 

@@ -191,7 +191,8 @@ static int open_first(struct cllm_node *nz, const struct cllm_beginning *beginni
 {
     struct cllm_state *state = nz->control.state;
 
-    cllm_step_init(&nz->step, &nz->control, nz->config, nz->team.workers);
+    cllm_step_init(&nz->step, &nz->control, nz->config, cllm_node_active(nz));
+    cllm_store_relaxed(&nz->control.state->active, cllm_node_active(nz));
     switch (beginning->kind) {
     case CLLM_BEGIN_ADOPTED:
         return go_on_from_memory(nz, beginning, suspect);
@@ -237,6 +238,7 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
 {
     /* Until it is known, nothing is ours to remove. */
     struct cllm_beginning beginning = {.kind = CLLM_BEGIN_ADOPTED};
+    char turns[32] = "";
     int rc = lock_generation(nz);
 
     /* The lock says that a coordinator lives; no child may hold it longer than we do. */
@@ -278,11 +280,14 @@ int cllm_node_begin(struct cllm_node *nz, const struct cllm_options *options)
     if (rc != 0)
         return rc;
     cllm_fault(CLLM_FAULT_node_begun);
+    if (cllm_node_active(nz) < nz->team.workers)
+        (void)snprintf(turns, sizeof turns, " in turns, %u at once",
+                       cllm_node_active(nz));
     cllm_info("run %s: %" PRIu64
-              " parameters, %u lane%s, %u worker%s; cllm-shm watch %s shows it",
+              " parameters, %u lane%s, %u worker%s%s; cllm-shm watch %s shows it",
               nz->plan.run_id, nz->plan.geometry.n_params, nz->plan.geometry.lanes,
               cllm_plural(nz->plan.geometry.lanes), nz->team.workers,
-              cllm_plural(nz->team.workers), nz->plan.run_id);
+              cllm_plural(nz->team.workers), turns, nz->plan.run_id);
     if (nz->plan.devices.why[0] != '\0')
         cllm_node_announce(nz, CLLM_LOG_INFO, nz->plan.devices.why);
     if (cllm_fault_any())

@@ -36,11 +36,17 @@ void cllm_node_stop(struct cllm_node *nz)
     nz->exit_code = CLLM_EXIT_STOPPED;
 }
 
+uint32_t cllm_node_active(const struct cllm_node *nz)
+{
+    return (uint32_t)cllm_min_u64(nz->team.workers, nz->plan.active);
+}
+
 void cllm_node_want_workers(struct cllm_node *nz, uint32_t workers)
 {
     cllm_team_want(&nz->team, workers);
-    nz->step.workers = workers;
+    nz->step.workers = cllm_node_active(nz);
     cllm_store_relaxed(&nz->control.state->workers, workers);
+    cllm_store_relaxed(&nz->control.state->active, nz->step.workers);
 }
 
 /* ---- answers ---- */
@@ -129,11 +135,15 @@ static json_t *answer_workers(struct cllm_node *nz, uint64_t workers)
     cllm_node_want_workers(nz, (uint32_t)workers);
     (void)snprintf(text, sizeof text, "%u worker%s instead of %u", nz->team.workers,
                    cllm_plural(nz->team.workers), before);
-    if (workers > g->n_buffers)
+    if (cllm_node_active(nz) > g->n_buffers)
         (void)snprintf(text, sizeof text,
                        "%u workers instead of %u; %u lane buffers let %u of them compute "
                        "at once",
                        nz->team.workers, before, g->n_buffers, g->n_buffers);
+    else if (cllm_node_active(nz) < workers)
+        (void)snprintf(text, sizeof text,
+                       "%u workers instead of %u; in turns, %u at once", nz->team.workers,
+                       before, cllm_node_active(nz));
     return agree(nz, text);
 }
 

@@ -22,6 +22,7 @@
 /* A straggler: its lane takes longer than this, and than so many usual ones. */
 #define STRAGGLER_NS   (250 * CLLM_NS_PER_MS)
 #define STRAGGLER_PACE 3
+#define TURN_STEPS     16 /* so long the same workers are asked first */
 
 /* ---- the step ---- */
 
@@ -36,11 +37,12 @@ static uint32_t count_workers(const struct cllm_node *nz, bool busy)
     return n;
 }
 
-/* Workers that may be given something now: spares wait until another one is missing. */
+/* Workers that may be given something now: spares wait until another one is missing, and
+ * of the others no more are busy than compute at once. */
 static uint32_t count_idle(const struct cllm_node *nz)
 {
     uint32_t busy = count_workers(nz, true);
-    uint32_t room = busy < nz->team.workers ? nz->team.workers - busy : 0;
+    uint32_t active = cllm_node_active(nz), room = busy < active ? active - busy : 0;
 
     return (uint32_t)cllm_min_u64(count_workers(nz, false), room);
 }
@@ -83,7 +85,7 @@ static struct cllm_metrics measure(const struct cllm_node *nz, uint64_t now)
 {
     const struct cllm_geometry *g = &nz->control.header->geometry;
     const struct cllm_node_worked *worked = &nz->worked;
-    double ns = (double)(now - nz->step_began_ns), all = ns * nz->team.workers;
+    double ns = (double)(now - nz->step_began_ns), all = ns * cllm_node_active(nz);
     double tokens = (double)g->lanes * g->microbatches * g->sequences * g->model.context;
     double data = (double)(cllm_load_relaxed(&nz->control.state->wait_data_ns) -
                            nz->wait_data_before);
@@ -318,15 +320,19 @@ static uint64_t overdue(const struct cllm_node *nz)
                         STRAGGLER_PACE * cllm_pace_median(&nz->pace[eval ? 1 : 0]));
 }
 
-/* One round over the workers, beginning with another one each step, so that all lanes
- * meet all workers. @ahead: also those that have one assignment already. */
+/*
+ * One round over the workers. It begins with another one every few steps, so that all
+ * lanes meet all workers, and those who rest have their turns: few, because who comes
+ * back finds nothing of his in the caches. @ahead: also those that have one assignment
+ * already.
+ */
 static void give_round(struct cllm_node *nz, bool ahead)
 {
     uint32_t n = cllm_team_loader(&nz->team), room = count_idle(nz);
     uint64_t overdue_ns = cllm_now_ns() - overdue(nz);
 
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t slot = (uint32_t)((nz->step.step + i) % n);
+        uint32_t slot = (uint32_t)((nz->step.step / TURN_STEPS + i) % n);
         uint32_t out = cllm_slot_outstanding(&nz->control, slot);
 
         if (!cllm_team_ready(&nz->team, slot) || out != (ahead ? 1U : 0U) ||

@@ -11,19 +11,20 @@ void cllm_placement_init(struct cllm_placement *placement,
 {
     *placement = (struct cllm_placement){.pin = (enum cllm_config_pin)config->run_pin,
                                          .threads = (uint32_t)config->compute_threads};
-    if (config->run_workers != CLLM_CONFIG_AUTO && placement->pin == CLLM_PIN_NO)
+    if (config->run_workers != CLLM_CONFIG_AUTO &&
+        config->run_active != CLLM_CONFIG_AUTO && placement->pin == CLLM_PIN_NO)
         return;
     cllm_topology_find(&placement->topology, NULL);
     placement->known = true;
 }
 
-uint32_t cllm_placement_workers(const struct cllm_placement *placement, uint32_t lanes)
+uint32_t cllm_placement_workers(const struct cllm_placement *placement)
 {
     uint32_t cores;
 
     CLLM_ASSERT(placement->known);
     cores = cllm_topology_workers(&placement->topology);
-    return (uint32_t)cllm_min_u64(cllm_max_u64(cores / placement->threads, 1), lanes);
+    return (uint32_t)cllm_max_u64(cores / placement->threads, 1);
 }
 
 /* ---- which cores ---- */

@@ -21,16 +21,13 @@ struct cllm_placement {
     struct cllm_topology topology;
 };
 
-/*
- * Look at the machine, if @config leaves anything to it: [run] workers = auto or pin is
- * not no.
- */
+/* Look at the machine, if @config leaves anything to it. */
 void cllm_placement_init(struct cllm_placement *placement,
                          const struct cllm_config *config);
 
-/* What [run] workers = auto stands for; cores / threads, at least 1, at most @lanes. Only
- * after an init with that setting. */
-uint32_t cllm_placement_workers(const struct cllm_placement *placement, uint32_t lanes);
+/* What [run] workers = auto and active = auto stand for: cores / threads, at least 1.
+ * Only after an init with such a setting. */
+uint32_t cllm_placement_workers(const struct cllm_placement *placement);
 
 /*
  * May the worker in @slot run on some CPUs alone, one for each of its threads, when

@@ -172,9 +172,21 @@ static int plan_batch(struct cllm_geometry *g, const struct cllm_config *config)
 /* One for each core; one for each device, which workers can only take turns with. */
 static uint32_t auto_workers(const struct cllm_plan *plan, uint32_t lanes)
 {
-    if (plan->devices.n == 0)
-        return cllm_placement_workers(&plan->placement, lanes);
-    return (uint32_t)cllm_min_u64(plan->devices.n, lanes);
+    uint32_t n =
+        plan->devices.n > 0 ? plan->devices.n : cllm_placement_workers(&plan->placement);
+
+    return (uint32_t)cllm_min_u64(n, lanes);
+}
+
+/*
+ * More workers at once than cores only push each other out of the caches. Who waits for
+ * a device needs no core; and who is pinned may have to share one with the next in turn.
+ */
+static uint32_t auto_active(const struct cllm_plan *plan)
+{
+    if (plan->devices.n > 0 || plan->placement.pin == CLLM_PIN_YES)
+        return CLLM_MAX_WORKERS;
+    return cllm_placement_workers(&plan->placement);
 }
 
 static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config)
@@ -190,6 +202,8 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     plan->workers = config->run_workers == CLLM_CONFIG_AUTO
                         ? auto_workers(plan, g->lanes)
                         : (uint32_t)config->run_workers;
+    plan->active = config->run_active == CLLM_CONFIG_AUTO ? auto_active(plan)
+                                                          : (uint32_t)config->run_active;
     plan->spares = (uint32_t)config->run_spares;
     /* Room for as many workers as could ever have something to do. */
     g->n_worker_slots = (uint32_t)cllm_min_u64(
@@ -200,7 +214,8 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     else if (g->lanes * cllm_vector_bytes(g) <= SMALL_BUFFERS)
         g->n_buffers = g->lanes;
     else
-        g->n_buffers = (uint32_t)cllm_min_u64(g->lanes, plan->workers + MORE_BUFFERS);
+        g->n_buffers = (uint32_t)cllm_min_u64(
+            g->lanes, cllm_min_u64(plan->workers, plan->active) + MORE_BUFFERS);
     g->ring_steps = (uint32_t)config->loader_steps_ahead + 1;
     ring_slots = (uint64_t)g->ring_steps * g->lanes * g->microbatches;
     if (ring_slots > (1u << 24)) {

@@ -23,6 +23,7 @@ struct cllm_plan {
     struct cllm_parameters parameters; /* what is trained: these, or adapters of them */
     struct cllm_optimizer optimizer;
     uint32_t workers; /* to be started */
+    uint32_t active;  /* of them at once, if there are so many */
     uint32_t spares;  /* besides */
     struct cllm_placement placement;
     struct cllm_devices devices;

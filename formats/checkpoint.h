@@ -90,15 +90,27 @@ int cllm_checkpoint_begin(const char *checkpoints, uint64_t step,
 int cllm_checkpoint_create(const char *temp, const char *name,
                            const struct cllm_safetensors_plan *plan);
 
-/* Write config.json, adapter_config.json, run.json and, after reading all files back for
- * their SHA-256, manifest.json. Each is fsynced, then the directory. */
-int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info);
+/* What is known of a file that was written. */
+struct cllm_checkpoint_digest {
+    const char *name;
+    uint64_t bytes;
+    char sha256[CLLM_CHECKPOINT_HEX_BYTES];
+};
+
+/* Write config.json, adapter_config.json, run.json and manifest.json: each is fsynced,
+ * then the directory. Files of which nothing is @known (@n_known of them are) are read
+ * for their SHA-256. */
+int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info,
+                             const struct cllm_checkpoint_digest *known,
+                             uint32_t n_known);
 
 /* Parts of it, for who needs them alone. */
 int cllm_checkpoint_write_config(const char *dir,
                                  const struct cllm_checkpoint_info *info);
 int cllm_checkpoint_write_run(const char *dir, const struct cllm_checkpoint_info *info);
-int cllm_checkpoint_write_manifest(const char *dir);
+int cllm_checkpoint_write_manifest(const char *dir,
+                                   const struct cllm_checkpoint_digest *known,
+                                   uint32_t n_known);
 
 /* Give the temporary directory of @step its final name, durably, if it verifies (without
  * a second look at the tensors' SHA-256). One of that name that is

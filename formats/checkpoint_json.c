@@ -287,26 +287,42 @@ int cllm_checkpoint_read_run(const char *dir, struct cllm_checkpoint_info *info)
 
 /* ---- manifest.json ---- */
 
-int cllm_checkpoint_write_manifest(const char *dir)
+/* SHA-256 and size of @digest's file at @path: as known, or from the file. */
+static int look_up(const char *path, const struct cllm_checkpoint_digest *known,
+                   uint32_t n_known, struct cllm_checkpoint_digest *digest)
 {
-    char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
+    for (uint32_t i = 0; i < n_known; i++) {
+        if (strcmp(known[i].name, digest->name) == 0) {
+            *digest = known[i];
+            return 0;
+        }
+    }
+    return cllm_sha256_file(path, digest->sha256, &digest->bytes);
+}
+
+int cllm_checkpoint_write_manifest(const char *dir,
+                                   const struct cllm_checkpoint_digest *known,
+                                   uint32_t n_known)
+{
+    char path[CLLM_FILE_PATH_BYTES];
     json_t *list = json_object();
-    uint64_t bytes = 0;
     int rc = list == NULL ? cllm_err(-ENOMEM, "cannot write the manifest of %s", dir) : 0;
 
     for (size_t i = 0; rc == 0 && i < CLLM_CHECKPOINT_FILES; i++) {
-        rc = cllm_file_join(path, dir, file_name(i));
+        struct cllm_checkpoint_digest digest = {.name = file_name(i)};
+
+        rc = cllm_file_join(path, dir, digest.name);
         if (rc == 0 && !is_always(i) && access(path, F_OK) != 0) {
             if (errno == ENOENT)
                 continue;
             rc = cllm_err(-errno, "cannot look at %s", path);
         }
         if (rc == 0)
-            rc = cllm_sha256_file(path, hex, &bytes);
+            rc = look_up(path, known, n_known, &digest);
         if (rc == 0 &&
-            json_object_set_new(
-                list, file_name(i),
-                json_pack("{s:I, s:s}", "bytes", (json_int_t)bytes, "sha256", hex)) != 0)
+            json_object_set_new(list, digest.name,
+                                json_pack("{s:I, s:s}", "bytes", (json_int_t)digest.bytes,
+                                          "sha256", digest.sha256)) != 0)
             rc = cllm_err(-ENOMEM, "cannot write the manifest of %s", dir);
     }
     if (rc < 0) {

@@ -70,7 +70,8 @@ int cllm_checkpoint_create(const char *temp, const char *name,
     return rc;
 }
 
-int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info)
+int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info,
+                             const struct cllm_checkpoint_digest *known, uint32_t n_known)
 {
     int rc = cllm_checkpoint_write_config(temp, info);
 
@@ -80,7 +81,7 @@ int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info
     if (rc == 0)
         rc = cllm_checkpoint_write_run(temp, info);
     if (rc == 0)
-        rc = cllm_checkpoint_write_manifest(temp);
+        rc = cllm_checkpoint_write_manifest(temp, known, n_known);
     cllm_fault(CLLM_FAULT_checkpoint_manifest);
     return rc == 0 ? cllm_file_sync_dir(temp) : rc;
 }

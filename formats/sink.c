@@ -187,7 +187,7 @@ static int describe(const struct cllm_sink *sink)
     memcpy(info.fingerprint, "00000000000000000000000000000000", 33);
     memcpy(info.root, "0000000000000000", 17);
     memcpy(info.data, "0000000000000000", 17);
-    return cllm_checkpoint_describe(sink->output.temp, &info);
+    return cllm_checkpoint_describe(sink->output.temp, &info, NULL, 0);
 }
 
 /* The tokens at which text begins and ends. */

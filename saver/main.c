@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "formats/sha256.h"
 #include "saver/load.h"
 #include "saver/save.h"
@@ -33,6 +34,16 @@ static void be_polite(void)
     if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
                 IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7)) != 0)
         cllm_debug("cannot lower the priority of writing: %s", strerror(errno));
+}
+
+/* A sign of life, and the place to notice that Node Zero is gone. */
+static void beat(void *ctx)
+{
+    struct cllm_child *child = ctx;
+
+    atomic_fetch_add_explicit(&child->control.own->status.progress, 1,
+                              memory_order_relaxed);
+    cllm_child_check_parent(child);
 }
 
 static int do_work(struct cllm_saver *saver, const struct cllm_assignment *asked,
@@ -148,7 +159,9 @@ int main(int argc, char **argv)
         return cllm_child_fail(&child, rc);
     confine(&child, how, sizeof how);
     cllm_slot_say_hello(&child.control, child.generation, 0, how, child.eventfd);
+    cllm_pulse_set(beat, &child);
     serve(&saver);
+    cllm_pulse_set(NULL, NULL);
     cllm_saver_fini(&saver);
     cllm_child_fini(&child);
     return CLLM_EXIT_OK;

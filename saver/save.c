@@ -10,7 +10,6 @@
 #include "saver/save.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,9 +21,11 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "formats/tokenizer_files.h"
 #include "saver/piece.h"
 #include "saver/snapshot.h"
+#include "saver/tensor_file.h"
 #include "shm/chunk.h"
 
 /* What config.json says of constants that are no options. */
@@ -35,18 +36,9 @@ struct save {
     struct cllm_snapshot snapshot;
     struct cllm_checkpoint_info info;
     char temp[CLLM_FILE_PATH_BYTES];
-    const char *file_name[2];             /* weights, optimizer */
-    struct cllm_safetensors_plan plan[2]; /* likewise */
-    int fd[2];
+    struct cllm_tensor_file file[2]; /* weights, optimizer */
+    struct cllm_checkpoint_digest digest[2];
 };
-
-/* A sign of life, and the place to notice that Node Zero is gone. */
-static void tick(const struct save *save)
-{
-    atomic_fetch_add_explicit(&save->saver->control->own->status.progress, 1,
-                              memory_order_relaxed);
-    cllm_child_check_parent(save->saver->child);
-}
 
 /* How far each data set of a mixture has been gone through; nothing for a plain list. */
 static void fill_parts(struct cllm_checkpoint_info *info, const char *manifest)
@@ -130,41 +122,43 @@ static bool is_saved(const struct save *save)
 
 static int create_files(struct save *save)
 {
-    struct cllm_saver *saver = save->saver;
-    int rc;
+    const struct cllm_tensor *tensors = save->saver->plan.tensors;
+    uint32_t n = save->saver->plan.n_tensors;
+    struct cllm_safetensors_plan plan[2] = {{0}};
+    const char *const name[2] = {cllm_checkpoint_weights(&save->info.lora),
+                                 CLLM_CHECKPOINT_OPTIMIZER};
+    int rc = cllm_safetensors_plan_init(&plan[0], "", tensors, n, NULL, 0);
 
-    rc = cllm_safetensors_plan_init(&save->plan[0], "", saver->plan.tensors,
-                                    saver->plan.n_tensors, NULL, 0);
     if (rc == 0)
-        rc = cllm_safetensors_plan_moments(&save->plan[1], saver->plan.tensors,
-                                           saver->plan.n_tensors);
+        rc = cllm_safetensors_plan_moments(&plan[1], tensors, n);
     if (rc == 0)
-        rc = cllm_checkpoint_begin(saver->checkpoints, save->info.step, save->temp);
+        rc = cllm_checkpoint_begin(save->saver->checkpoints, save->info.step, save->temp);
     for (uint32_t i = 0; rc == 0 && i < 2; i++) {
-        save->fd[i] =
-            cllm_checkpoint_create(save->temp, save->file_name[i], &save->plan[i]);
-        if (save->fd[i] < 0)
-            rc = save->fd[i];
+        uint32_t n_parts = i + 1; /* w; m and v */
+
+        rc = cllm_tensor_file_create(&save->file[i], save->temp, name[i], &plan[i],
+                                     n_parts);
     }
+    for (uint32_t i = 0; i < 2; i++)
+        cllm_safetensors_plan_fini(&plan[i]);
     return rc;
 }
 
 /* The tensors' pieces in part @part (0 w, 1 m, 2 v) of a chunk to their places. */
-static int write_part(const struct save *save, const struct cllm_chunk_view *view,
+static int write_part(struct save *save, const struct cllm_chunk_view *view,
                       uint32_t part)
 {
     const struct cllm_saver *saver = save->saver;
-    const struct cllm_safetensors_plan *plan = &save->plan[part == 0 ? 0 : 1];
+    struct cllm_tensor_file *file = &save->file[part == 0 ? 0 : 1];
     uint32_t first = part == 2 ? saver->plan.n_tensors : 0; /* m first, then v */
     struct cllm_piece piece = cllm_piece_begin(saver->plan.tensors, saver->plan.n_tensors,
                                                view->lo, view->lo + view->n);
 
     while (cllm_piece_next(&piece)) {
         size_t bytes = piece.n * sizeof(float);
-        int rc = cllm_file_pwrite_all(
-            save->fd[part == 0 ? 0 : 1], view->part[part] + piece.range_off, bytes,
-            plan->data_off[first + piece.tensor] + piece.tensor_off * sizeof(float),
-            save->temp);
+        int rc = cllm_tensor_file_put(
+            file, part == 2 ? 1 : 0, view->part[part] + piece.range_off, bytes,
+            file->plan.data_off[first + piece.tensor] + piece.tensor_off * sizeof(float));
 
         if (rc != 0)
             return rc;
@@ -183,24 +177,9 @@ static int write_chunks(struct save *save)
         rc = cllm_snapshot_chunk(&save->snapshot, c, &view);
         for (uint32_t part = 0; rc == 0 && part < 3; part++)
             rc = write_part(save, &view, part);
-        tick(save);
+        cllm_pulse();
     }
     return rc;
-}
-
-/* Durable, and out of the page cache: what is read back afterwards comes from the disk.
- */
-static int finish_file(const struct save *save, uint32_t i)
-{
-    int rc = cllm_fault_error(CLLM_FAULT_save_fsync);
-
-    if (rc == 0 && fsync(save->fd[i]) != 0)
-        rc = -errno;
-    if (rc != 0)
-        return cllm_err(rc, "cannot make %s/%s durable", save->temp, save->file_name[i]);
-    (void)posix_fadvise(save->fd[i], 0, 0, POSIX_FADV_DONTNEED); /* advice */
-    tick(save);
-    return 0;
 }
 
 static int close_files(struct save *save)
@@ -208,49 +187,23 @@ static int close_files(struct save *save)
     int rc = 0;
 
     for (uint32_t i = 0; i < 2; i++) {
-        int failed = cllm_fault_error(CLLM_FAULT_save_close);
+        int closed = cllm_tensor_file_close(&save->file[i]);
 
-        if (save->fd[i] >= 0 && close(save->fd[i]) != 0)
-            failed = -errno;
-        if (failed != 0 && rc == 0)
-            rc = cllm_err(failed, "cannot close %s/%s", save->temp, save->file_name[i]);
-        save->fd[i] = -1;
+        rc = rc == 0 ? closed : rc;
     }
     return rc;
 }
 
-/* Read the vectors back as a resume will, and hold them against the workers' hashes. */
-static int read_back(const struct save *save)
+/* Does a resume find in these files what it looks for? */
+static int look_back(const struct save *save)
 {
-    const struct cllm_geometry *geometry = save->saver->geometry;
+    const struct cllm_saver *saver = save->saver;
     struct cllm_archive archive;
-    float *stage = malloc(3 * cllm_chunk_hi(geometry, 0) * sizeof *stage); // (3,n)
-    int rc;
+    int rc = cllm_archive_open(&archive, save->temp, save->file[0].name,
+                               saver->plan.tensors, saver->plan.n_tensors);
 
-    if (stage == NULL)
-        return cllm_err(-ENOMEM, "cannot get memory to read a chunk back");
-    rc = cllm_archive_open(&archive, save->temp, save->file_name[0],
-                           save->saver->plan.tensors, save->saver->plan.n_tensors);
-    if (rc != 0) {
-        free(stage);
-        return rc;
-    }
-    for (uint32_t c = 0; rc == 0 && c < geometry->n_chunks; c++) {
-        uint64_t lo = cllm_chunk_lo(geometry, c);
-        uint64_t n = cllm_chunk_hi(geometry, c) - lo;
-        float *const part[3] = {stage, stage + n, stage + 2 * n};
-
-        rc = cllm_archive_read(&archive, lo, n, part);
-        if (rc == 0 && cllm_chunk_sum(part[0], part[1], part[2], n, c) !=
-                           cllm_snapshot_sum(&save->snapshot, c)) {
-            rc = cllm_err(-EIO, "%s: chunk %u was written and reads back differently",
-                          save->temp, c);
-            cllm_err_hint("the disk or its controller loses data");
-        }
-        tick(save);
-    }
-    cllm_archive_close(&archive);
-    free(stage);
+    if (rc == 0)
+        cllm_archive_close(&archive);
     return rc;
 }
 
@@ -276,19 +229,23 @@ static int write_directory(struct save *save)
     if (rc == 0)
         rc = write_chunks(save);
     cllm_fault(CLLM_FAULT_save_written);
+    for (uint32_t i = 0; rc == 0 && i < 2; i++) {
+        rc = cllm_tensor_file_sync(&save->file[i]);
+        cllm_pulse();
+    }
     for (uint32_t i = 0; rc == 0 && i < 2; i++)
-        rc = finish_file(save, i);
+        rc = cllm_tensor_file_read_back(&save->file[i], &save->digest[i]);
+    if (rc == 0)
+        rc = look_back(save);
+    cllm_fault(CLLM_FAULT_save_verified);
     closed = close_files(save);
     if (rc == 0)
         rc = closed;
     if (rc == 0)
         rc = copy_tokenizer(save);
     if (rc == 0)
-        rc = cllm_checkpoint_describe(save->temp, &save->info);
+        rc = cllm_checkpoint_describe(save->temp, &save->info, save->digest, 2);
     cllm_fault(CLLM_FAULT_save_described);
-    if (rc == 0)
-        rc = read_back(save);
-    cllm_fault(CLLM_FAULT_save_verified);
     if (rc == 0)
         rc = cllm_checkpoint_commit(save->saver->checkpoints, save->info.step);
     cllm_fault(CLLM_FAULT_save_committed);
@@ -320,10 +277,7 @@ static int tidy(const struct save *save)
 
 int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
 {
-    struct save save = {.saver = saver,
-                        .file_name = {cllm_checkpoint_weights(&saver->geometry->lora),
-                                      CLLM_CHECKPOINT_OPTIMIZER},
-                        .fd = {-1, -1}};
+    struct save save = {.saver = saver};
     int rc;
 
     cllm_archive_close(&saver->archive); /* its directory may be replaced now */
@@ -341,8 +295,6 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
         }
     }
     cllm_snapshot_end(&save.snapshot);
-    for (uint32_t i = 0; i < 2; i++)
-        cllm_safetensors_plan_fini(&save.plan[i]);
     if (rc == 0)
         rc = tidy(&save);
     if (rc != 0) {

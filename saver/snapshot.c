@@ -123,6 +123,7 @@ static void copy_aside(struct cllm_snapshot *snapshot, uint32_t first)
         snapshot->cannot_hurry = true;
         return;
     }
+    (void)madvise(map, bytes, MADV_HUGEPAGE); /* the update waits for these pages */
     snapshot->aside = map;
     snapshot->aside_bytes = bytes;
     snapshot->aside_chunk = first;

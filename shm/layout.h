@@ -33,7 +33,7 @@
 #include "shm/device_status.h"
 
 #define CLLM_LAYOUT_MAGIC   UINT64_C(0x314d48534d4c4c43) /* "CLLMSHM1" */
-#define CLLM_LAYOUT_VERSION 4
+#define CLLM_LAYOUT_VERSION 5
 
 #define CLLM_MAX_WORKERS       144
 #define CLLM_MAX_LANES         1728 /* 12 * 12 * 12 */
@@ -264,6 +264,9 @@ struct cllm_state {
     _Atomic uint32_t mixed; /* 1: workers' numbers differ: two opinions prove nothing */
     uint64_t guardian_start_ticks;
     _Atomic uint64_t turns; /* a step went back: copies of parameters are void */
+
+    _Atomic uint32_t active; /* so many workers compute at once; for people */
+    uint32_t unused;
 };
 static_assert(sizeof(struct cllm_state) <= CLLM_PAGE, "the state is one page");
 

@@ -198,7 +198,7 @@ static void write_run(const char *dir, struct cllm_checkpoint_info *info,
     assert_int_equal(
         cllm_safetensors_plan_moments(&plan, adapters->tensors, adapters->n_tensors), 0);
     write_tensors(temp, CLLM_CHECKPOINT_OPTIMIZER, &plan, NULL, adapters);
-    assert_int_equal(cllm_checkpoint_describe(temp, info), 0);
+    assert_int_equal(cllm_checkpoint_describe(temp, info, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_commit(checkpoints, info->step), 0);
     assert_int_equal(cllm_checkpoint_link(checkpoints, "last", info->step), 0);
 }
@@ -293,12 +293,12 @@ static void a_manifest_lists_weights_or_adapters_not_both(void **state)
     write_run(run, &info, &adapters, &w);
     assert_int_equal(cllm_checkpoint_verify(step, true, NULL), 0);
     put_file(in(step, CLLM_CHECKPOINT_MODEL), "x", 1);
-    assert_int_equal(cllm_checkpoint_write_manifest(step), 0);
+    assert_int_equal(cllm_checkpoint_write_manifest(step, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_verify(step, true, NULL), CLLM_EDATA);
     assert_error_says("more or less than a checkpoint's files");
     assert_int_equal(unlink(in(step, CLLM_CHECKPOINT_MODEL)), 0);
     assert_int_equal(unlink(in(step, CLLM_ADAPTER_CONFIG)), 0);
-    assert_int_equal(cllm_checkpoint_write_manifest(step), 0);
+    assert_int_equal(cllm_checkpoint_write_manifest(step, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_verify(step, true, NULL), CLLM_EDATA);
     cllm_parameters_fini(&adapters);
     free(w);

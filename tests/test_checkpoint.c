@@ -73,7 +73,7 @@ static void write_temp(const char *dir, const struct cllm_checkpoint_info *info)
     write_tensors(temp, CLLM_CHECKPOINT_MODEL, &plan, tensors, n);
     assert_int_equal(cllm_safetensors_plan_moments(&plan, tensors, n), 0);
     write_tensors(temp, CLLM_CHECKPOINT_OPTIMIZER, &plan, tensors, n);
-    assert_int_equal(cllm_checkpoint_describe(temp, info), 0);
+    assert_int_equal(cllm_checkpoint_describe(temp, info, NULL, 0), 0);
     cllm_parameters_fini(&parameters);
 }
 
@@ -245,8 +245,8 @@ static void the_vocabulary_is_part_of_it_when_there_is_one(void **state)
     write_temp(*state, &info);
     put_file(in(*state, "step-0000000007.tmp/vocab.json"), "{}", 2);
     put_file(in(*state, "step-0000000007.tmp/notes.txt"), "mine", 4);
-    assert_int_equal(cllm_checkpoint_describe(in(*state, "step-0000000007.tmp"), &info),
-                     0);
+    assert_int_equal(
+        cllm_checkpoint_describe(in(*state, "step-0000000007.tmp"), &info, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_commit(*state, 7), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), 0);
     assert_int_equal(cllm_file_join(path, dir, "notes.txt"), 0);
@@ -316,24 +316,24 @@ static void tensors_must_fit_the_configuration(void **state)
     write_step(*state, 7);
     info.model.width = 4;
     assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
-    assert_int_equal(cllm_checkpoint_write_manifest(dir), 0);
+    assert_int_equal(cllm_checkpoint_write_manifest(dir, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
     assert_error_says("its shape is not that of config.json");
     info.model.width = 2;
     info.model.layers = 2;
     assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
-    assert_int_equal(cllm_checkpoint_write_manifest(dir), 0);
+    assert_int_equal(cllm_checkpoint_write_manifest(dir, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
     assert_error_says("expected 28 tensors, found 16");
     info.model.layers = 1000000;
     assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
-    assert_int_equal(cllm_checkpoint_write_manifest(dir), 0);
+    assert_int_equal(cllm_checkpoint_write_manifest(dir, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
     assert_error_says("\"n_layer\": expected 1 to 512");
     info = tiny(8);
     assert_int_equal(cllm_checkpoint_write_config(dir, &info), 0);
     assert_int_equal(cllm_checkpoint_write_run(dir, &info), 0);
-    assert_int_equal(cllm_checkpoint_write_manifest(dir), 0);
+    assert_int_equal(cllm_checkpoint_write_manifest(dir, NULL, 0), 0);
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
     assert_error_says("run.json is of step 8");
 }

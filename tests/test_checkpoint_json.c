@@ -151,7 +151,7 @@ static void a_manifest_names_whole_hashes(void **state)
 
     assert_int_equal(cllm_file_replace(in(*state, CLLM_CHECKPOINT_MODEL), "m", 1), 0);
     assert_int_equal(cllm_file_replace(in(*state, CLLM_CHECKPOINT_OPTIMIZER), "o", 1), 0);
-    assert_int_equal(cllm_checkpoint_describe(*state, &info), 0);
+    assert_int_equal(cllm_checkpoint_describe(*state, &info, NULL, 0), 0);
     assert_int_equal(
         cllm_file_read(in(*state, CLLM_CHECKPOINT_MANIFEST), 1 << 20, &text, &bytes), 0);
     assert_int_equal(cllm_checkpoint_parse_manifest(text, bytes, "m", file), 0);

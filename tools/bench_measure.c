@@ -50,6 +50,7 @@ static int note_run(struct cllm_bench_result *result, const struct cllm_bench_ru
         return rc;
     result->geometry = *g;
     result->workers = cllm_load_relaxed(&run->control.state->workers);
+    result->active = cllm_load_relaxed(&run->control.state->active);
     memcpy(result->kernels, run->kernels, sizeof result->kernels);
     result->flop_full = cllm_model_flops_per_token(&plan);
     /* Half of the scores and of what follows from them is masked. */

@@ -108,9 +108,12 @@ static void print_result(const struct cllm_bench_result *result)
 {
     double update = cllm_bench_result_update_rate(result);
     double fold = cllm_bench_result_fold_rate(result);
+    char turns[32] = "";
 
-    (void)printf("\n%u worker%s%s, %" PRIu64 " step%s measured\n", result->workers,
-                 cllm_plural(result->workers),
+    if (result->active < result->workers)
+        (void)snprintf(turns, sizeof turns, " in turns, %u at once", result->active);
+    (void)printf("\n%u worker%s%s%s, %" PRIu64 " step%s measured\n", result->workers,
+                 cllm_plural(result->workers), turns,
                  result->checkpoint_every > 0 ? " with checkpoints" : "",
                  result->total.step, cllm_plural(result->total.step));
     for (uint32_t p = 0; p < CLLM_BENCH_PHASES; p++)

@@ -70,10 +70,24 @@ static double phase_ns(const struct cllm_bench_result *result,
     return sum;
 }
 
+/* Of @all nanoseconds nobody did anything in so many. Workers that have their turns say
+ * less of themselves: a wait counts when it ends, and most of it is another one's turn.
+ */
+static double waiting(const struct cllm_bench_result *result, double all)
+{
+    for (int p = 0; p <= CLLM_BENCH_WAIT_DATA; p++)
+        all -= phase_ns(result, (enum cllm_bench_phase)p);
+    return all > 0.0 ? all : 0.0;
+}
+
 double cllm_bench_result_phase(const struct cllm_bench_result *result,
                                enum cllm_bench_phase phase)
 {
-    return phase_ns(result, phase) / ((double)result->total.ns * result->total.n_workers);
+    double all = (double)result->total.ns * result->active;
+
+    if (result->active < result->total.n_workers && phase > CLLM_BENCH_WAIT_DATA)
+        return phase == CLLM_BENCH_REST ? 0.0 : waiting(result, all) / all;
+    return phase_ns(result, phase) / all;
 }
 
 double cllm_bench_result_busy(const struct cllm_bench_result *result, uint32_t w)
@@ -87,7 +101,7 @@ double cllm_bench_result_busy(const struct cllm_bench_result *result, uint32_t w
 
 double cllm_bench_result_update_rate(const struct cllm_bench_result *result)
 {
-    double ns = phase_ns(result, CLLM_BENCH_UPDATE) / result->total.n_workers;
+    double ns = phase_ns(result, CLLM_BENCH_UPDATE) / result->active;
     double bytes = UPDATE_BYTES * (double)result->geometry.n_elements;
 
     return ns > 0.0 ? bytes * (double)result->total.step * 1e9 / ns : 0.0;

@@ -12,7 +12,7 @@
 #define CLLM_BENCH_REPEATS 100
 
 struct cllm_bench_result {
-    uint32_t workers;
+    uint32_t workers, active;  /* of them at once */
     uint64_t checkpoint_every; /* 0 = none */
     struct cllm_bench_limits limits;
     struct cllm_bench_limits alone; /* of one process */

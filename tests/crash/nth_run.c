@@ -236,7 +236,7 @@ void nth_run_try(struct nth_run *run, const struct nth_fault *fault,
 {
     const char *bin = fault->class ? run->bin : run->alloc_bin;
     struct nth_outcome out;
-    struct place at;
+    struct place at = {.dir = ""};
     char tail[LOG_TAIL];
     uint64_t failed;
     bool reason, removes = fault->class && strcmp(fault->class->name, "remove") == 0;

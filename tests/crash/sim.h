@@ -61,6 +61,7 @@ struct sim_plan {
     uint32_t microbatches, eval_every, checkpoint_every;
     uint32_t last_chunk_words;
     uint32_t spares, audit;
+    uint32_t active; /* workers at once */
     bool children_only; /* kill_mean spares Node Zero */
 
     /* faults; "mean" is in events, 0 = never */
@@ -129,6 +130,8 @@ struct sim_process {
     jmp_buf at;
     uint8_t *heap;
     size_t heap_used;
+    void (*beat)(void *ctx); /* base/pulse.h */
+    void *beat_ctx;
     char args[8][80];
     char *argv[9];
     int argc;

@@ -16,7 +16,7 @@ sim_REAL := \
 # Pure functions, and what the checker calls too.
 sim_PLAIN := \
 	base/config.c base/config_compare.c base/err.c base/fault.c base/hash.c base/mix.c base/model_config.c base/option.c \
-	base/pulse.c base/random.c base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/frozen.c \
+	base/random.c base/units.c loader/sampler.c model/schedule.c shm/chunk.c shm/frozen.c \
 	shm/layout.c shm/takeover.c
 
 # Calls of the real code that end in sim_*.c.

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/pulse.h"
 #include "coordinator/control_socket.h"
 #include "coordinator/crashes.h"
 #include "coordinator/frozen.h"
@@ -59,6 +60,20 @@ int cllm_vocabulary_keep(const struct cllm_config *config, const struct cllm_pla
     return 0;
 }
 
+/* ---- pulse: of each process its own ---- */
+
+void cllm_pulse_set(void (*beat)(void *ctx), void *ctx)
+{
+    sim.current->beat = beat;
+    sim.current->beat_ctx = ctx;
+}
+
+void cllm_pulse(void)
+{
+    if (sim.current->beat)
+        sim.current->beat(sim.current->beat_ctx);
+}
+
 /* ---- plan ---- */
 
 int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
@@ -70,6 +85,7 @@ int cllm_plan_init(struct cllm_plan *plan, const struct cllm_config *config)
     *plan = (struct cllm_plan){.geometry = sim.geometry,
                                .workers = sim.plan.workers,
                                .spares = sim.plan.spares,
+                               .active = sim.plan.active,
                                .config_hash = CONFIG_HASH,
                                .manifest_hash = MANIFEST_HASH,
                                .config_text = config_text,
@@ -255,7 +271,7 @@ int cllm_checkpoint_verify(const char *dir, bool deep, struct cllm_checkpoint_in
     uint64_t step = strtoull(strrchr(dir, '/') + 1, NULL, 10);
 
     (void)deep;
-    CLLM_ASSERT(step <= SIM_MAX_STEPS && sim.checkpoint[step].there);
+    CLLM_ASSERT(info != NULL && step <= SIM_MAX_STEPS && sim.checkpoint[step].there);
     record = &sim.checkpoint[step].record;
     *info = (struct cllm_checkpoint_info){.step = record->step,
                                           .cursor = record->cursor,

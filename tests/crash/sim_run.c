@@ -96,6 +96,7 @@ static void plan_trouble(struct sim_plan *plan)
         SIM_MAX_WORKERS, cllm_max_u64(plan->worker_slots, plan->workers + plan->spares));
     plan->spares =
         (uint32_t)cllm_min_u64(plan->spares, plan->worker_slots - plan->workers);
+    plan->active = PICK(CLLM_MAX_WORKERS, CLLM_MAX_WORKERS, 3, 2, 1);
     plan->audit = PICK(0, 0, 0, 0, 4, 1);
     plan->wrong_slot = plan->bad_lane = plan->bad_step = CLLM_NONE;
     plan->flips = PICK(0, 0, 0, 0, 1);
@@ -257,11 +258,11 @@ static void reset(uint64_t seed)
 
 static void print_plan(const struct sim_plan *plan)
 {
-    (void)printf("%u lanes, %u workers in %u slots, %u spares, %u chunks, %u buffers, %u "
-                 "steps; audit %u, evaluation %u, checkpoints %u\n",
-                 plan->lanes, plan->workers, plan->worker_slots, plan->spares,
-                 plan->chunks, plan->buffers, plan->steps, plan->audit, plan->eval_every,
-                 plan->checkpoint_every);
+    (void)printf("%u lanes, %u workers (%u at once) in %u slots, %u spares, %u chunks, "
+                 "%u buffers, %u steps; audit %u, evaluation %u, checkpoints %u\n",
+                 plan->lanes, plan->workers, plan->active, plan->worker_slots,
+                 plan->spares, plan->chunks, plan->buffers, plan->steps, plan->audit,
+                 plan->eval_every, plan->checkpoint_every);
     (void)printf(
         "means: turn %u, kill %u, node zero %u, fault %u, stop %u, tree %u, damage "
         "%u; in 256: stall %u, slow save %u; quiet at %llu\n",

@@ -94,6 +94,7 @@ void sim_spawn(struct sim_process *process)
     memset(process->allowed, 0, sizeof process->allowed);
     memset(process->held, 0, sizeof process->held);
     memset(process->answer, 0, sizeof process->answer);
+    process->beat = NULL;
     sim_trace(SIM_START, process, 0, process->pid, NULL);
 }
 

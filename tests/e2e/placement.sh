@@ -86,6 +86,32 @@ coord yes -n 3 --set run.pin=yes
 same "two pinned workers make the same bits" "$(bits golden)" "$(bits auto)"
 same "three that share cores do too" "$(bits golden)" "$(bits yes)"
 
+# Five workers, two of them at once: the others have their turns every 16 steps.
+# lanes_done NAME: of each worker, so far
+lanes_done()
+{
+    "$bin/cllm-shm" --json show "$work/runs/$1" | sed -n 's/.*"lanes_done": \([0-9]*\).*/\1/p'
+}
+# differ A B: so many of their lines
+differ()
+{
+    diff <(echo "$1") <(echo "$2") | grep -c '^>'
+}
+CLLM_FAULTS=$(creep 6 20) start_coord few -n 5 --set run.active=2 "${long[@]}"
+until_step few 7
+before=$(lanes_done few)
+until_step few 13
+after=$(lanes_done few)
+check "that they have turns is said" said few "5 workers in turns, 2 at once"
+check "all of them are there" until_field few workers_ready 5
+same "two of five compute" 2 "$(differ "$before" "$after")"
+release few 120
+until_step few 120
+check "80 steps later all have" test "$(differ "$after" "$(lanes_done few)")" = 5
+stop_coord
+coord few-short -n 5 --set run.active=2
+same "they make the same bits" "$(bits golden)" "$(bits few-short)"
+
 text=$("$bin/cllm-coord" "$root/configs/tiny.ini" --dry-run --set run.pin=yes \
     --set "run.dir=$work/runs/dry" --set "data.train=$work/data/train_*.bin" \
     --set "data.valid=$work/data/val_*.bin" 2>&1)

@@ -46,10 +46,10 @@ static void check_file(const struct cllm_safetensors *parsed, const uint8_t *hea
     CLLM_ASSERT(st.n_tensors == parsed->n_tensors && st.n_meta == parsed->n_meta);
     for (uint32_t i = 0; i < st.n_tensors; i++) {
         const struct cllm_safetensors_tensor *tensor = &st.tensor[i];
-        bool readable = (tensor->dtype == CLLM_DTYPE_F32 ||
-                         tensor->dtype == CLLM_DTYPE_F16 ||
-                         tensor->dtype == CLLM_DTYPE_BF16) &&
-                        tensor->n_elements > 0;
+        bool readable =
+            (tensor->dtype == CLLM_DTYPE_F32 || tensor->dtype == CLLM_DTYPE_F16 ||
+             tensor->dtype == CLLM_DTYPE_BF16) &&
+            tensor->n_elements > 0;
 
         CLLM_ASSERT((cllm_safetensors_read(&st, tensor, tensor->n_elements - 1, 1,
                                            &last) == 0) == readable);

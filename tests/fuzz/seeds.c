@@ -152,7 +152,7 @@ static void seed_checkpoint(void)
             fail(cllm_err_text());
     if (cllm_file_replace(path[2], "model", 5) != 0 ||
         cllm_file_replace(path[3], "optimizer", 9) != 0 ||
-        cllm_checkpoint_describe(dir, &info) != 0)
+        cllm_checkpoint_describe(dir, &info, NULL, 0) != 0)
         fail(cllm_err_text());
     put_file("checkpoint", "config", "", 0, path[0]);
     put_file("checkpoint", "run", "", 0, path[1]);

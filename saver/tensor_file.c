@@ -18,6 +18,9 @@
 /* What goes to the disk at once. Windows begin at multiples of it in the file. */
 #define WINDOW_BYTES ((size_t)4 << 20)
 
+/* What is hashed, and copied or hashed again, before the next: in the first caches. */
+#define PIECE_BYTES ((size_t)1 << 16)
+
 /* ---- create ---- */
 
 static int begin_part(struct cllm_tensor_part *part, uint64_t begin, uint64_t end)
@@ -98,11 +101,11 @@ int cllm_tensor_file_put(struct cllm_tensor_file *file, uint32_t index, const vo
     int rc = 0;
 
     CLLM_ASSERT(off == part->at && bytes <= part->end - part->at);
-    cllm_hasher_add(part->hasher, data, bytes);
     while (rc == 0 && bytes > 0) {
         size_t filled = part->at % WINDOW_BYTES;
-        size_t n = cllm_min_u64(bytes, WINDOW_BYTES - filled);
+        size_t n = cllm_min_u64(cllm_min_u64(bytes, PIECE_BYTES), WINDOW_BYTES - filled);
 
+        cllm_hasher_add(part->hasher, from, n);
         memcpy(part->window + filled, from, n);
         from += n;
         bytes -= n;
@@ -195,9 +198,12 @@ int cllm_tensor_file_read_back(struct cllm_tensor_file *file,
         size_t n = cllm_min_u64(WINDOW_BYTES, file->plan.file_bytes - off);
 
         rc = cllm_direct_pread(&file->direct, window, n, off);
-        if (rc == 0)
-            rc = compare(&reading, window, n, off);
-        cllm_sha256_add(&sha, window, n);
+        for (size_t at = 0; rc == 0 && at < n; at += PIECE_BYTES) {
+            size_t piece = cllm_min_u64(PIECE_BYTES, n - at);
+
+            rc = compare(&reading, window + at, piece, off + at);
+            cllm_sha256_add(&sha, window + at, piece);
+        }
         cllm_pulse();
     }
     if (rc == 0) {

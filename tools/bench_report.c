@@ -109,6 +109,7 @@ static void print_result(const struct cllm_bench_result *result)
     double update = cllm_bench_result_update_rate(result);
     double fold = cllm_bench_result_fold_rate(result);
     char turns[32] = "";
+    uint32_t rested = 0;
 
     if (result->active < result->workers)
         (void)snprintf(turns, sizeof turns, " in turns, %u at once", result->active);
@@ -120,14 +121,22 @@ static void print_result(const struct cllm_bench_result *result)
         (void)printf("  %-14s %6.2f %%\n", cllm_bench_phase_texts[p],
                      PERCENT * cllm_bench_result_phase(result, p));
     (void)printf("  busy          ");
-    for (uint32_t w = 0; w < result->total.n_workers; w++)
-        (void)printf(" %6.2f", PERCENT * cllm_bench_result_busy(result, w));
-    (void)printf(
-        " %%\n  update         %6.1f GB/s, %.0f %% of the %.1f GB/s of a copy in "
-        "%u process%s at once\n",
-        update / 1e9, PERCENT * ratio(update, result->limits.copy),
-        result->limits.copy / 1e9, result->limits.processes,
-        cllm_plural_es(result->limits.processes));
+    for (uint32_t w = 0; w < result->total.n_workers; w++) {
+        double busy = cllm_bench_result_busy(result, w);
+
+        if (busy > 0.0)
+            (void)printf(" %6.2f", PERCENT * busy);
+        else
+            rested++;
+    }
+    (void)printf(" %%");
+    if (rested > 0)
+        (void)printf(", %u rested", rested);
+    (void)printf("\n  update         %6.1f GB/s, %.0f %% of the %.1f GB/s of a copy in "
+                 "%u process%s at once\n",
+                 update / 1e9, PERCENT * ratio(update, result->limits.copy),
+                 result->limits.copy / 1e9, result->limits.processes,
+                 cllm_plural_es(result->limits.processes));
     (void)printf(
         "  fold           %6.1f GB/s a worker, %.0f %% of the %.1f GB/s of a copy "
         "alone\n",

@@ -213,7 +213,8 @@ static bool walk_role(const struct options *options, struct step_recovery *recov
     bool sampled = options->quick && !some;
     const struct step_walk_plan plan = {
         .role = role,
-        .step = STEP,
+        /* The loader is three steps ahead, and one must be left for it to fill. */
+        .step = role == NANO_LOADER ? STEP - 1 : STEP,
         /* A worker that is alone does all there is to do. */
         .workers = options->workers != 0 ? options->workers
                    : role == NANO_WORKER ? 1

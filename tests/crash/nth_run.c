@@ -278,7 +278,7 @@ void nth_run_try(struct nth_run *run, const struct nth_fault *fault,
 
 int nth_run_count(struct nth_run *run, struct nth_outcome *out)
 {
-    struct place at;
+    struct place at = {.dir = ""};
     int rc;
 
     place_of(run, &at);
@@ -294,7 +294,7 @@ int nth_run_count(struct nth_run *run, struct nth_outcome *out)
 int nth_run_begin(struct nth_run *run)
 {
     struct nth_outcome out;
-    struct place at;
+    struct place at = {.dir = ""};
     int rc = nano_make_data(run->bin, run->data);
 
     if (rc != 0)

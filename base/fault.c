@@ -71,6 +71,7 @@ static const struct {
     {"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EINTR", EINTR},   {"EAGAIN", EAGAIN},
     {"ENOMEM", ENOMEM}, {"EMFILE", EMFILE}, {"EACCES", EACCES}, {"EDQUOT", EDQUOT},
     {"EROFS", EROFS},   {"EBUSY", EBUSY},   {"EPERM", EPERM},   {"EINVAL", EINVAL},
+    {"ENOLCK", ENOLCK},
 };
 
 const struct cllm_fault_row *cllm_fault_row(enum cllm_fault_point point)

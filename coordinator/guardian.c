@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -85,9 +84,11 @@ static int lock_run(const struct cllm_config *config, int *fd)
         cllm_err_hint("[run] dir names a directory that this user may write");
         return rc;
     }
-    for (uint32_t i = 0; flock(*fd, LOCK_EX | LOCK_NB) != 0; i++) {
+    for (uint32_t i = 0; (rc = cllm_file_lock(*fd, path)) != 0; i++) {
         struct timespec wait = cllm_timespec(LOCK_WAIT_NS);
 
+        if (rc != -EWOULDBLOCK)
+            return rc;
         if (i >= (is_dying(*fd) ? DYING_TRIES : LOCK_TRIES))
             return refuse_second(config, *fd);
         (void)nanosleep(&wait, NULL);

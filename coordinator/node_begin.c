@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -40,8 +39,9 @@ static int lock_generation(struct cllm_node *nz)
     for (uint32_t i = 0; i < LOCK_TRIES; i++) {
         struct timespec wait = cllm_timespec(LOCK_WAIT_NS);
 
-        if (flock(nz->lock_fd, LOCK_EX | LOCK_NB) == 0)
-            return 0;
+        rc = cllm_file_lock(nz->lock_fd, path);
+        if (rc != -EWOULDBLOCK)
+            return rc;
         if (i == WARN_TRIES)
             cllm_warn("processes of an earlier start of this run have not ended yet");
         cllm_pulse();
@@ -192,7 +192,7 @@ static int open_first(struct cllm_node *nz, const struct cllm_beginning *beginni
     struct cllm_state *state = nz->control.state;
 
     cllm_step_init(&nz->step, &nz->control, nz->config, cllm_node_active(nz));
-    cllm_store_relaxed(&nz->control.state->active, cllm_node_active(nz));
+    cllm_store_relaxed(&state->active, cllm_node_active(nz));
     switch (beginning->kind) {
     case CLLM_BEGIN_ADOPTED:
         return go_on_from_memory(nz, beginning, suspect);

@@ -31,8 +31,8 @@
 #define THREAD_BASE_BYTES    (3u << 19)   /* each but the first: blocks of a product */
 #define DRIVER_BYTES         (192u << 20) /* of a device, with its compiler; PoCL's */
 #define LOADER_BASE_BYTES    (2u << 20)
-#define SAVER_BASE_BYTES     (4u << 20)
-#define NODE_ZERO_BASE_BYTES (3u << 20) /* and its guardian */
+#define SAVER_BASE_BYTES     (16u << 20) /* three windows of 4 MiB of what is saved */
+#define NODE_ZERO_BASE_BYTES (3u << 20)  /* and its guardian */
 
 /* ---- identity ---- */
 

@@ -42,44 +42,41 @@ static struct cut cut_of(const struct cllm_direct *direct, const void *data, siz
     return (struct cut){before, pages, bytes - before - pages};
 }
 
-/* A transfer that stopped in the middle of a page goes on there, which O_DIRECT may
- * refuse as well: then all of it is done again, through the cache. */
-static bool is_refused(struct cllm_direct *direct, int rc)
+typedef int (*move_fn)(int fd, void *data, size_t bytes, uint64_t off, const char *path);
+
+static int put(int fd, void *data, size_t bytes, uint64_t off, const char *path)
 {
-    if (rc == -EINVAL)
+    return cllm_file_pwrite_all(fd, data, bytes, off, path);
+}
+
+static int transfer(struct cllm_direct *direct, move_fn move, char *data, size_t bytes,
+                    uint64_t off)
+{
+    const struct cut cut = cut_of(direct, data, bytes, off);
+    int rc = move(direct->fd, data, cut.before, off, direct->path);
+
+    if (rc != 0 || cut.pages == 0)
+        return rc;
+    data += cut.before;
+    off += cut.before;
+    rc = move(direct->direct_fd, data, cut.pages, off, direct->path);
+    /* Refused; also one that stopped within a page and cannot go on there. */
+    if (rc == -EINVAL) {
         cllm_direct_end(direct);
-    return rc == -EINVAL;
+        rc = move(direct->fd, data, cut.pages, off, direct->path);
+    }
+    return rc != 0 ? rc
+                   : move(direct->fd, data + cut.pages, cut.behind, off + cut.pages,
+                          direct->path);
 }
 
 int cllm_direct_pwrite(struct cllm_direct *direct, const void *data, size_t bytes,
                        uint64_t off)
 {
-    const struct cut cut = cut_of(direct, data, bytes, off);
-    const char *from = data, *pages = from + cut.before, *rest = pages + cut.pages;
-    uint64_t at = off + cut.before;
-    int rc = cllm_file_pwrite_all(direct->fd, from, cut.before, off, direct->path);
-
-    if (rc == 0 && cut.pages > 0)
-        rc = cllm_file_pwrite_all(direct->direct_fd, pages, cut.pages, at, direct->path);
-    if (is_refused(direct, rc))
-        rc = cllm_file_pwrite_all(direct->fd, pages, cut.pages, at, direct->path);
-    return rc != 0 ? rc
-                   : cllm_file_pwrite_all(direct->fd, rest, cut.behind, at + cut.pages,
-                                          direct->path);
+    return transfer(direct, put, (char *)(uintptr_t)data /* read only */, bytes, off);
 }
 
 int cllm_direct_pread(struct cllm_direct *direct, void *data, size_t bytes, uint64_t off)
 {
-    const struct cut cut = cut_of(direct, data, bytes, off);
-    char *to = data, *pages = to + cut.before, *rest = pages + cut.pages;
-    uint64_t at = off + cut.before;
-    int rc = cllm_file_pread_all(direct->fd, to, cut.before, off, direct->path);
-
-    if (rc == 0 && cut.pages > 0)
-        rc = cllm_file_pread_all(direct->direct_fd, pages, cut.pages, at, direct->path);
-    if (is_refused(direct, rc))
-        rc = cllm_file_pread_all(direct->fd, pages, cut.pages, at, direct->path);
-    return rc != 0 ? rc
-                   : cllm_file_pread_all(direct->fd, rest, cut.behind, at + cut.pages,
-                                         direct->path);
+    return transfer(direct, cllm_file_pread_all, data, bytes, off);
 }

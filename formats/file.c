@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -194,6 +195,20 @@ static int read_to_end(int fd, const char *path, size_t cap, size_t guess, char 
     *out = buffer;
     *bytes = used;
     return 0;
+}
+
+int cllm_file_lock(int fd, const char *path)
+{
+    int rc = cllm_fault_error(CLLM_FAULT_file_lock);
+
+    while (rc == 0 && flock(fd, LOCK_EX | LOCK_NB) != 0)
+        if (errno != EINTR)
+            rc = -errno;
+    if (rc == 0 || rc == -EWOULDBLOCK)
+        return rc;
+    rc = cllm_err(rc, "cannot lock %s", path);
+    cllm_err_hint("its file system must know flock(2)");
+    return rc;
 }
 
 int cllm_file_open_begin(const char *path, void *begin, size_t cap, uint64_t *bytes)

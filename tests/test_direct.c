@@ -134,6 +134,24 @@ static void what_refuses_is_served_through_the_cache(void **state)
     end(&fixture);
 }
 
+/* What the page cache refuses is nobody else's to do. */
+static void an_error_of_the_cache_stays_one(void **state)
+{
+    static const size_t bytes[] = {100, (size_t)3 * CLLM_PAGE};
+    struct fixture fixture = {.fd = -1};
+
+    begin(&fixture, *state);
+    for (size_t i = 0; i < CLLM_LEN(bytes); i++) {
+        assert_int_equal(cllm_fault_arm(NULL, "file_pwrite:errno=EINVAL"), 1);
+        assert_int_equal(
+            cllm_direct_pwrite(&fixture.direct, fixture.memory + 10, bytes[i], 10),
+            -EINVAL);
+        assert_int_equal(cllm_fault_arm(NULL, ""), 0);
+    }
+    compare(&fixture);
+    end(&fixture);
+}
+
 static void a_file_that_ends_too_soon_is_said(void **state)
 {
     struct fixture fixture = {.fd = -1};
@@ -154,6 +172,7 @@ int main(void)
         T(any_range_goes_both_ways),
         T(memory_that_lies_otherwise_goes_through_the_cache),
         T(what_refuses_is_served_through_the_cache),
+        T(an_error_of_the_cache_stays_one),
         T(a_file_that_ends_too_soon_is_said),
     };
 

@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "base/fault.h"
+
 static void missing_parents_are_made(void **state)
 {
     const char *deep = in(*state, "a/b//c/");
@@ -164,6 +166,39 @@ static void remove_tree_does_not_follow_links(void **state)
     assert_int_equal(access(in(*state, "keep/file"), F_OK), 0);
 }
 
+static void a_lock_is_of_one_open_file(void **state)
+{
+    const char *path = in(*state, "file");
+    int first, second;
+
+    put_file(path, "x", 1);
+    first = open(path, O_RDWR | O_CLOEXEC);
+    second = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(first >= 0 && second >= 0);
+    assert_int_equal(cllm_file_lock(first, path), 0);
+    assert_int_equal(cllm_file_lock(first, path), 0);
+    assert_int_equal(cllm_file_lock(second, path), -EWOULDBLOCK);
+    (void)close(first);
+    assert_int_equal(cllm_file_lock(second, path), 0);
+    (void)close(second);
+}
+
+/* Nobody may think that another one holds it. */
+static void a_file_system_without_locks_is_said(void **state)
+{
+    const char *path = in(*state, "file");
+    int fd;
+
+    put_file(path, "x", 1);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(cllm_fault_arm(NULL, "file_lock:errno=ENOLCK"), 1);
+    assert_int_equal(cllm_file_lock(fd, path), -ENOLCK);
+    assert_error_says(path);
+    assert_int_equal(cllm_fault_arm(NULL, ""), 0);
+    (void)close(fd);
+}
+
 static void remove_tree_stops_at_what_is_no_file(void **state)
 {
     assert_int_equal(cllm_file_mkdirs(in(*state, "tree")), 0);
@@ -203,6 +238,8 @@ int main(void)
         T(a_link_is_replaced_but_never_a_file),
         T(what_is_put_aside_takes_the_first_free_name),
         T(remove_tree_does_not_follow_links),
+        T(a_lock_is_of_one_open_file),
+        T(a_file_system_without_locks_is_said),
         T(remove_tree_stops_at_what_is_no_file),
         T(a_path_that_is_too_long_is_refused),
     };

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -325,10 +324,9 @@ static int lock_partial(struct prep *prep)
     prep->lock = open(prep->partial, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (prep->lock < 0)
         return cllm_err(-errno, "cannot open %s", prep->partial);
-    if (flock(prep->lock, LOCK_EX | LOCK_NB) == 0)
-        return 0;
-    if (errno != EWOULDBLOCK)
-        return cllm_err(-errno, "cannot lock %s", prep->partial);
+    rc = cllm_file_lock(prep->lock, prep->partial);
+    if (rc != -EWOULDBLOCK)
+        return rc;
     return cllm_err(CLLM_EREFUSED, "another cllm-prep is writing into %s",
                     prep->options.out_dir);
 }

@@ -15,12 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "formats/file.h"
 #include "tools/shm_life.h"
 
 #define SETTLE_NS \
@@ -145,20 +145,24 @@ static int hold_run(const struct cllm_shm_view *view, int *fd)
     const char *directory =
         view->has_control ? view->header.run_dir : view->run->directory;
     char path[CLLM_PATH_BYTES + 16];
+    int rc;
 
     *fd = -1;
     if (directory == NULL)
         return 0;
     (void)snprintf(path, sizeof path, "%s/run.lock", directory);
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+    if (*fd < 0)
+        return 0;
+    rc = cllm_file_lock(*fd, path);
+    if (rc == -EWOULDBLOCK)
+        rc = cllm_err(CLLM_EREFUSED, "the memory of run %s stays: a coordinator holds %s",
+                      view->id, path);
+    if (rc != 0) {
         (void)close(*fd); /* read only */
         *fd = -1;
-        return cllm_err(CLLM_EREFUSED,
-                        "the memory of run %s stays: a coordinator holds %s", view->id,
-                        path);
     }
-    return 0;
+    return rc;
 }
 
 /* Wait until a dead run's heartbeat is old enough to be believed. */

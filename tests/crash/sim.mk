@@ -22,7 +22,7 @@ sim_PLAIN := \
 # Calls of the real code that end in sim_*.c.
 sim_WRAPS := \
 	_exit access calloc clock_gettime close cllm_assert_failed cllm_err_print \
-	cllm_vector_bytes epoll_create1 epoll_ctl epoll_wait eventfd fcntl flock fopen free \
+	cllm_vector_bytes epoll_create1 epoll_ctl epoll_wait eventfd fcntl fopen free \
 	getpid getppid malloc memcpy memmove memset mmap munmap nanosleep open read realloc \
 	sem_clockwait sem_init sem_post sem_trywait setpriority setrlimit sigaction signalfd \
 	sigprocmask snprintf syscall time write

@@ -318,6 +318,18 @@ int cllm_file_join(char out[CLLM_FILE_PATH_BYTES], const char *dir, const char *
     return 0;
 }
 
+/* The generation's lock is held by every process that inherited it. */
+int cllm_file_lock(int fd, const char *path)
+{
+    (void)fd;
+    (void)path;
+    sim_message("lock", 0);
+    for (uint32_t i = 1; i < SIM_PROCESSES; i++)
+        if (sim.process[i].live)
+            return -EWOULDBLOCK;
+    return 0;
+}
+
 int cllm_file_read(const char *path, size_t cap, char **out, size_t *bytes)
 {
     (void)path; /* nothing of the toy's configuration lies anywhere */

@@ -401,20 +401,6 @@ WRAP(FILE *, fopen, const char *path, const char *mode)
     return NULL;
 }
 
-/* The generation's lock is held by every process that inherited it. */
-WRAP(int, flock, int fd, int operation)
-{
-    (void)fd;
-    (void)operation;
-    sim_message("flock", 0);
-    for (uint32_t i = 1; i < SIM_PROCESSES; i++)
-        if (sim.process[i].live) {
-            errno = EWOULDBLOCK;
-            return -1;
-        }
-    return 0;
-}
-
 WRAP(int, sigprocmask, int how, const sigset_t *set, sigset_t *old)
 {
     (void)how;

@@ -56,7 +56,7 @@ model_SRC       := \
 formats_SRC := \
 	adapter.c alphabet.c bpe.c bpe_counts.c bpe_pairs.c bpe_train.c checkpoint.c checkpoint_json.c \
 	checkpoint_list.c checkpoint_parts.c checkpoint_write.c choice.c config_json.c dataset.c direct.c encoder.c \
-	file.c generation_config.c gguf.c gguf_model.c gguf_tokenizer.c gguf_value.c gguf_writer.c half.c \
+	file.c file_scan.c generation_config.c gguf.c gguf_model.c gguf_tokenizer.c gguf_value.c gguf_writer.c half.c \
 	hf.c hf_writer.c json.c llama2c.c llmc.c manifest.c megatron.c mixture.c output.c pattern.c peft.c \
 	pieces.c relayout.c safetensors.c safetensors_plan.c sha256.c shard.c shard_writer.c sink.c \
 	source.c spm.c token.c token_stream.c tokenizer.c tokenizer_config.c tokenizer_files.c \
@@ -95,7 +95,7 @@ tests_SRC := \
 	test_chaos.c test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c \
 	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c \
 	test_crashes.c test_crystal.c test_crystal_pairs.c test_dataset.c test_decoder.c test_device_meter.c test_devices.c \
-	test_direct.c test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_fill.c \
+	test_direct.c test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_file_scan.c test_fill.c \
 	test_frozen.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c \
 	test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c \
 	test_loader.c test_local_socket.c test_log.c test_logout.c test_lora.c test_manifest.c \

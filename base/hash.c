@@ -3,6 +3,8 @@
  */
 #include "base/hash.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <xxhash.h>
@@ -44,4 +46,27 @@ void cllm_hasher_add(struct cllm_hasher *hasher, const void *data, size_t bytes)
 uint64_t cllm_hasher_end(const struct cllm_hasher *hasher)
 {
     return XXH3_64bits_digest((const XXH3_state_t *)hasher);
+}
+
+void cllm_hasher_begin128(struct cllm_hasher *hasher)
+{
+    XXH_errorcode rc = XXH3_128bits_reset((XXH3_state_t *)hasher);
+
+    CLLM_ASSERT(rc == XXH_OK);
+}
+
+void cllm_hasher_add128(struct cllm_hasher *hasher, const void *data, size_t bytes)
+{
+    XXH_errorcode rc = XXH3_128bits_update((XXH3_state_t *)hasher, data, bytes);
+
+    CLLM_ASSERT(rc == XXH_OK);
+}
+
+void cllm_hasher_end128(const struct cllm_hasher *hasher,
+                        char hex[CLLM_HASH128_HEX_BYTES])
+{
+    XXH128_hash_t hash = XXH3_128bits_digest((const XXH3_state_t *)hasher);
+
+    (void)snprintf(hex, CLLM_HASH128_HEX_BYTES, "%016" PRIx64 "%016" PRIx64,
+                   (uint64_t)hash.high64, (uint64_t)hash.low64);
 }

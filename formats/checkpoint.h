@@ -7,7 +7,7 @@
  *     optimizer.safetensors  m.<name> of all tensors, then v.<name>
  *     run.json               step, cursor, fingerprint, root hash, losses
  *     tokenizer.json ...     the vocabulary, when the run has one
- *     manifest.json          bytes and SHA-256 of the others; written last
+ *     manifest.json          bytes and hashes of the others; written last
  *
  * Of a run that trains adapters (base/lora.h) there are, instead of the weights,
  *
@@ -94,12 +94,12 @@ int cllm_checkpoint_create(const char *temp, const char *name,
 struct cllm_checkpoint_digest {
     const char *name;
     uint64_t bytes;
-    char sha256[CLLM_CHECKPOINT_HEX_BYTES];
+    char hash[CLLM_CHECKPOINT_HEX_BYTES]; /* of tensors XXH3-128, else SHA-256 */
 };
 
 /* Write config.json, adapter_config.json, run.json and manifest.json: each is fsynced,
  * then the directory. Files of which nothing is @known (@n_known of them are) are read
- * for their SHA-256. */
+ * for their hash. */
 int cllm_checkpoint_describe(const char *temp, const struct cllm_checkpoint_info *info,
                              const struct cllm_checkpoint_digest *known,
                              uint32_t n_known);
@@ -113,8 +113,8 @@ int cllm_checkpoint_write_manifest(const char *dir,
                                    uint32_t n_known);
 
 /* Give the temporary directory of @step its final name, durably, if it verifies (without
- * a second look at the tensors' SHA-256). One of that name that is
- * there already (a run redone from an older checkpoint) is exchanged and removed. */
+ * a second look at the tensors' hashes). One of that name that is there already (a run
+ * redone from an older checkpoint) is exchanged and removed. */
 int cllm_checkpoint_commit(const char *checkpoints, uint64_t step);
 
 /* Point the link @name ("last", "best") in @checkpoints at @step's directory. */
@@ -135,7 +135,7 @@ int cllm_checkpoint_prune(const char *checkpoints, uint32_t keep, uint32_t *remo
 /*
  * Is the checkpoint in @dir whole? Manifest in its exact form, every file's size,
  * config.json and run.json, both safetensors files' structure, names and shapes against
- * the configuration; @deep: every file's SHA-256 too. Returns 0; CLLM_EDATA with text for
+ * the configuration; @deep: every file's hash too. Returns 0; CLLM_EDATA with text for
  * a bad one; a negative errno with text when it cannot be read. @info (may be NULL) is
  * filled on success.
  */

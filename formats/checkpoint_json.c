@@ -21,6 +21,7 @@
 #include "formats/adapter.h"
 #include "formats/checkpoint_parts.h"
 #include "formats/config_json.h"
+#include "formats/file_scan.h"
 #include "formats/generation_config.h"
 #include "formats/json.h"
 #include "formats/sha256.h"
@@ -33,7 +34,7 @@
 /* Behind these come the vocabulary's files that are there. */
 static const struct {
     const char *name;
-    bool small;  /* its SHA-256 is always checked */
+    bool small;  /* its hash is always checked; the others are of tensors */
     bool always; /* listed in any case */
 } files[] = {
     {CLLM_CHECKPOINT_CONFIG, true, true},     {CLLM_CHECKPOINT_MODEL, false, false},
@@ -46,6 +47,11 @@ _Static_assert(CLLM_LEN(files) == CLLM_CHECKPOINT_OWN, "all of them");
 static bool is_always(size_t i)
 {
     return i < CLLM_LEN(files) && files[i].always;
+}
+
+static bool is_tensors(size_t i)
+{
+    return i < CLLM_LEN(files) && !files[i].small;
 }
 
 static const char *file_name(size_t i)
@@ -287,17 +293,39 @@ int cllm_checkpoint_read_run(const char *dir, struct cllm_checkpoint_info *info)
 
 /* ---- manifest.json ---- */
 
-/* SHA-256 and size of @digest's file at @path: as known, or from the file. */
-static int look_up(const char *path, const struct cllm_checkpoint_digest *known,
+/*
+ * Hashes are identities, SHA-256, of what people compare and publish, and checksums,
+ * XXH3-128, of tensors, where only accidents are looked for: they are hashed at every
+ * save and resume. Those of older versions have SHA-256 as well.
+ */
+struct hash_kind {
+    const char *key, *name;
+    size_t digits;
+    int (*of_file)(const char *path, char *hex, uint64_t *bytes);
+};
+
+static const struct hash_kind identity = {"sha256", "SHA-256", CLLM_SHA256_HEX_BYTES - 1,
+                                          cllm_sha256_file},
+                              checksum = {"xxh3_128", "XXH3-128",
+                                          CLLM_HASH128_HEX_BYTES - 1, cllm_file_hash128};
+
+static const struct hash_kind *kind_of(const char *hash)
+{
+    return strlen(hash) == checksum.digits ? &checksum : &identity;
+}
+
+/* Hash and size of file number @i at @path: as known, or from the file. */
+static int look_up(const char *path, size_t i, const struct cllm_checkpoint_digest *known,
                    uint32_t n_known, struct cllm_checkpoint_digest *digest)
 {
-    for (uint32_t i = 0; i < n_known; i++) {
-        if (strcmp(known[i].name, digest->name) == 0) {
-            *digest = known[i];
+    for (uint32_t k = 0; k < n_known; k++) {
+        if (strcmp(known[k].name, digest->name) == 0) {
+            *digest = known[k];
             return 0;
         }
     }
-    return cllm_sha256_file(path, digest->sha256, &digest->bytes);
+    return (is_tensors(i) ? checksum : identity)
+        .of_file(path, digest->hash, &digest->bytes);
 }
 
 int cllm_checkpoint_write_manifest(const char *dir,
@@ -318,11 +346,11 @@ int cllm_checkpoint_write_manifest(const char *dir,
             rc = cllm_err(-errno, "cannot look at %s", path);
         }
         if (rc == 0)
-            rc = look_up(path, known, n_known, &digest);
+            rc = look_up(path, i, known, n_known, &digest);
         if (rc == 0 &&
             json_object_set_new(list, digest.name,
                                 json_pack("{s:I, s:s}", "bytes", (json_int_t)digest.bytes,
-                                          "sha256", digest.sha256)) != 0)
+                                          kind_of(digest.hash)->key, digest.hash)) != 0)
             rc = cllm_err(-ENOMEM, "cannot write the manifest of %s", dir);
     }
     if (rc < 0) {
@@ -338,6 +366,7 @@ int cllm_checkpoint_write_manifest(const char *dir,
 static int check_file(const char *dir, const struct cllm_checkpoint_file *listed,
                       size_t i, bool deep)
 {
+    const struct hash_kind *kind = kind_of(listed->hash);
     char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
     struct stat st;
     int rc = cllm_file_join(path, dir, file_name(i));
@@ -353,10 +382,11 @@ static int check_file(const char *dir, const struct cllm_checkpoint_file *listed
                         listed->bytes, (long long)st.st_size);
     if (!deep && (i >= CLLM_LEN(files) || !files[i].small))
         return 0;
-    rc = cllm_sha256_file(path, hex, NULL);
-    if (rc == 0 && strcmp(hex, listed->sha256) != 0) {
-        rc = cllm_err(CLLM_EDATA, "%s: its SHA-256 is not that of the manifest", path);
-        cllm_err_detail("expected %s, found %s", listed->sha256, hex);
+    rc = kind->of_file(path, hex, NULL);
+    if (rc == 0 && strcmp(hex, listed->hash) != 0) {
+        rc = cllm_err(CLLM_EDATA, "%s: its %s is not that of the manifest", path,
+                      kind->name);
+        cllm_err_detail("expected %s, found %s", listed->hash, hex);
     }
     return rc;
 }
@@ -379,7 +409,8 @@ static int check_canonical(const char *path, const char *text, size_t bytes,
 static int parse_file(const json_t *list, const char *where, size_t i,
                       struct cllm_checkpoint_file *out)
 {
-    const char *sha256 = "";
+    const struct hash_kind *kind = &identity;
+    const char *hash = "";
     json_t *entry = NULL;
     int rc = 0;
 
@@ -389,13 +420,15 @@ static int parse_file(const json_t *list, const char *where, size_t i,
     rc = cllm_json_get_object(list, where, file_name(i), &entry);
     if (rc == 0)
         rc = cllm_json_get_u64(entry, where, "bytes", &out->bytes);
+    if (rc == 0 && is_tensors(i) && json_object_get(entry, checksum.key) != NULL)
+        kind = &checksum;
     if (rc == 0)
-        rc = cllm_json_get_text(entry, where, "sha256", &sha256);
-    if (rc == 0 && (strlen(sha256) != sizeof out->sha256 - 1 || !is_hex(sha256)))
-        rc = cllm_err(CLLM_EDATA, "%s: %s: expected the 64 digits of a SHA-256", where,
-                      file_name(i));
+        rc = cllm_json_get_text(entry, where, kind->key, &hash);
+    if (rc == 0 && (strlen(hash) != kind->digits || !is_hex(hash)))
+        rc = cllm_err(CLLM_EDATA, "%s: %s: expected the %zu digits of %s", where,
+                      file_name(i), kind->digits, kind->name);
     if (rc == 0)
-        memcpy(out->sha256, sha256, sizeof out->sha256);
+        memcpy(out->hash, hash, kind->digits + 1);
     return rc;
 }
 

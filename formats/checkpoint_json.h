@@ -19,7 +19,7 @@
 struct cllm_checkpoint_file {
     bool listed;
     uint64_t bytes;
-    char sha256[CLLM_SHA256_HEX_BYTES];
+    char hash[CLLM_SHA256_HEX_BYTES]; /* 64 digits of a SHA-256 or 32 of XXH3-128 */
 };
 
 /* Read and check @dir's config.json into the model fields of @info. Returns 0, CLLM_EDATA
@@ -44,8 +44,8 @@ int cllm_checkpoint_parse_manifest(
     const char *text, size_t bytes, const char *name,
     struct cllm_checkpoint_file out[CLLM_CHECKPOINT_FILES]);
 
-/* Hold @dir's files against its manifest.json: form, names, sizes, SHA-256 of the two
- * small files and, with @deep, of the tensors. */
+/* Hold @dir's files against its manifest.json: form, names, sizes, hashes of the
+ * small files and, with @deep, of all. */
 int cllm_checkpoint_check_manifest(const char *dir, bool deep);
 
 #endif /* CLLM_FORMATS_CHECKPOINT_JSON_H */

@@ -1,5 +1,6 @@
 /*
- * formats/sha256.h - SHA-256: the identity of files. The only place that uses libcrypto.
+ * formats/sha256.h - SHA-256: the identity of files and texts. The only place that uses
+ * libcrypto.
  *
  *     struct cllm_sha256 sha = {0};
  *     rc = cllm_sha256_begin(&sha);         // allocates once; later begins reuse it
@@ -34,9 +35,5 @@ int cllm_sha256_text(const void *data, size_t bytes, char hex[CLLM_SHA256_HEX_BY
 /* Digest of the file at @path from its first byte to its end; @bytes (may be NULL) is how
  * many there were. Returns 0 or a negative errno with text. */
 int cllm_sha256_file(const char *path, char hex[CLLM_SHA256_HEX_BYTES], uint64_t *bytes);
-
-/* The same of an open file, read with pread from offset 0; @path is for messages. */
-int cllm_sha256_fd(int fd, const char *path, char hex[CLLM_SHA256_HEX_BYTES],
-                   uint64_t *bytes);
 
 #endif /* CLLM_FORMATS_SHA256_H */

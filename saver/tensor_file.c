@@ -13,7 +13,6 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/pulse.h"
-#include "formats/sha256.h"
 
 /* What goes to the disk at once. Windows begin at multiples of it in the file. */
 #define WINDOW_BYTES ((size_t)4 << 20)
@@ -188,12 +187,14 @@ int cllm_tensor_file_read_back(struct cllm_tensor_file *file,
                                struct cllm_checkpoint_digest *digest)
 {
     struct reading reading = {.file = file, .hasher = cllm_hasher_new()};
-    uint8_t *window = file->part[0].window, sha256[CLLM_SHA256_BYTES];
-    struct cllm_sha256 sha = {0};
-    int rc = cllm_sha256_begin(&sha);
+    struct cllm_hasher *whole = cllm_hasher_new();
+    uint8_t *window = file->part[0].window;
+    int rc = 0;
 
-    if (reading.hasher == NULL)
+    if (reading.hasher == NULL || whole == NULL)
         rc = cllm_err(-ENOMEM, "cannot get memory to read %s back", file->path);
+    else
+        cllm_hasher_begin128(whole);
     for (uint64_t off = 0; rc == 0 && off < file->plan.file_bytes; off += WINDOW_BYTES) {
         size_t n = cllm_min_u64(WINDOW_BYTES, file->plan.file_bytes - off);
 
@@ -202,17 +203,16 @@ int cllm_tensor_file_read_back(struct cllm_tensor_file *file,
             size_t piece = cllm_min_u64(PIECE_BYTES, n - at);
 
             rc = compare(&reading, window + at, piece, off + at);
-            cllm_sha256_add(&sha, window + at, piece);
+            cllm_hasher_add128(whole, window + at, piece);
         }
         cllm_pulse();
     }
     if (rc == 0) {
-        cllm_sha256_end(&sha, sha256);
-        cllm_sha256_hex(digest->sha256, sha256);
+        cllm_hasher_end128(whole, digest->hash);
         digest->name = file->name;
         digest->bytes = file->plan.file_bytes;
     }
-    cllm_sha256_fini(&sha);
+    cllm_hasher_free(&whole);
     cllm_hasher_free(&reading.hasher);
     return rc;
 }

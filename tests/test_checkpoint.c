@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "formats/checkpoint.h"
+#include "formats/sha256.h"
 
 static const char *const file_names[] = {
     CLLM_CHECKPOINT_CONFIG, CLLM_CHECKPOINT_MODEL,    CLLM_CHECKPOINT_OPTIMIZER,
@@ -204,7 +205,7 @@ static void changed_tensor_bytes_are_refused_by_a_deep_look(void **state)
         }
         flip(path, n - 1, 1);
         assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
-        assert_error_says("SHA-256");
+        assert_error_says("XXH3-128");
         flip(path, n - 1, 1);
     }
     assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), 0);
@@ -306,6 +307,27 @@ static void the_vocabulary_says_how_texts_begin_and_end(void **state)
             fail_msg("%s is not in %s", expected, config);
         free(config);
     }
+}
+
+/* Those of versions that had SHA-256 of everything. */
+static void older_hashes_of_tensors_still_count(void **state)
+{
+    const char *dir = in(*state, "step-0000000007"), *model;
+    struct cllm_checkpoint_digest old[] = {{.name = CLLM_CHECKPOINT_MODEL},
+                                           {.name = CLLM_CHECKPOINT_OPTIMIZER}};
+    char path[CLLM_FILE_PATH_BYTES];
+
+    write_step(*state, 7);
+    for (size_t i = 0; i < CLLM_LEN(old); i++) {
+        assert_int_equal(cllm_file_join(path, dir, old[i].name), 0);
+        assert_int_equal(cllm_sha256_file(path, old[i].hash, &old[i].bytes), 0);
+    }
+    assert_int_equal(cllm_checkpoint_write_manifest(dir, old, CLLM_LEN(old)), 0);
+    assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), 0);
+    model = in(*state, "step-0000000007/" CLLM_CHECKPOINT_MODEL);
+    flip(model, 4096, 1);
+    assert_int_equal(cllm_checkpoint_verify(dir, true, NULL), CLLM_EDATA);
+    assert_error_says("its SHA-256 is not that of the manifest");
 }
 
 static void tensors_must_fit_the_configuration(void **state)
@@ -477,6 +499,7 @@ int main(void)
         T(torn_and_missing_files_are_refused),
         T(the_vocabulary_is_part_of_it_when_there_is_one),
         T(the_vocabulary_says_how_texts_begin_and_end),
+        T(older_hashes_of_tensors_still_count),
         T(tensors_must_fit_the_configuration),
         T(the_newest_sound_one_is_taken),
         T(a_run_directory_leads_to_its_checkpoint),

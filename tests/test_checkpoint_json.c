@@ -146,6 +146,7 @@ static void a_manifest_names_whole_hashes(void **state)
                                                   .width = 4,
                                                   .norm_epsilon = 1e-5},
                                         .init_range = 0.02};
+    static const char *const keys[] = {"\"sha256\": \"", "\"xxh3_128\": \""};
     char *text, *hash;
     size_t bytes;
 
@@ -156,12 +157,20 @@ static void a_manifest_names_whole_hashes(void **state)
         cllm_file_read(in(*state, CLLM_CHECKPOINT_MANIFEST), 1 << 20, &text, &bytes), 0);
     assert_int_equal(cllm_checkpoint_parse_manifest(text, bytes, "m", file), 0);
     assert_int_equal(file[1].bytes, 1);
-    assert_int_equal(strlen(file[3].sha256), 64);
+    assert_int_equal(strlen(file[3].hash), 64);
+    assert_int_equal(strlen(file[1].hash), 32);
+    assert_int_equal(strlen(file[2].hash), 32);
     /* one digit less, the form kept */
-    hash = strstr(text, "\"sha256\": \"") + strlen("\"sha256\": \"");
-    memmove(hash, hash + 1, strlen(hash));
-    assert_int_equal(cllm_checkpoint_parse_manifest(text, bytes - 1, "m", file),
-                     CLLM_EDATA);
+    for (size_t i = 0; i < CLLM_LEN(keys); i++) {
+        char *less = strdup(text);
+
+        assert_non_null(less);
+        hash = strstr(less, keys[i]) + strlen(keys[i]);
+        memmove(hash, hash + 1, strlen(hash));
+        assert_int_equal(cllm_checkpoint_parse_manifest(less, bytes - 1, "m", file),
+                         CLLM_EDATA);
+        free(less);
+    }
     free(text);
 }
 

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "formats/sha256.h"
+#include "formats/file_scan.h"
 #include "saver/tensor_file.h"
 
 /* Parts of 4 * (1000 * 2100 + 77) bytes: two windows and a piece, whose ends lie within
@@ -68,7 +68,7 @@ static void pieces_make_the_file(void **state)
     for (size_t i = 0; i < CLLM_LEN(pieces); i++) {
         struct cllm_checkpoint_digest digest;
         struct cllm_safetensors st;
-        char hex[CLLM_SHA256_HEX_BYTES];
+        char hex[CLLM_HASH128_HEX_BYTES];
         struct fixture fixture;
         uint64_t bytes;
         float *found;
@@ -77,8 +77,8 @@ static void pieces_make_the_file(void **state)
         put(&fixture, pieces[i]);
         assert_int_equal(cllm_tensor_file_read_back(&fixture.file, &digest), 0);
         assert_string_equal(digest.name, "moments");
-        assert_int_equal(cllm_sha256_file(fixture.file.path, hex, &bytes), 0);
-        assert_string_equal(digest.sha256, hex);
+        assert_int_equal(cllm_file_hash128(fixture.file.path, hex, &bytes), 0);
+        assert_string_equal(digest.hash, hex);
         assert_int_equal(digest.bytes, bytes);
 
         found = malloc(N_ELEMENTS * sizeof *found);

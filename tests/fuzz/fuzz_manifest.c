@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "formats/checkpoint_json.h"
 #include "formats/json.h"
 
@@ -28,8 +29,9 @@ static void parse(const char *text, size_t bytes)
         if (!file[i].listed)
             continue;
         CLLM_ASSERT(file[i].bytes <= INT64_MAX);
-        CLLM_ASSERT(strnlen(file[i].sha256, CLLM_SHA256_HEX_BYTES) ==
-                    CLLM_SHA256_HEX_BYTES - 1);
+        size_t digits = strnlen(file[i].hash, sizeof file[i].hash);
+        CLLM_ASSERT(digits == CLLM_SHA256_HEX_BYTES - 1 ||
+                    digits == CLLM_HASH128_HEX_BYTES - 1);
     }
 }
 

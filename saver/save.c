@@ -145,19 +145,19 @@ static int create_files(struct save *save)
 }
 
 /* The tensors' pieces in part @part (0 w, 1 m, 2 v) of a chunk to their places. */
-static int write_part(struct save *save, const struct cllm_chunk_view *view,
+static int write_part(struct save *save, const struct cllm_stretch *stretch,
                       uint32_t part)
 {
     const struct cllm_saver *saver = save->saver;
     struct cllm_tensor_file *file = &save->file[part == 0 ? 0 : 1];
     uint32_t first = part == 2 ? saver->plan.n_tensors : 0; /* m first, then v */
     struct cllm_piece piece = cllm_piece_begin(saver->plan.tensors, saver->plan.n_tensors,
-                                               view->lo, view->lo + view->n);
+                                               stretch->lo, stretch->lo + stretch->n);
 
     while (cllm_piece_next(&piece)) {
         size_t bytes = piece.n * sizeof(float);
         int rc = cllm_tensor_file_put(
-            file, part == 2 ? 1 : 0, view->part[part] + piece.range_off, bytes,
+            file, part == 2 ? 1 : 0, stretch->part[part] + piece.range_off, bytes,
             file->plan.data_off[first + piece.tensor] + piece.tensor_off * sizeof(float));
 
         if (rc != 0)
@@ -168,15 +168,17 @@ static int write_part(struct save *save, const struct cllm_chunk_view *view,
     return 0;
 }
 
-static int write_chunks(struct save *save)
+static int write_tensors(struct save *save)
 {
-    struct cllm_chunk_view view;
-    int rc = 0;
+    struct cllm_stretch stretch;
+    int rc;
 
-    for (uint32_t c = 0; rc == 0 && c < save->saver->geometry->n_chunks; c++) {
-        rc = cllm_snapshot_chunk(&save->snapshot, c, &view);
-        for (uint32_t part = 0; rc == 0 && part < 3; part++)
-            rc = write_part(save, &view, part);
+    while ((rc = cllm_snapshot_next(&save->snapshot, &stretch)) == 1) {
+        for (uint32_t part = 0; part < 3; part++) {
+            rc = write_part(save, &stretch, part);
+            if (rc != 0)
+                return rc;
+        }
         cllm_pulse();
     }
     return rc;
@@ -227,7 +229,7 @@ static int write_directory(struct save *save)
 
     cllm_fault(CLLM_FAULT_save_files);
     if (rc == 0)
-        rc = write_chunks(save);
+        rc = write_tensors(save);
     cllm_fault(CLLM_FAULT_save_written);
     for (uint32_t i = 0; rc == 0 && i < 2; i++) {
         rc = cllm_tensor_file_sync(&save->file[i]);

@@ -16,6 +16,10 @@
 #include "base/log.h"
 #include "shm/chunk.h"
 
+/* What is copied at once of each part: it is hashed and written while it is in the second
+ * cache. Whole pieces of a chunk's hash. */
+#define STRETCH_ELEMENTS (UINT64_C(8) * CLLM_CHUNK_PIECE)
+
 /* Where part @part (0 w, 1 m, 2 v) of element @element lies in shared memory. */
 static const float *shared_at(const struct cllm_snapshot *snapshot, uint32_t part,
                               uint64_t element)
@@ -94,7 +98,9 @@ int cllm_snapshot_begin(struct cllm_snapshot *snapshot, struct cllm_control *con
     snapshot->pinned = true;
 
     snapshot->chunks = calloc(geometry->n_chunks, sizeof *snapshot->chunks);
-    snapshot->stage = malloc(3 * cllm_chunk_hi(geometry, 0) * sizeof *snapshot->stage);
+    snapshot->stage =
+        malloc(3 * cllm_min_u64(STRETCH_ELEMENTS, cllm_chunk_hi(geometry, 0)) *
+               sizeof *snapshot->stage);
     if (snapshot->chunks == NULL || snapshot->stage == NULL)
         return cllm_err(-ENOMEM, "cannot get memory to copy a chunk");
     rc = take_record(snapshot, step);
@@ -106,13 +112,11 @@ int cllm_snapshot_begin(struct cllm_snapshot *snapshot, struct cllm_control *con
                             CLLM_REGION_READ);
 }
 
-/* Copy chunks [@first, n_chunks) aside and let go of the version. */
-static void copy_aside(struct cllm_snapshot *snapshot, uint32_t first)
+/* Copy what is left aside and let go of the version. */
+static void copy_aside(struct cllm_snapshot *snapshot)
 {
-    const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
-    size_t bytes =
-        3 * (geometry->n_elements - cllm_chunk_lo(geometry, first)) * sizeof(float);
-    float *to;
+    uint64_t n = snapshot->control->header->geometry.n_elements - snapshot->at;
+    size_t bytes = 3 * n * sizeof(float);
     void *map;
 
     cllm_fault(CLLM_FAULT_save_hurry);
@@ -126,72 +130,80 @@ static void copy_aside(struct cllm_snapshot *snapshot, uint32_t first)
     (void)madvise(map, bytes, MADV_HUGEPAGE); /* the update waits for these pages */
     snapshot->aside = map;
     snapshot->aside_bytes = bytes;
-    snapshot->aside_chunk = first;
-    to = map;
-    for (uint32_t c = first; c < geometry->n_chunks; c++) {
-        uint64_t lo = cllm_chunk_lo(geometry, c);
-        uint64_t n = cllm_chunk_hi(geometry, c) - lo;
-
-        for (uint32_t part = 0; part < 3; part++, to += n)
-            memcpy(to, shared_at(snapshot, part, lo), n * sizeof *to);
-    }
+    snapshot->aside_at = snapshot->at;
+    for (uint32_t part = 0; part < 3; part++)
+        memcpy(snapshot->aside + part * n, shared_at(snapshot, part, snapshot->at),
+               n * sizeof(float));
     atomic_fetch_add_explicit(&snapshot->control->own->status.copied_bytes, bytes,
                               memory_order_relaxed);
     cllm_fault(CLLM_FAULT_save_aside);
     let_go(snapshot);
 }
 
-/* The copy of @chunk: in the stage, or in what was copied aside. (3,n) */
-static const float *fetch(struct cllm_snapshot *snapshot, uint32_t chunk, uint64_t lo,
+/* The copy of part @part of @n elements from @lo: in the stage, or in what was copied
+ * aside. */
+static const float *fetch(struct cllm_snapshot *snapshot, uint32_t part, uint64_t lo,
                           uint64_t n)
 {
-    const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
+    uint64_t n_elements = snapshot->control->header->geometry.n_elements;
 
     if (snapshot->aside)
-        return snapshot->aside +
-               3 * (lo - cllm_chunk_lo(geometry, snapshot->aside_chunk));
-    for (uint32_t part = 0; part < 3; part++)
-        memcpy(snapshot->stage + part * n, shared_at(snapshot, part, lo),
-               n * sizeof(float));
-    if (chunk + 1 == geometry->n_chunks)
-        let_go(snapshot);
-    return snapshot->stage;
+        return snapshot->aside + part * (n_elements - snapshot->aside_at) +
+               (lo - snapshot->aside_at);
+    return memcpy(snapshot->stage + part * n, shared_at(snapshot, part, lo),
+                  n * sizeof(float));
 }
 
-int cllm_snapshot_chunk(struct cllm_snapshot *snapshot, uint32_t chunk,
-                        struct cllm_chunk_view *view)
+/* Has @chunk, of which all was copied, its updater's hash? */
+static int check(const struct cllm_snapshot *snapshot, uint32_t chunk)
 {
     const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
-    uint64_t lo = cllm_chunk_lo(geometry, chunk);
-    uint64_t n = cllm_chunk_hi(geometry, chunk) - lo;
-    const float *copy;
-    uint64_t sum;
+    uint64_t expected = snapshot->chunks[chunk].sum[snapshot->version];
     int rc;
 
+    if (snapshot->sum == expected)
+        return 0;
+    rc =
+        cllm_err(-EBADMSG, "chunk %u of version %u does not have the hash of its updater",
+                 chunk, snapshot->version);
+    cllm_err_detail("elements %" PRIu64 " to %" PRIu64 ": %016" PRIx64
+                    " expected, %016" PRIx64 " found",
+                    cllm_chunk_lo(geometry, chunk), cllm_chunk_hi(geometry, chunk),
+                    expected, snapshot->sum);
+    return rc;
+}
+
+int cllm_snapshot_next(struct cllm_snapshot *snapshot, struct cllm_stretch *stretch)
+{
+    const struct cllm_geometry *geometry = &snapshot->control->header->geometry;
+    uint32_t chunk = (uint32_t)(snapshot->at / geometry->chunk_elements);
+    uint64_t lo = snapshot->at, n;
+    int rc;
+
+    if (lo == geometry->n_elements)
+        return 0;
     if (snapshot->pinned && !snapshot->cannot_hurry &&
         cllm_load_relaxed(&snapshot->control->state->hurry_version) ==
             snapshot->version + 1)
-        copy_aside(snapshot, chunk);
-    copy = fetch(snapshot, chunk, lo, n);
-    sum = cllm_chunk_sum(copy, copy + n, copy + 2 * n, n, chunk);
-    if (sum != cllm_snapshot_sum(snapshot, chunk)) {
-        rc = cllm_err(-EBADMSG,
-                      "chunk %u of version %u does not have the hash of its updater",
-                      chunk, snapshot->version);
-        cllm_err_detail("elements %" PRIu64 " to %" PRIu64 ": %016" PRIx64
-                        " expected, %016" PRIx64 " found",
-                        lo, lo + n, cllm_snapshot_sum(snapshot, chunk), sum);
+        copy_aside(snapshot);
+    n = cllm_min_u64(STRETCH_ELEMENTS, cllm_chunk_hi(geometry, chunk) - lo);
+    *stretch = (struct cllm_stretch){.lo = lo, .n = n};
+    for (uint32_t part = 0; part < 3; part++)
+        stretch->part[part] = fetch(snapshot, part, lo, n);
+    snapshot->at += n;
+    if (snapshot->at == geometry->n_elements)
+        let_go(snapshot);
+    if (lo == cllm_chunk_lo(geometry, chunk))
+        snapshot->sum = chunk;
+    snapshot->sum = cllm_chunk_sum(stretch->part[0], stretch->part[1], stretch->part[2],
+                                   n, snapshot->sum);
+    if (snapshot->at < cllm_chunk_hi(geometry, chunk))
+        return 1;
+    rc = check(snapshot, chunk);
+    if (rc != 0)
         return rc;
-    }
     cllm_fault(CLLM_FAULT_save_chunk);
-    *view = (struct cllm_chunk_view){
-        .lo = lo, .n = n, .part = {copy, copy + n, copy + 2 * n}};
-    return 0;
-}
-
-uint64_t cllm_snapshot_sum(const struct cllm_snapshot *snapshot, uint32_t chunk)
-{
-    return snapshot->chunks[chunk].sum[snapshot->version];
+    return 1;
 }
 
 void cllm_snapshot_end(struct cllm_snapshot *snapshot)

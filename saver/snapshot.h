@@ -1,12 +1,12 @@
 /*
- * saver/snapshot.h - a committed version of the parameters, read chunk by chunk while the
- * next step is computed.
+ * saver/snapshot.h - a committed version of the parameters, read from its begin to its
+ * end while the next step is computed.
  *
  * The version is pinned while it is read: status.holds_version says so, and Node Zero
  * delays the update that would overwrite it. When Node Zero asks to hurry, the rest is
  * copied to private memory at once and the pin is dropped; the bytes are the same either
- * way. Every chunk is copied first, and the copy is checked against the hash that the
- * updater computed: what reaches the disk is what the worker wrote.
+ * way. Everything is copied first, and the copies of a chunk are checked against the hash
+ * that the updater computed: what reaches the disk is what the worker wrote.
  */
 #ifndef CLLM_SAVER_SNAPSHOT_H
 #define CLLM_SAVER_SNAPSHOT_H
@@ -20,16 +20,17 @@ struct cllm_snapshot {
     uint32_t version;
     struct cllm_region params; /* (w, m, v), each (n_elements); closed with the pin */
     struct cllm_chunk *chunks; /* the chunk table as it was at the beginning */
-    float *stage;              /* (3, elements of a chunk): the one being looked at */
-    float *aside;              /* chunks [aside_chunk, n_chunks), (w, m, v) of each */
+    float *stage;              /* (3, n): what is being looked at */
+    uint64_t at, sum;          /* elements copied so far; hash of those of their chunk */
+    uint64_t aside_at;         /* elements from here on are in: */
+    float *aside;              /* (3, n_elements - aside_at) */
     size_t aside_bytes;        /* 0: nothing was copied aside */
-    uint32_t aside_chunk;
     bool pinned;
     bool cannot_hurry; /* no memory for the copy: say so once */
 };
 
-/* A private, verified copy of one chunk; good until the next call. */
-struct cllm_chunk_view {
+/* A private copy of a stretch within one chunk; good until the next call. */
+struct cllm_stretch {
     uint64_t lo, n;       /* elements [lo, lo + n) of the vector */
     const float *part[3]; /* w, m, v: (n) each */
 };
@@ -43,14 +44,11 @@ int cllm_snapshot_begin(struct cllm_snapshot *snapshot, struct cllm_control *con
                         int eventfd, uint64_t step, uint32_t version);
 
 /*
- * Copy @chunk and check the copy; chunks are asked for in order. After the last the pin
- * is dropped. Returns 0, or -EBADMSG when the bytes do not have their recorded hash.
+ * Copy the next stretch; after the last the pin is dropped. Returns 1; 0 when there is
+ * none; -EBADMSG instead of the last stretch of a chunk when the copies of the chunk do
+ * not have the hash of its updater: nothing that was given counts then.
  */
-int cllm_snapshot_chunk(struct cllm_snapshot *snapshot, uint32_t chunk,
-                        struct cllm_chunk_view *view);
-
-/* The hash that @chunk was given by its updater. */
-uint64_t cllm_snapshot_sum(const struct cllm_snapshot *snapshot, uint32_t chunk);
+int cllm_snapshot_next(struct cllm_snapshot *snapshot, struct cllm_stretch *stretch);
 
 /* Drop the pin if it is still held, free everything. Safe on a zeroed struct, and twice.
  */

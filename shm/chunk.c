@@ -28,10 +28,8 @@ uint64_t cllm_chunk_sum_piece(const float *w, const float *m, const float *v, ui
 }
 
 uint64_t cllm_chunk_sum(const float *w, const float *m, const float *v, uint64_t n,
-                        uint32_t chunk)
+                        uint64_t sum)
 {
-    uint64_t sum = chunk;
-
     for (uint64_t at = 0; at < n; at += CLLM_CHUNK_PIECE)
         sum = cllm_chunk_sum_piece(w + at, m + at, v + at,
                                    cllm_min_u64(CLLM_CHUNK_PIECE, n - at), sum);

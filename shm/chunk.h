@@ -16,16 +16,15 @@ uint64_t cllm_chunk_hi(const struct cllm_geometry *geometry, uint32_t chunk);
 
 /*
  * Hash of a chunk's parameters: @n elements each of weights, first and second moments,
- * all pointing at the chunk's first element. @chunk is its index, so that chunks that are
- * swapped do not match.
+ * all pointing at the first. @sum is the chunk's index, so that chunks that are swapped
+ * do not match; or it goes on from that of the elements before, whole pieces of them.
  */
 uint64_t cllm_chunk_sum(const float *w, const float *m, const float *v, uint64_t n,
-                        uint32_t chunk);
+                        uint64_t sum);
 
 /*
- * The same, a piece after the other: continue @sum (the chunk's index, before the first)
- * with @n elements; n is CLLM_CHUNK_PIECE in all pieces but the last. Who makes a chunk
- * hashes it while it is in the first-level cache.
+ * The same for one piece: @n elements, CLLM_CHUNK_PIECE in all pieces but the last. Who
+ * makes a chunk hashes it while it is in the first-level cache.
  */
 #define CLLM_CHUNK_PIECE 2048
 

@@ -394,7 +394,7 @@ void saver_run_flip_file(const struct saver_run *run, const char *name, off_t of
 const struct saver_run_size saver_run_small = {
     .vocab = 700, .context = 17, .layers = 3, .width = 36, .chunk_elements = 1024};
 const struct saver_run_size saver_run_large = {
-    .vocab = 2048, .context = 64, .layers = 2, .width = 128, .chunk_elements = 8192};
+    .vocab = 2048, .context = 64, .layers = 2, .width = 128, .chunk_elements = 40960};
 
 int saver_fixture_set_up(void **state)
 {

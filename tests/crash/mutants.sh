@@ -126,7 +126,7 @@ while IFS= read -r line || [ -n "$line" ]; do
         fi
         ;;
     end)
-        if [ $# = 0 ] || [[ " $* " == *" ${name%% *} "* ]]; then
+        if [ $# = 0 ] || [[ " $* " == *" ${name%%:*} "* ]]; then
             try
             restore
         fi

@@ -200,11 +200,11 @@ static void *work(void *arg)
 static void save(struct cllm_control *control, const struct cllm_assignment *asked)
 {
     struct cllm_snapshot snapshot;
-    struct cllm_chunk_view view;
+    struct cllm_stretch stretch;
     int rc = cllm_snapshot_begin(&snapshot, control, -1, asked->step, asked->version);
 
-    for (uint32_t c = 0; rc == 0 && c < all.geometry.n_chunks; c++)
-        rc = cllm_snapshot_chunk(&snapshot, c, &view);
+    while (rc == 0 && (rc = cllm_snapshot_next(&snapshot, &stretch)) == 1)
+        rc = 0;
     check(rc == 0, cllm_err_text());
     cllm_snapshot_end(&snapshot);
     (void)atomic_fetch_add(&all.snapshots, 1);

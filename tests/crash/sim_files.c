@@ -174,26 +174,24 @@ static void tick(const struct cllm_saver *saver)
     cllm_child_check_parent(saver->child);
 }
 
-static int copy_chunks(struct cllm_saver *saver, struct cllm_snapshot *snapshot,
-                       uint64_t *words)
+static int copy_version(struct cllm_saver *saver, struct cllm_snapshot *snapshot,
+                        uint64_t *words)
 {
+    struct cllm_stretch stretch;
     uint32_t n = sim_words();
+    int rc;
 
-    for (uint32_t c = 0; c < saver->geometry->n_chunks; c++) {
-        struct cllm_chunk_view view;
-        int rc = cllm_snapshot_chunk(snapshot, c, &view);
-
-        if (rc == -EBADMSG && !sim.scribbled)
-            sim_violation("pin", "chunk %u changed while it was being saved", c);
-        if (rc != 0)
-            return rc;
+    while ((rc = cllm_snapshot_next(snapshot, &stretch)) == 1) {
         sim.current->reading = snapshot->pinned ? snapshot->version + 1 : 0;
         for (uint32_t part = 0; part < 3; part++)
-            (void)memcpy(words + part * n + view.lo / 2, view.part[part],
-                         view.n * sizeof(float));
+            (void)memcpy(words + part * n + stretch.lo / 2, stretch.part[part],
+                         stretch.n * sizeof(float));
         tick(saver);
     }
-    return 0;
+    if (rc == -EBADMSG && !sim.scribbled)
+        sim_violation("pin", "elements before %llu changed while they were being saved",
+                      (unsigned long long)snapshot->at);
+    return rc;
 }
 
 int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
@@ -214,7 +212,7 @@ int cllm_save_step(struct cllm_saver *saver, uint64_t step, uint32_t version)
     if (rc == 0) {
         sim.current->reading = version + 1;
         made.record = snapshot.record;
-        rc = copy_chunks(saver, &snapshot, made.words);
+        rc = copy_version(saver, &snapshot, made.words);
     }
     sim.current->reading = 0;
     cllm_snapshot_end(&snapshot);

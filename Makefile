@@ -109,7 +109,7 @@ tests_SRC := \
 	test_renumber.c test_ring.c test_rope.c \
 	test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c \
 	test_saver_load.c test_schedule.c test_selftest.c test_setting.c test_sha256.c test_shard.c \
-	test_shm_clean.c test_shm_view.c test_slot.c test_smoothing.c test_source.c test_speaker.c \
+	test_shm_clean.c test_shm_view.c test_slot.c test_smoothing.c test_snapshot.c test_source.c test_speaker.c \
 	test_step.c test_stop.c test_tally.c test_tensor_file.c test_threads.c test_tokenizer.c test_topology.c test_units.c \
 	test_unpack.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.

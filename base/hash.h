@@ -1,5 +1,6 @@
 /*
- * base/hash.h - XXH3-64: the integrity checksum of records, chunks, batches and shards.
+ * base/hash.h - XXH3: the integrity checksum of records, chunks, batches and shards (64
+ * bits) and of the large files of checkpoints (128).
  *
  * It finds accidents (torn records, wild stores, flipped bits), not attacks. Identity
  * (data sets, tokenizers, configurations) is SHA-256, formats/sha256.h.

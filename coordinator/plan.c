@@ -426,7 +426,6 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
         .recompute = (enum cllm_model_recompute)config->compute_recompute,
         .epsilon = (float)config->loss_crystalline};
     struct cllm_control_plan control = cllm_plan_control(plan);
-    uint64_t chunk_bytes = g->chunk_elements * sizeof(float);
 
     plan->control_bytes = cllm_control_bytes(&control);
     plan->params_bytes = 2 * cllm_params_bytes(g);
@@ -447,7 +446,7 @@ static void plan_memory(struct cllm_plan *plan, const struct cllm_config *config
         (config->compute_threads - 1) *
             (cllm_model_thread_bytes(g->model.context) + THREAD_BASE_BYTES);
     plan->loader_bytes = LOADER_BASE_BYTES;
-    plan->saver_bytes = SAVER_BASE_BYTES + 3 * chunk_bytes;
+    plan->saver_bytes = SAVER_BASE_BYTES;
     plan->node_zero_bytes = NODE_ZERO_BASE_BYTES;
     plan->shared_bytes = plan->control_bytes + plan->params_bytes + plan->frozen_bytes +
                          plan->buffers_bytes + plan->folds_bytes + plan->ring_bytes;

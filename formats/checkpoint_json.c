@@ -366,8 +366,8 @@ int cllm_checkpoint_write_manifest(const char *dir,
 static int check_file(const char *dir, const struct cllm_checkpoint_file *listed,
                       size_t i, bool deep)
 {
-    const struct hash_kind *kind = kind_of(listed->hash);
     char path[CLLM_FILE_PATH_BYTES], hex[CLLM_SHA256_HEX_BYTES];
+    const struct hash_kind *kind;
     struct stat st;
     int rc = cllm_file_join(path, dir, file_name(i));
 
@@ -382,6 +382,7 @@ static int check_file(const char *dir, const struct cllm_checkpoint_file *listed
                         listed->bytes, (long long)st.st_size);
     if (!deep && (i >= CLLM_LEN(files) || !files[i].small))
         return 0;
+    kind = kind_of(listed->hash);
     rc = kind->of_file(path, hex, NULL);
     if (rc == 0 && strcmp(hex, listed->hash) != 0) {
         rc = cllm_err(CLLM_EDATA, "%s: its %s is not that of the manifest", path,
@@ -427,6 +428,9 @@ static int parse_file(const json_t *list, const char *where, size_t i,
     if (rc == 0 && (strlen(hash) != kind->digits || !is_hex(hash)))
         rc = cllm_err(CLLM_EDATA, "%s: %s: expected the %zu digits of %s", where,
                       file_name(i), kind->digits, kind->name);
+    if (rc == 0 && json_object_size(entry) != 2)
+        rc = cllm_err(CLLM_EDATA, "%s: %s: expected \"bytes\" and \"%s\" alone", where,
+                      file_name(i), kind->key);
     if (rc == 0)
         memcpy(out->hash, hash, kind->digits + 1);
     return rc;

@@ -32,9 +32,10 @@ int cllm_file_pwrite_all(int fd, const void *data, size_t bytes, uint64_t off,
  * offset, expected and found. */
 int cllm_file_pread_all(int fd, void *data, size_t bytes, uint64_t off, const char *path);
 
-/* Take the lock of the open file @fd for nobody else, at once; it is released when the
- * last descriptor of this open() is closed. Returns 0; -EWOULDBLOCK, without text, while
- * somebody has it; another negative errno with text: this file system cannot lock. */
+/* Take the lock of the file @fd, open to be written, for nobody else, at once; it is
+ * released when the last descriptor of this open() is closed. Returns 0; -EWOULDBLOCK,
+ * without text, while somebody has it; another negative errno with text: this file system
+ * cannot lock. */
 int cllm_file_lock(int fd, const char *path);
 
 /* Open regular file @path to read, and give its size and its first @cap bytes (fewer of a

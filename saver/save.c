@@ -1,11 +1,11 @@
 /*
  * saver/save.c - from a pinned version to a durable directory.
  *
- * The data streams: a chunk is copied, checked and written to its places in two files of
+ * The data streams: a stretch is copied, hashed and written to its places in two files of
  * which the whole length was allocated first, so that a full disk shows before any work
- * is done. An fsync that fails is not tried again on the same file (the kernel may have
- * thrown the pages away); the whole temporary directory goes, and the next save begins
- * anew from memory.
+ * is done; a chunk that has not its hash at its end ends the save. An fsync that fails is
+ * not tried again on the same file (the kernel may have thrown the pages away); the whole
+ * temporary directory goes, and the next save begins anew from memory.
  */
 #include "saver/save.h"
 
@@ -144,7 +144,7 @@ static int create_files(struct save *save)
     return rc;
 }
 
-/* The tensors' pieces in part @part (0 w, 1 m, 2 v) of a chunk to their places. */
+/* The tensors' pieces in part @part (0 w, 1 m, 2 v) of a stretch to their places. */
 static int write_part(struct save *save, const struct cllm_stretch *stretch,
                       uint32_t part)
 {

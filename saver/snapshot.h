@@ -6,7 +6,7 @@
  * delays the update that would overwrite it. When Node Zero asks to hurry, the rest is
  * copied to private memory at once and the pin is dropped; the bytes are the same either
  * way. Everything is copied first, and the copies of a chunk are checked against the hash
- * that the updater computed: what reaches the disk is what the worker wrote.
+ * that the updater computed: what gets a name on the disk is what the worker wrote.
  */
 #ifndef CLLM_SAVER_SNAPSHOT_H
 #define CLLM_SAVER_SNAPSHOT_H

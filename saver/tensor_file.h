@@ -4,7 +4,7 @@
  * The header comes first, then one or two parts: the weights; or the first moments, then
  * the second. Each part is written from its begin to its end, the parts side by side, and
  * hashed on its way. Reading back goes from the file's first byte to its last, once: it
- * must give the same hashes, and gives the file's SHA-256.
+ * must give the same hashes, and gives the file's hash.
  *
  * Both ways go past the page cache (formats/direct.h): to write and to read gigabytes
  * there costs seconds of a processor that the workers want, and what is read back shall

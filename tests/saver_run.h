@@ -69,8 +69,8 @@ void saver_run_flip_file(const struct saver_run *run, const char *name, off_t of
 /* ---- what many tests say ---- */
 
 /* Small: gaps between the tensors, chunks that end inside them, and more chunks than one
- * LOAD can carry. Large: takes long enough to be
- * interrupted, in chunks of several stretches, the last of which is not whole. */
+ * LOAD can carry. Large: takes long enough to be interrupted, in chunks of several
+ * stretches, the last of which is not whole. */
 extern const struct saver_run_size saver_run_small, saver_run_large;
 
 struct saver_fixture {

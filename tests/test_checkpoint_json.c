@@ -5,6 +5,7 @@
 #include "tests/formats_temp.h"
 
 #include "formats/checkpoint_json.h"
+#include "formats/json.h"
 
 #define HASHES "\"fingerprint\": \"0f\", \"root_hash\": \"1f\", \"data_hash\": \"2f\", "
 #define LOSSES \
@@ -148,6 +149,7 @@ static void a_manifest_names_whole_hashes(void **state)
                                         .init_range = 0.02};
     static const char *const keys[] = {"\"sha256\": \"", "\"xxh3_128\": \""};
     char *text, *hash;
+    json_t *json;
     size_t bytes;
 
     assert_int_equal(cllm_file_replace(in(*state, CLLM_CHECKPOINT_MODEL), "m", 1), 0);
@@ -171,6 +173,18 @@ static void a_manifest_names_whole_hashes(void **state)
                          CLLM_EDATA);
         free(less);
     }
+    /* a second hash, which nobody would look at */
+    assert_int_equal(cllm_json_parse(text, bytes, "m", &json), 0);
+    assert_int_equal(json_object_set_new(json_object_get(json_object_get(json, "files"),
+                                                         CLLM_CHECKPOINT_MODEL),
+                                         "sha256", json_string(file[3].hash)),
+                     0);
+    free(text);
+    text = cllm_json_dump(json, &bytes);
+    assert_non_null(text);
+    assert_int_equal(cllm_checkpoint_parse_manifest(text, bytes, "m", file), CLLM_EDATA);
+    assert_error_says("alone");
+    json_decref(json);
     free(text);
 }
 

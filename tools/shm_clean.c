@@ -151,18 +151,17 @@ static int hold_run(const struct cllm_shm_view *view, int *fd)
     if (directory == NULL)
         return 0;
     (void)snprintf(path, sizeof path, "%s/run.lock", directory);
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    /* To write, which some file systems ask of who wants a lock alone. */
+    *fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (*fd < 0)
         return 0;
     rc = cllm_file_lock(*fd, path);
-    if (rc == -EWOULDBLOCK)
-        rc = cllm_err(CLLM_EREFUSED, "the memory of run %s stays: a coordinator holds %s",
-                      view->id, path);
-    if (rc != 0) {
-        (void)close(*fd); /* read only */
-        *fd = -1;
-    }
-    return rc;
+    if (rc == 0)
+        return 0;
+    (void)close(*fd); /* nothing was written */
+    *fd = -1;
+    return cllm_err(CLLM_EREFUSED, "the memory of run %s stays: %s %s", view->id,
+                    rc == -EWOULDBLOCK ? "a coordinator holds" : "nobody can lock", path);
 }
 
 /* Wait until a dead run's heartbeat is old enough to be believed. */

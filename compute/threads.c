@@ -28,7 +28,7 @@
 
 /* A matrix product packs its blocks on the stack; what it never touches costs nothing. */
 #define STACK_BYTES (8u << 20)
-#define GUARD_BYTES (2u << 20) /* below it, wider than any frame */
+#define GUARD_BYTES (4u << 20) /* below it, wider than any frame */
 
 #define SPINS       2000u /* some tens of microseconds: longer than between operations */
 #define MXCSR_FLAGS 0x3fu /* sticky exception flags, not a mode */

@@ -5,9 +5,11 @@
  * and 16 columns, of C 16 x 16 sums. Four tiles of C meet two of A and two of B, which is
  * all eight registers. What the sums are: compute/product.h.
  *
- * Operands are rounded where they are packed, into tiles that follow each other along k,
- * so that the tiles of a step come from one or two lines of addresses. A block of B stays
- * in the second-level cache while blocks of A pass by.
+ * Operands are rounded where they are packed, into tiles that follow each other along k.
+ * All rows of A that fit are packed once for so much of k; a block of B stays in the
+ * second-level cache while strips of A, 32 rows each, pass by. C is passed once for each
+ * block of k, strip by strip, so that it comes from memory as seldom as can be; the runs
+ * that a strip is multiplied in are as long as the first-level cache holds its part of A.
  */
 #include "compute/product.h"
 
@@ -22,11 +24,12 @@ enum {
     TILE_BYTES = 1024,           /* in a tile register */
     TILE_WORDS = TILE_BYTES / 4, /* pairs of bf16 */
     SIDE = 2 * TILE,             /* of C, in four registers */
-    MOST_STEPS = 12,             /* of TILE_DEPTH that are packed at once */
-    MOST_DEPTH = MOST_STEPS * TILE_DEPTH,
-    ROW_BLOCK = 128,
-    COL_BLOCK = 1536,
+    RUN = 16,                    /* tiles along k that are multiplied at once */
+    MOST_DEPTH = 1024,           /* of k that is packed at once */
+    A_MOST = 1024 * MOST_DEPTH,  /* elements of A that are packed at once */
+    B_MOST = 768 * MOST_DEPTH,   /* and of B */
     FAR = 4096, /* from row to row of C: no prefetcher of the CPU follows */
+    LINE = 64,  /* bytes */
 };
 
 /* What LDTILECFG reads: palette 1, every register 16 rows of 64 bytes. */
@@ -165,45 +168,78 @@ static inline __attribute__((always_inline)) void pack_tile(uint32_t *to, const 
         pack_across(to, x, ld, n, depth, of_a);
 }
 
-/*
- * Tiles of @n rows of A or columns of B and @depth of k: panels of 16, of MOST_STEPS
- * tiles each. @along: rows of @x go along k, otherwise across; either way @x is read in
- * the direction of its rows. @of_a: in the order of A.
- */
-static void pack(uint32_t *to, const float *x, size_t ld, size_t n, size_t depth,
-                 bool along, bool of_a)
+/* A part of an operand where it lies: @n rows of A or columns of B, @depth of k. */
+struct part {
+    const float *x;
+    size_t ld, n, depth;
+    bool along; /* its rows go along k, otherwise across */
+    bool of_a;
+};
+
+static size_t steps_of(size_t depth)
 {
-    size_t panels = cllm_align_up(n, SIDE) / TILE, steps = cllm_div_up(depth, TILE_DEPTH);
+    return cllm_div_up(depth, TILE_DEPTH);
+}
+
+/* Two panels of 16 rows or columns, and as deep. */
+static size_t words_of(size_t depth)
+{
+    return 2 * steps_of(depth) * TILE_WORDS;
+}
+
+/* Panels of 16 rows or columns, as many as whole squares of C have, each the tiles along
+ * k. @part is read in the direction of its rows. */
+static void pack(uint32_t *to, const struct part *part)
+{
+    size_t panels = cllm_align_up(part->n, SIDE) / TILE, steps = steps_of(part->depth);
+    bool along = part->along;
 
     for (size_t t = 0; t < panels * steps; t++) {
         size_t i = along ? t / steps : t % panels, q = along ? t % steps : t / panels;
-        size_t some = cllm_min_u64(TILE, n - cllm_min_u64(n, i * TILE));
-        size_t deep = cllm_min_u64(TILE_DEPTH, depth - q * TILE_DEPTH);
-        const float *from =
-            x + (along ? i * TILE * ld + q * TILE_DEPTH : q * TILE_DEPTH * ld + i * TILE);
-        uint32_t *tile = to + (i * MOST_STEPS + q) * TILE_WORDS;
+        size_t some = cllm_min_u64(TILE, part->n - cllm_min_u64(part->n, i * TILE));
+        size_t deep = cllm_min_u64(TILE_DEPTH, part->depth - q * TILE_DEPTH);
+        const float *from = part->x + (along ? i * TILE * part->ld + q * TILE_DEPTH
+                                             : q * TILE_DEPTH * part->ld + i * TILE);
+        uint32_t *tile = to + (i * steps + q) * TILE_WORDS;
 
         if (some == 0)
             memset(tile, 0, TILE_BYTES);
         else if (some == TILE && deep == TILE_DEPTH) /* known numbers: fewer questions */
-            pack_tile(tile, from, ld, TILE, TILE_DEPTH, along, of_a);
+            pack_tile(tile, from, part->ld, TILE, TILE_DEPTH, along, part->of_a);
         else
-            pack_tile(tile, from, ld, some, deep, along, of_a);
+            pack_tile(tile, from, part->ld, some, deep, along, part->of_a);
     }
 }
 
 /* ---- tiles ---- */
 
-/* C (32,32) = or += two panels of A times two of B, @steps tiles long. A function of its
- * own, so that a profile tells it from packing. */
+/* Two panels of A and two of B, the second ones @stride words behind the first. */
+struct panels {
+    const uint32_t *a, *b;
+    size_t stride, steps;
+};
+
+/* What is wanted soon: lines of packed A, in order, so many each step. */
+struct ahead {
+    const char *at;
+    size_t lines;
+};
+
+/*
+ * C (32,32) = or += A times B. @next, if it is not NULL, is the square that follows. B is
+ * loaded past the first-level cache as far as the CPU allows it, because A has to stay
+ * there. A function of its own, so that a profile tells it from packing.
+ */
 static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
-                                                     const uint32_t *a, const uint32_t *b,
-                                                     size_t steps, bool add)
+                                                     const float *next,
+                                                     const struct panels *x, bool add,
+                                                     struct ahead *wanted)
 {
-    const size_t ahead = ldc < FAR ? 0 : 3; /* rows of the next square, each step */
-    const uint32_t *a1 = a + MOST_STEPS * TILE_WORDS, *b1 = b + MOST_STEPS * TILE_WORDS;
+    const uint32_t *a = x->a, *a1 = a + x->stride, *b = x->b, *b1 = b + x->stride;
+    const size_t row = ldc * sizeof *c, rows = next ? cllm_div_up(SIDE, x->steps) : 0;
+    const size_t lines = wanted->lines;
+    const char *soon = wanted->at;
     float *below = c + TILE * ldc;
-    const size_t row = ldc * sizeof *c;
 
     if (add) {
         _tile_loadd(0, c, row);
@@ -216,22 +252,23 @@ static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (size_t at = 0; at < steps * TILE_WORDS; at += TILE_WORDS) {
-        const float *next = c + SIDE + at / TILE_WORDS * ahead * ldc;
-
-        for (size_t r = 0; r < ahead; r++, next += ldc) {
-            __builtin_prefetch(next, 1);
-            __builtin_prefetch(next + TILE, 1);
+    for (size_t at = 0; at < x->steps * TILE_WORDS; at += TILE_WORDS) {
+        for (size_t r = 0; r < rows; r++, next += ldc) {
+            _mm_prefetch((const char *)next, _MM_HINT_T1);
+            _mm_prefetch((const char *)(next + TILE), _MM_HINT_T1);
         }
+        for (size_t i = 0; i < lines; i++, soon += LINE)
+            _mm_prefetch(soon, _MM_HINT_T1);
         _tile_loadd(4, a + at, 64);
-        _tile_loadd(6, b + at, 64);
+        _tile_stream_loadd(6, b + at, 64);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b1 + at, 64);
+        _tile_stream_loadd(7, b1 + at, 64);
         _tile_dpbf16ps(1, 4, 7);
         _tile_loadd(5, a1 + at, 64);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
+    wanted->at = soon;
     _tile_stored(0, c, row);
     _tile_stored(1, c + TILE, row);
     _tile_stored(2, below, row);
@@ -240,7 +277,7 @@ static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
 
 /* @rows and @cols of C, which hang over its edge, by way of a whole square. */
 static void multiply_edge(float *c, size_t ldc, size_t rows, size_t cols,
-                          const uint32_t *a, const uint32_t *b, size_t steps, bool add)
+                          const struct panels *x, bool add, struct ahead *wanted)
 {
     _Alignas(64) float square[SIDE * SIDE];
 
@@ -249,56 +286,151 @@ static void multiply_edge(float *c, size_t ldc, size_t rows, size_t cols,
         for (size_t i = 0; i < rows; i++)
             memcpy(square + i * SIDE, c + i * ldc, cols * sizeof *c);
     }
-    multiply_tiles(square, SIDE, a, b, steps, add);
+    multiply_tiles(square, SIDE, NULL, x, add, wanted);
     for (size_t i = 0; i < rows; i++)
         memcpy(c + i * ldc, square + i * SIDE, cols * sizeof *c);
 }
 
-/* C (rows,cols) = or += packed A times packed B. */
-static void multiply_block(float *c, size_t ldc, size_t rows, size_t cols,
-                           const uint32_t *a, const uint32_t *b, size_t steps, bool add)
+/* ---- blocks ---- */
+
+/* Rows and columns of C that come from so much of k. */
+struct block {
+    float *c;
+    size_t ldc, rows, cols, depth;
+    bool add; /* to C */
+};
+
+/* 32 rows of @block, or what is left. @soon, if it is not NULL, is the strip of A that
+ * follows. */
+static void multiply_strip(const struct block *block, size_t i, const uint32_t *a,
+                           const uint32_t *b, const uint32_t *soon)
 {
-    enum { PANEL = MOST_STEPS * TILE_WORDS };
+    size_t rows = cllm_min_u64(SIDE, block->rows - i), ldc = block->ldc;
+    size_t steps = steps_of(block->depth), runs = cllm_div_up(steps, RUN);
+    size_t words = words_of(block->depth);
+    size_t lines =
+        cllm_div_up(words * sizeof *a / LINE, cllm_div_up(block->cols, SIDE) * steps);
+    struct ahead wanted = {.at = (const char *)soon, .lines = soon ? lines : 0};
 
-    for (size_t i = 0; i < rows; i += SIDE) {
-        size_t high = cllm_min_u64(SIDE, rows - i);
+    for (size_t r = 0; r < runs; r++) {
+        size_t q = steps * r / runs;
+        struct panels x = {.a = a + q * TILE_WORDS,
+                           .stride = words / 2,
+                           .steps = steps * (r + 1) / runs - q};
+        bool add = block->add || r > 0;
 
-        for (size_t j = 0; j < cols; j += SIDE) {
-            size_t wide = cllm_min_u64(SIDE, cols - j);
-            float *to = c + i * ldc + j;
-            const uint32_t *of_a = a + i / TILE * PANEL, *of_b = b + j / TILE * PANEL;
+        for (size_t j = 0; j < block->cols; j += SIDE) {
+            size_t cols = cllm_min_u64(SIDE, block->cols - j);
+            float *c = block->c + i * ldc + j;
 
-            if (high == SIDE && wide == SIDE)
-                multiply_tiles(to, ldc, of_a, of_b, steps, add);
+            x.b = b + j / SIDE * words + q * TILE_WORDS;
+            if (rows < SIDE || cols < SIDE)
+                multiply_edge(c, ldc, rows, cols, &x, add, &wanted);
             else
-                multiply_edge(to, ldc, high, wide, of_a, of_b, steps, add);
+                multiply_tiles(c, ldc,
+                               ldc < FAR && j + SIDE < block->cols ? c + SIDE : NULL, &x,
+                               add, &wanted);
         }
     }
+}
+
+/* A product, and how it is cut. */
+struct product {
+    const float *a, *b;
+    const struct cllm_matmul *shape;
+    struct strides ld;
+    size_t rows, cols, depth; /* of a block */
+};
+
+static struct part part_of_a(const struct product *x, size_t i, size_t p, size_t rows,
+                             size_t depth)
+{
+    bool along = !x->shape->trans_a;
+    size_t ld = x->ld.a;
+
+    return (struct part){.x = x->a + (along ? i * ld + p : p * ld + i),
+                         .ld = ld,
+                         .n = rows,
+                         .depth = depth,
+                         .along = along,
+                         .of_a = true};
+}
+
+static struct part part_of_b(const struct product *x, size_t j, size_t p, size_t cols,
+                             size_t depth)
+{
+    bool along = x->shape->trans_b;
+    size_t ld = x->ld.b;
+
+    return (struct part){.x = x->b + (along ? j * ld + p : p * ld + j),
+                         .ld = ld,
+                         .n = cols,
+                         .depth = depth,
+                         .along = along};
+}
+
+/* The block at (@i,@j) from @p on. A is packed with the first columns; if there are no
+ * others, each strip of it where the last one was. */
+static void multiply_block(const struct product *x, const struct block *block, size_t i,
+                           size_t j, size_t p, uint32_t *a, const uint32_t *b)
+{
+    bool once = x->cols >= x->shape->n;
+    size_t words = words_of(block->depth);
+
+    for (size_t at = 0; at < block->rows; at += SIDE) {
+        uint32_t *strip = a + (once ? 0 : at / SIDE * words);
+        const uint32_t *soon = NULL;
+
+        if (j == 0) {
+            const struct part part = part_of_a(
+                x, i + at, p, cllm_min_u64(SIDE, block->rows - at), block->depth);
+
+            pack(strip, &part);
+        } else {
+            soon = at + SIDE < block->rows ? strip + words : a;
+        }
+        multiply_strip(block, at, strip, b, soon);
+    }
+}
+
+/* @n in equal parts of at most @most, in multiples of @unit. */
+static size_t cut(size_t n, size_t most, size_t unit)
+{
+    size_t parts = cllm_max_u64(cllm_div_up(n, most / unit * unit), 1);
+
+    return cllm_align_up(cllm_max_u64(cllm_div_up(n, parts), 1), unit);
 }
 
 static void multiply(float *c, const float *a, const float *b,
                      const struct cllm_matmul *shape)
 {
-    _Alignas(64) uint32_t cols[COL_BLOCK / 2 * MOST_DEPTH],
-        rows[ROW_BLOCK / 2 * MOST_DEPTH];
-    const struct strides ld = strides_of(shape);
+    _Alignas(64) uint32_t packed_a[A_MOST / 2], packed_b[B_MOST / 2];
+    size_t m = shape->m, n = shape->n, k = shape->k;
+    size_t depth = cut(k, MOST_DEPTH, TILE_DEPTH);
+    const struct product x = {.a = a,
+                              .b = b,
+                              .shape = shape,
+                              .ld = strides_of(shape),
+                              .rows = cut(m, A_MOST / depth, SIDE),
+                              .cols = cut(n, B_MOST / depth, SIDE),
+                              .depth = depth};
 
-    for (size_t j = 0; j < shape->n; j += COL_BLOCK) {
-        size_t wide = cllm_min_u64(COL_BLOCK, shape->n - j);
+    for (size_t p = 0; p < k; p += x.depth) {
+        struct block block = {.ldc = x.ld.c,
+                              .depth = cllm_min_u64(x.depth, k - p),
+                              .add = shape->accumulate || p > 0};
 
-        for (size_t p = 0; p < shape->k; p += MOST_DEPTH) {
-            size_t depth = cllm_min_u64(MOST_DEPTH, shape->k - p);
-            const float *at = shape->trans_b ? b + j * ld.b + p : b + p * ld.b + j;
+        for (size_t i = 0; i < m; i += x.rows) {
+            block.rows = cllm_min_u64(x.rows, m - i);
+            for (size_t j = 0; j < n; j += x.cols) {
+                block.c = c + i * x.ld.c + j;
+                block.cols = cllm_min_u64(x.cols, n - j);
+                if (i == 0 || x.cols < n) {
+                    const struct part part = part_of_b(&x, j, p, block.cols, block.depth);
 
-            pack(cols, at, ld.b, wide, depth, shape->trans_b, false);
-            for (size_t i = 0; i < shape->m; i += ROW_BLOCK) {
-                size_t high = cllm_min_u64(ROW_BLOCK, shape->m - i);
-
-                at = shape->trans_a ? a + p * ld.a + i : a + i * ld.a + p;
-                pack(rows, at, ld.a, high, depth, !shape->trans_a, true);
-                multiply_block(c + i * ld.c + j, ld.c, high, wide, rows, cols,
-                               cllm_div_up(depth, TILE_DEPTH),
-                               shape->accumulate || p > 0);
+                    pack(packed_b, &part);
+                }
+                multiply_block(&x, &block, i, j, p, packed_a, packed_b);
             }
         }
     }

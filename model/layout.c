@@ -5,9 +5,11 @@
 
 #include "model/inside.h"
 
-/* Logits are at most about this many elements at a time: 52 MiB, 256 rows of a vocabulary
- * of 50257, so that the output matrix's gradient is summed in whole runs. */
-#define LOGITS_ELEMENTS (13u << 20)
+/* Logits are at most about this many elements at a time: 104 MiB, 512 rows of a
+ * vocabulary of 50257, so that the output matrix's gradient is summed in whole runs. The
+ * output matrix, and its gradient twice, pass through the caches once for each chunk of
+ * rows. */
+#define LOGITS_ELEMENTS (26u << 20)
 
 /* Floats a token. */
 enum size { ONE, WIDTH, QKV, ATT, HIDDEN, HEADS };

@@ -55,40 +55,80 @@ static void amx_gives_the_bits_of_the_reference(void **state)
     check_all(CLLM_ISA_AMX);
 }
 
+/* Sizes, and an operand transposed or not, and C added to or not, by @how's lowest bits.
+ */
+static struct cllm_matmul product_of(const size_t size[3], uint32_t how)
+{
+    return (struct cllm_matmul){.m = size[0],
+                                .n = size[1],
+                                .k = size[2],
+                                .trans_a = (how & 1) != 0,
+                                .trans_b = (how & 2) != 0,
+                                .accumulate = (how & 4) != 0};
+}
+
+/* Every instruction set after @first computes @product as @first does. */
+static void check_product(enum cllm_isa first, enum cllm_precision precision,
+                          const struct cllm_matmul *product)
+{
+    const size_t m = product->m, n = product->n, k = product->k, bytes = m * n * 4;
+    float *a = numbers_new(m * k, 1, 1.0f), *b = numbers_new(k * n, 2, 1.0f);
+    float *old = numbers_new(m * n, 3, 1.0f);
+    float *want = numbers_zero(m * n), *got = numbers_zero(m * n);
+    const struct cllm_ops *ops;
+
+    assert_int_equal(cllm_ops_pick(&ops, first, precision), 0);
+    memcpy(want, old, bytes);
+    ops->matmul(want, a, b, product);
+    for (uint32_t isa = first + 1; isa <= cllm_isa_best(); isa++) {
+        assert_int_equal(cllm_ops_pick(&ops, (enum cllm_isa)isa, precision), 0);
+        memcpy(got, old, bytes);
+        ops->matmul(got, a, b, product);
+        assert_memory_equal(got, want, bytes);
+    }
+    free(a);
+    free(b);
+    free(old);
+    free(want);
+    free(got);
+}
+
 /* Shapes of several blocks: A whole, and not; runs and tiles cut off. */
 static void large_products_give_the_bits_of_the_reference(void **state)
 {
     static const size_t sizes[][3] = {
         {49, 70, 300}, {140, 70, 515}, {301, 40, 700}, {270, 1060, 20}};
-    float *a = numbers_new(400000, 1, 1.0f), *b = numbers_new(400000, 2, 1.0f);
-    float *want = numbers_zero(400000), *got = numbers_zero(400000);
-    const struct cllm_ops *ref, *ops;
 
     (void)state;
-    for (uint32_t i = 0; i < 2 * 8 * CLLM_LEN(sizes); i++) {
-        enum cllm_precision precision = i % 2 ? CLLM_PRECISION_BF16 : CLLM_PRECISION_F32;
-        const struct cllm_matmul product = {.m = sizes[i / 16][0],
-                                            .n = sizes[i / 16][1],
-                                            .k = sizes[i / 16][2],
-                                            .trans_a = (i & 2) != 0,
-                                            .trans_b = (i & 4) != 0,
-                                            .accumulate = (i & 8) != 0};
-        size_t bytes = product.m * product.n * sizeof *want;
+    for (size_t i = 0; i < CLLM_LEN(sizes); i++) {
+        for (uint32_t how = 0; how < 8; how++) {
+            const struct cllm_matmul product = product_of(sizes[i], how);
 
-        assert_int_equal(cllm_ops_pick(&ref, CLLM_ISA_REF, precision), 0);
-        memcpy(want, b, bytes);
-        ref->matmul(want, a, b, &product);
-        for (uint32_t isa = CLLM_ISA_REF + 1; isa <= cllm_isa_best(); isa++) {
-            assert_int_equal(cllm_ops_pick(&ops, (enum cllm_isa)isa, precision), 0);
-            memcpy(got, b, bytes);
-            ops->matmul(got, a, b, &product);
-            assert_memory_equal(got, want, bytes);
+            for (uint32_t p = 0; p < CLLM_N_PRECISIONS; p++)
+                check_product(CLLM_ISA_REF, (enum cllm_precision)p, &product);
         }
     }
-    free(a);
-    free(b);
-    free(want);
-    free(got);
+}
+
+/* Shapes of several blocks of tiles, which the reference would take too long for: rows,
+ * columns, both; columns and k. */
+static void large_products_in_tiles_give_the_bits_of_avx2(void **state)
+{
+    static const size_t sizes[][3] = {
+        {1100, 40, 1000}, {40, 1100, 1000}, {1060, 800, 1000}, {64, 800, 2100}};
+
+    (void)state;
+    if (cllm_isa_best() < CLLM_ISA_AVX2) {
+        print_message("this CPU has no %s\n", cllm_isa_names[CLLM_ISA_AVX2]);
+        skip();
+    }
+    for (size_t i = 0; i < CLLM_LEN(sizes); i++) {
+        for (uint32_t how = 0; how < 8; how++) {
+            const struct cllm_matmul product = product_of(sizes[i], how);
+
+            check_product(CLLM_ISA_AVX2, CLLM_PRECISION_BF16_AMX, &product);
+        }
+    }
 }
 
 static void what_the_cpu_has_not_is_refused(void **state)
@@ -119,6 +159,7 @@ int main(void)
         cmocka_unit_test(avx512_with_bf16_gives_the_bits_of_the_reference),
         cmocka_unit_test(amx_gives_the_bits_of_the_reference),
         cmocka_unit_test(large_products_give_the_bits_of_the_reference),
+        cmocka_unit_test(large_products_in_tiles_give_the_bits_of_avx2),
         cmocka_unit_test(what_the_cpu_has_not_is_refused),
     };
 

@@ -28,8 +28,7 @@ enum {
     MOST_DEPTH = 1024,           /* of k that is packed at once */
     A_MOST = 1024 * MOST_DEPTH,  /* elements of A that are packed at once */
     B_MOST = 768 * MOST_DEPTH,   /* and of B */
-    FAR = 4096, /* from row to row of C: no prefetcher of the CPU follows */
-    LINE = 64,  /* bytes */
+    LINE = 64,                   /* bytes */
 };
 
 /* What LDTILECFG reads: palette 1, every register 16 rows of 64 bytes. */
@@ -327,9 +326,8 @@ static void multiply_strip(const struct block *block, size_t i, const uint32_t *
             if (rows < SIDE || cols < SIDE)
                 multiply_edge(c, ldc, rows, cols, &x, add, &wanted);
             else
-                multiply_tiles(c, ldc,
-                               ldc < FAR && j + SIDE < block->cols ? c + SIDE : NULL, &x,
-                               add, &wanted);
+                multiply_tiles(c, ldc, j + SIDE < block->cols ? c + SIDE : NULL, &x, add,
+                               &wanted);
         }
     }
 }

@@ -28,7 +28,7 @@
 /* Private memory of a process beyond what it plans: its share of code and libraries,
  * stacks, heap; measured as PSS. */
 #define WORKER_BASE_BYTES    (8u << 20)
-#define THREAD_BASE_BYTES    (3u << 19)   /* each but the first: blocks of a product */
+#define THREAD_BASE_BYTES    (7u << 19)   /* each but the first: blocks of a product */
 #define DRIVER_BYTES         (192u << 20) /* of a device, with its compiler; PoCL's */
 #define LOADER_BASE_BYTES    (2u << 20)
 #define SAVER_BASE_BYTES     (16u << 20) /* three windows of 4 MiB of what is saved */

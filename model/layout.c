@@ -6,9 +6,9 @@
 #include "model/inside.h"
 
 /* Logits are at most about this many elements at a time: 104 MiB, 512 rows of a
- * vocabulary of 50257, so that the output matrix's gradient is summed in whole runs. The
- * output matrix, and its gradient twice, pass through the caches once for each chunk of
- * rows. */
+ * vocabulary of 50257 where tokens are a multiple of that. The output matrix, and its
+ * gradient twice, pass through the caches once for each chunk of rows. Part of the
+ * bits. */
 #define LOGITS_ELEMENTS (26u << 20)
 
 /* Floats a token. */

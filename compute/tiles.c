@@ -218,9 +218,9 @@ struct panels {
     size_t stride, steps;
 };
 
-/* What is wanted soon: lines of packed A, in order, so many each step. */
+/* What is wanted soon: lines of packed A, in order, so many each step, up to the end. */
 struct ahead {
-    const char *at;
+    const char *at, *end;
     size_t lines;
 };
 
@@ -237,7 +237,7 @@ static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
     const uint32_t *a = x->a, *a1 = a + x->stride, *b = x->b, *b1 = b + x->stride;
     const size_t row = ldc * sizeof *c, rows = next ? cllm_div_up(SIDE, x->steps) : 0;
     const size_t lines = wanted->lines;
-    const char *soon = wanted->at;
+    const char *soon = wanted->at, *end = wanted->end;
     float *below = c + TILE * ldc;
 
     if (add) {
@@ -256,7 +256,7 @@ static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
             _mm_prefetch((const char *)next, _MM_HINT_T1);
             _mm_prefetch((const char *)(next + TILE), _MM_HINT_T1);
         }
-        for (size_t i = 0; i < lines; i++, soon += LINE)
+        for (size_t i = 0; i < lines && soon < end; i++, soon += LINE)
             _mm_prefetch(soon, _MM_HINT_T1);
         _tile_loadd(4, a + at, 64);
         _tile_stream_loadd(6, b + at, 64);
@@ -309,7 +309,9 @@ static void multiply_strip(const struct block *block, size_t i, const uint32_t *
     size_t words = words_of(block->depth);
     size_t lines =
         cllm_div_up(words * sizeof *a / LINE, cllm_div_up(block->cols, SIDE) * steps);
-    struct ahead wanted = {.at = (const char *)soon, .lines = soon ? lines : 0};
+    struct ahead wanted = {.at = (const char *)soon,
+                           .end = soon ? (const char *)(soon + words) : NULL,
+                           .lines = lines};
 
     for (size_t r = 0; r < runs; r++) {
         size_t q = steps * r / runs;
@@ -334,37 +336,20 @@ static void multiply_strip(const struct block *block, size_t i, const uint32_t *
 
 /* A product, and how it is cut. */
 struct product {
-    const float *a, *b;
-    const struct cllm_matmul *shape;
-    struct strides ld;
+    struct part a, b;         /* all of them */
     size_t rows, cols, depth; /* of a block */
 };
 
-static struct part part_of_a(const struct product *x, size_t i, size_t p, size_t rows,
-                             size_t depth)
+/* @n rows or columns of @whole from @at on, and @depth of k from @p on. */
+static struct part part_of(const struct part *whole, size_t at, size_t n, size_t p,
+                           size_t depth)
 {
-    bool along = !x->shape->trans_a;
-    size_t ld = x->ld.a;
+    struct part part = *whole;
 
-    return (struct part){.x = x->a + (along ? i * ld + p : p * ld + i),
-                         .ld = ld,
-                         .n = rows,
-                         .depth = depth,
-                         .along = along,
-                         .of_a = true};
-}
-
-static struct part part_of_b(const struct product *x, size_t j, size_t p, size_t cols,
-                             size_t depth)
-{
-    bool along = x->shape->trans_b;
-    size_t ld = x->ld.b;
-
-    return (struct part){.x = x->b + (along ? j * ld + p : p * ld + j),
-                         .ld = ld,
-                         .n = cols,
-                         .depth = depth,
-                         .along = along};
+    part.x += part.along ? at * part.ld + p : p * part.ld + at;
+    part.n = n;
+    part.depth = depth;
+    return part;
 }
 
 /* The block at (@i,@j) from @p on. A is packed with the first columns; if there are no
@@ -372,7 +357,7 @@ static struct part part_of_b(const struct product *x, size_t j, size_t p, size_t
 static void multiply_block(const struct product *x, const struct block *block, size_t i,
                            size_t j, size_t p, uint32_t *a, const uint32_t *b)
 {
-    bool once = x->cols >= x->shape->n;
+    bool once = x->cols >= x->b.n;
     size_t words = words_of(block->depth);
 
     for (size_t at = 0; at < block->rows; at += SIDE) {
@@ -380,8 +365,8 @@ static void multiply_block(const struct product *x, const struct block *block, s
         const uint32_t *soon = NULL;
 
         if (j == 0) {
-            const struct part part = part_of_a(
-                x, i + at, p, cllm_min_u64(SIDE, block->rows - at), block->depth);
+            const struct part part = part_of(
+                &x->a, i + at, cllm_min_u64(SIDE, block->rows - at), p, block->depth);
 
             pack(strip, &part);
         } else {
@@ -405,26 +390,31 @@ static void multiply(float *c, const float *a, const float *b,
     _Alignas(64) uint32_t packed_a[A_MOST / 2], packed_b[B_MOST / 2];
     size_t m = shape->m, n = shape->n, k = shape->k;
     size_t depth = cut(k, MOST_DEPTH, TILE_DEPTH);
-    const struct product x = {.a = a,
-                              .b = b,
-                              .shape = shape,
-                              .ld = strides_of(shape),
-                              .rows = cut(m, A_MOST / depth, SIDE),
-                              .cols = cut(n, B_MOST / depth, SIDE),
-                              .depth = depth};
+    const struct strides ld = strides_of(shape);
+    const struct product x = {
+        .a = {.x = a,
+              .ld = ld.a,
+              .n = m,
+              .depth = k,
+              .along = !shape->trans_a,
+              .of_a = true},
+        .b = {.x = b, .ld = ld.b, .n = n, .depth = k, .along = shape->trans_b},
+        .rows = cut(m, A_MOST / depth, SIDE),
+        .cols = cut(n, B_MOST / depth, SIDE),
+        .depth = depth};
 
     for (size_t p = 0; p < k; p += x.depth) {
-        struct block block = {.ldc = x.ld.c,
+        struct block block = {.ldc = ld.c,
                               .depth = cllm_min_u64(x.depth, k - p),
                               .add = shape->accumulate || p > 0};
 
         for (size_t i = 0; i < m; i += x.rows) {
             block.rows = cllm_min_u64(x.rows, m - i);
             for (size_t j = 0; j < n; j += x.cols) {
-                block.c = c + i * x.ld.c + j;
+                block.c = c + i * ld.c + j;
                 block.cols = cllm_min_u64(x.cols, n - j);
                 if (i == 0 || x.cols < n) {
-                    const struct part part = part_of_b(&x, j, p, block.cols, block.depth);
+                    const struct part part = part_of(&x.b, j, block.cols, p, block.depth);
 
                     pack(packed_b, &part);
                 }

@@ -26,8 +26,8 @@
 
 #define HANDLER_STACK (64 * 1024)          /* the kernel's own frame may take 12 KiB */
 #define STACK_MOST    (UINT64_C(64) << 20) /* of an unlimited stack: what we call stack */
-#define STACK_GAP     (UINT64_C(256) * 4096) /* the kernel keeps free below a stack */
-#define FAULT_WRITE   2u                     /* bits of the page fault's error code */
+#define STACK_GAP     (UINT64_C(4) << 20) /* a product's frame reaches so far below one */
+#define FAULT_WRITE   2u                  /* bits of the page fault's error code */
 #define FAULT_FETCH   16u
 
 static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE,

@@ -54,7 +54,7 @@ struct target {
     float *c;
     const float *next; /* of the tile that follows: asked for */
     size_t ldc;
-    bool add; /* to what is there; otherwise it is overwritten */
+    struct start start; /* it is added to this */
 };
 
 /* A panel of an operand where it lies: @count rows along k, or columns across. */
@@ -184,8 +184,34 @@ static __attribute__((noinline)) void pack_cols(float *to, const struct strip *c
 
 /* ---- tiles ---- */
 
+static inline __attribute__((always_inline)) void add_start(vector sum[ROWS][2],
+                                                            const struct target *to,
+                                                            size_t height)
+{
+    const float *old = to->start.add, *bias = to->start.bias;
+
+    if (old != NULL && bias != NULL) {
+        vector b0 = vector_load(bias), b1 = vector_load(bias + WIDTH);
+
+#    pragma GCC unroll 16
+        for (size_t i = 0; i < height; i++, old += to->ldc) {
+            sum[i][0] = vector_add(vector_add(vector_load(old), b0), sum[i][0]);
+            sum[i][1] = vector_add(vector_add(vector_load(old + WIDTH), b1), sum[i][1]);
+        }
+    } else if (old != NULL || bias != NULL) {
+        size_t ld = old != NULL ? to->ldc : 0;
+
+        old = old != NULL ? old : bias;
+#    pragma GCC unroll 16
+        for (size_t i = 0; i < height; i++, old += ld) {
+            sum[i][0] = vector_add(vector_load(old), sum[i][0]);
+            sum[i][1] = vector_add(vector_load(old + WIDTH), sum[i][1]);
+        }
+    }
+}
+
 /*
- * C (height,COLS) = or += @height rows of A, @row apart, their elements @step apart,
+ * C (height,COLS) = start + @height rows of A, @row apart, their elements @step apart,
  * times a packed panel of B. Every third row has a pointer, from which the next two are
  * reached by the scales of an address: pointers to all rows do not fit in registers. The
  * innermost loop is short on purpose: unrolled it was slower on an Intel CPU with
@@ -233,15 +259,7 @@ static inline __attribute__((always_inline)) void compute_tile(
         }
     }
     *wanted = ahead;
-    if (to->add) {
-        const float *old = c;
-
-#    pragma GCC unroll 16
-        for (size_t i = 0; i < height; i++, old += ldc) {
-            sum[i][0] = vector_add(vector_load(old), sum[i][0]);
-            sum[i][1] = vector_add(vector_load(old + WIDTH), sum[i][1]);
-        }
-    }
+    add_start(sum, to, height);
 #    pragma GCC unroll 16
     for (size_t i = 0; i < height; i++, c += ldc) {
         vector_store(c, sum[i][0]);
@@ -291,7 +309,9 @@ static void put_edge(const struct target *to, const float *tile, size_t rows, si
         float *c = to->c + i * to->ldc;
 
         for (size_t j = 0; j < cols; j++)
-            c[j] = to->add ? c[j] + tile[i * COLS + j] : tile[i * COLS + j];
+            c[j] = is_start(&to->start)
+                       ? start_value(&to->start, to->ldc, i, j) + tile[i * COLS + j]
+                       : tile[i * COLS + j];
     }
 }
 
@@ -303,6 +323,7 @@ struct product {
     const float *a, *b;
     const struct cllm_matmul *shape;
     struct strides ld;
+    struct start start;
     size_t rows, cols; /* of a block */
     bool whole;        /* all of A stays packed, and a block has one panel of B */
     bool pack_a;       /* else A is read where it lies */
@@ -344,15 +365,19 @@ static struct block block_at(const struct product *x, const struct place *at)
                             .count = shape->n,
                             .along = shape->trans_b};
 
-    return (struct block){.to = {.c = x->c + at->i * x->ld.c + at->j,
-                                 .ldc = x->ld.c,
-                                 .add = shape->accumulate || at->p > 0},
-                          .a = part_of(&a, at->i, x->rows),
-                          .b = part_of(&b, at->j, x->cols),
-                          .depth = cllm_min_u64(DEPTH, shape->k - at->p),
-                          .new_a = !x->whole || at->j == 0,
-                          .new_b = at->i == 0,
-                          .keep_b = x->rows < shape->m};
+    float *c = x->c + at->i * x->ld.c + at->j;
+
+    return (struct block){
+        .to = {.c = c,
+               .ldc = x->ld.c,
+               .start = at->p > 0 ? (struct start){.add = c}
+                                  : start_at(&x->start, x->ld.c, at->i, at->j)},
+        .a = part_of(&a, at->i, x->rows),
+        .b = part_of(&b, at->j, x->cols),
+        .depth = cllm_min_u64(DEPTH, shape->k - at->p),
+        .new_a = !x->whole || at->j == 0,
+        .new_b = at->i == 0,
+        .keep_b = x->rows < shape->m};
 }
 
 /* To the block that follows: the next rows, then the next run of k, then the next
@@ -400,6 +425,7 @@ static void multiply_strip(const struct product *x, const struct block *block, s
     if (packed && block->new_a && j == 0)
         pack_rows(a_panel, units, &a, block->depth, x->bf16);
     at.c += i * at.ldc + j;
+    at.start = start_at(&at.start, at.ldc, i, j);
     at.next = i + ROWS < block->a.count ? at.c + ROWS * at.ldc : block->to.c + j + COLS;
     to = edge ? (struct target){.c = tile, .next = tile, .ldc = COLS} : at;
     if (x->bf16 && HAS_PAIRS)
@@ -451,6 +477,7 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
                         .b = b,
                         .shape = shape,
                         .ld = strides_of(shape),
+                        .start = start_of(c, shape),
                         .rows = m > 2 * n ? ROW_BLOCK / 2 : ROW_BLOCK, /* C in turns */
                         .cols = COL_BLOCK,
                         .whole = k > DEPTH && m >= ROW_BLOCK / 2 &&

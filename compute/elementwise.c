@@ -1,27 +1,12 @@
 /*
- * compute/elementwise.c - bias, GELU, SwiGLU, embedding: each value read and written
- * once.
+ * compute/elementwise.c - gradients of biases, GELU, SwiGLU, embedding: each value read
+ * and written once.
  */
 #include "compute/kernels.h"
 
 #include <string.h>
 
 #include "compute/elementary.h"
-
-void CLLM_KERNEL(add_bias)(float *out, const float *x, const float *bias, size_t rows,
-                           size_t cols)
-{
-    for (size_t r = 0; r < rows; r++) {
-        float *to = out + r * cols;
-
-        if (x == NULL) {
-            memcpy(to, bias, cols * sizeof *to);
-            continue;
-        }
-        for (size_t c = 0; c < cols; c++)
-            to[c] = x[r * cols + c] + bias[c];
-    }
-}
 
 /* A strip of columns at a time, so that its sums stay in registers. */
 void CLLM_KERNEL(add_columns)(float *sum, const float *x, size_t rows, size_t cols)

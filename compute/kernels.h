@@ -41,8 +41,6 @@ void CLLM_KERNEL(matmul_tiles)(float *c, const float *a, const float *b,
                                const struct cllm_matmul *shape);
 
 /* compute/elementwise.c */
-void CLLM_KERNEL(add_bias)(float *out, const float *x, const float *bias, size_t rows,
-                           size_t cols);
 void CLLM_KERNEL(add_columns)(float *sum, const float *x, size_t rows, size_t cols);
 void CLLM_KERNEL(gelu)(float *out, const float *x, size_t n);
 void CLLM_KERNEL(gelu_backward)(float *d, float *out, const float *x, size_t n);
@@ -124,7 +122,6 @@ void CLLM_KERNEL(rope)(float *qkv, const float *table, const struct cllm_attenti
 /* compute/vector.c */
 void CLLM_KERNEL(put)(void *to, const void *from, size_t bytes);
 void CLLM_KERNEL(zero)(float *x, size_t n);
-void CLLM_KERNEL(copy)(float *out, const float *x, size_t n);
 void CLLM_KERNEL(adamw)(float *w1, float *m1, float *v1, const float *w0, const float *m0,
                         const float *v0, const float *g, size_t n,
                         const struct cllm_adamw_terms *terms);

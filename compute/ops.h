@@ -22,13 +22,19 @@
 
 #include "base/base.h"
 
-/* C(m,n) = op(A)(m,k) op(B)(k,n), or C += with accumulate. */
+/*
+ * C(m,n) = op(A)(m,k) op(B)(k,n). With @accumulate the product is added to C, otherwise
+ * to
+ * @add and to @bias in every row: C = (add + bias) + A B. Both NULL: to nothing.
+ */
 struct cllm_matmul {
     size_t m, n, k;
     size_t lda, ldb, ldc; /* elements from row to row as stored; 0 = no gap */
     bool trans_a;         /* A is stored (k,m) */
     bool trans_b;         /* B is stored (n,k) */
     bool accumulate;
+    const float *add;  // (m,n), rows as far apart as C's; may be C
+    const float *bias; // (n)
 };
 
 /*
@@ -125,15 +131,11 @@ struct cllm_ops {
      */
     void (*put)(void *to, const void *from, size_t bytes);
     void (*zero)(float *x, size_t n);
-    void (*copy)(float *out, const float *x, size_t n);
 
     /* As in struct cllm_matmul; m, n, k at least 1. Alignment of 4 bytes. */
     void (*matmul)(float *c, const float *a, const float *b,
                    const struct cllm_matmul *shape);
 
-    /* out = x + bias, the bias added to every row; x NULL: rows of bias. out may be x. */
-    void (*add_bias)(float *out, const float *x, const float *bias, size_t rows,
-                     size_t cols);
     /* sum[c] += the column's sum over x (rows,cols), rows in order. The gradient of a
      * bias. */
     void (*add_columns)(float *sum, const float *x, size_t rows, size_t cols);

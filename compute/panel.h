@@ -37,8 +37,6 @@ typedef __m256 vector;
 #        define vector_fma(x, y, sum) _mm256_fmadd_ps(x, y, sum)
 #    endif
 
-enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
-
 /* compute/rows.c: m <= FEW_ROWS, f32. */
 enum { FEW_ROWS = 3 };
 void CLLM_KERNEL(multiply_rows)(float *c, const float *a, const float *b,

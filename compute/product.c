@@ -99,13 +99,25 @@ struct form {
     float (*sum)(const float *a, size_t a_step, const float *b, size_t b_step,
                  size_t depth);
     bool bf16;      /* no denormals */
-    bool from_zero; /* the first run, too, is added */
+    bool from_zero; /* the first run, too, is added, to 0 */
 };
+
+/* What element (@i,@j) of C begins as. */
+static float begin(const struct start *start, size_t ldc, size_t i, size_t j, bool bf16)
+{
+    if (!is_start(start))
+        return 0.0f;
+    return bf16 && start->add != NULL && start->bias != NULL
+               ? add(start->add[i * ldc + j], normal(start->bias[j]), true)
+               : start_value(start, ldc, i, j);
+}
 
 static void multiply(float *c, const float *a, const float *b,
                      const struct cllm_matmul *shape, const struct form *form)
 {
     const struct strides ld = strides_of(shape);
+    const struct start start = start_of(c, shape);
+    bool onto = form->from_zero || is_start(&start);
     size_t a_row = shape->trans_a ? 1 : ld.a, a_step = shape->trans_a ? ld.a : 1;
     size_t b_col = shape->trans_b ? ld.b : 1, b_step = shape->trans_b ? 1 : ld.b;
 
@@ -113,16 +125,13 @@ static void multiply(float *c, const float *a, const float *b,
         for (size_t j = 0; j < shape->n; j++) {
             float *to = c + i * ld.c + j;
 
-            if (form->from_zero && !shape->accumulate)
-                *to = 0.0f;
+            *to = begin(&start, ld.c, i, j, form->bf16);
             for (size_t p = 0; p < shape->k; p += form->run) {
                 float sum = form->sum(a + i * a_row + p * a_step, a_step,
                                       b + j * b_col + p * b_step, b_step,
                                       cllm_min_u64(form->run, shape->k - p));
 
-                *to = form->from_zero || shape->accumulate || p > 0
-                          ? add(*to, sum, form->bf16)
-                          : sum;
+                *to = onto || p > 0 ? add(*to, sum, form->bf16) : sum;
             }
         }
     }

@@ -29,6 +29,8 @@
 /* Parts of the bits. */
 enum { DEPTH = 256, TILE_DEPTH = 32 };
 
+enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
+
 /* Leading dimensions as given, or those of an array without gaps. */
 struct strides {
     size_t a, b, c;
@@ -40,6 +42,50 @@ static inline struct strides strides_of(const struct cllm_matmul *shape)
         .a = shape->lda ? shape->lda : (shape->trans_a ? shape->m : shape->k),
         .b = shape->ldb ? shape->ldb : (shape->trans_b ? shape->k : shape->n),
         .c = shape->ldc ? shape->ldc : shape->n};
+}
+
+/* What the product is added to, where C's first element is: an array whose rows lie as
+ * far apart as C's, a row, their sum, or nothing. */
+struct start {
+    const float *add, *bias;
+};
+
+static inline struct start start_of(const float *c, const struct cllm_matmul *shape)
+{
+    return shape->accumulate ? (struct start){.add = c}
+                             : (struct start){.add = shape->add, .bias = shape->bias};
+}
+
+static inline bool is_start(const struct start *start)
+{
+    return start->add != NULL || start->bias != NULL;
+}
+
+/* That of C's part at (@i,@j). */
+static inline struct start start_at(const struct start *whole, size_t ldc, size_t i,
+                                    size_t j)
+{
+    return (struct start){.add = whole->add == NULL ? NULL : whole->add + i * ldc + j,
+                          .bias = whole->bias == NULL ? NULL : whole->bias + j};
+}
+
+/* Element (@i,@j) of it. */
+static inline float start_value(const struct start *start, size_t ldc, size_t i, size_t j)
+{
+    if (start->add == NULL)
+        return start->bias[j];
+    if (start->bias == NULL)
+        return start->add[i * ldc + j];
+    return start->add[i * ldc + j] + start->bias[j];
+}
+
+/* @rows and @cols of it to @out, whose rows lie @ld apart; that may be C. */
+static inline void put_start(float *out, size_t ld, const struct start *start, size_t ldc,
+                             size_t rows, size_t cols)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < cols; j++)
+            out[i * ld + j] = start_value(start, ldc, i, j);
 }
 
 /* To the nearest bf16, ties to even, as f32's bits. NaN stays NaN; what is denormal

@@ -80,13 +80,19 @@ void CLLM_KERNEL(multiply_rows)(float *c, const float *a, const float *b,
                                 const struct cllm_matmul *shape)
 {
     const struct strides ld = strides_of(shape);
+    const struct start start = start_of(c, shape);
+    struct cllm_matmul onto = *shape;
     size_t row = shape->trans_a ? 1 : ld.a, step = shape->trans_a ? ld.a : 1;
 
+    if (!shape->accumulate && is_start(&start)) {
+        put_start(c, ld.c, &start, ld.c, shape->m, shape->n);
+        onto.accumulate = true;
+    }
     for (size_t i = 0; i < shape->m; i++) {
         if (shape->trans_b)
-            multiply_row_transposed(c + i * ld.c, a + i * row, step, b, ld.b, shape);
+            multiply_row_transposed(c + i * ld.c, a + i * row, step, b, ld.b, &onto);
         else
-            multiply_row(c + i * ld.c, a + i * row, step, b, ld.b, shape);
+            multiply_row(c + i * ld.c, a + i * row, step, b, ld.b, &onto);
     }
 }
 

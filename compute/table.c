@@ -15,11 +15,9 @@
 /* clang-format off */
 #define KERNELS \
     OP(adamw) \
-    OP(add_bias) \
     OP(add_columns) \
     OP(attention) \
     OP(attention_backward) \
-    OP(copy) \
     OP(cross_entropy) \
     OP(crystal_pairs) \
     OP(crystal_points) \

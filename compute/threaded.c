@@ -74,16 +74,19 @@ static void multiply_part(void *ctx, uint32_t part, uint32_t thread)
     const struct product *x = ctx;
     struct cllm_matmul shape = x->shape;
     size_t count, at = cllm_cut_piece(&x->cut, part, &count);
+    size_t of_c = x->by_cols ? at : at * shape.ldc;
 
     (void)thread;
+    shape.add = shape.add == NULL ? NULL : shape.add + of_c;
     if (x->by_cols) {
         shape.n = count;
-        self.base->matmul(x->c + at, x->a, x->b + (shape.trans_b ? at * shape.ldb : at),
+        shape.bias = shape.bias == NULL ? NULL : shape.bias + at;
+        self.base->matmul(x->c + of_c, x->a, x->b + (shape.trans_b ? at * shape.ldb : at),
                           &shape);
     } else {
         shape.m = count;
-        self.base->matmul(x->c + at * shape.ldc,
-                          x->a + (shape.trans_a ? at : at * shape.lda), x->b, &shape);
+        self.base->matmul(x->c + of_c, x->a + (shape.trans_a ? at : at * shape.lda), x->b,
+                          &shape);
     }
 }
 

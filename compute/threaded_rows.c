@@ -19,29 +19,6 @@ struct rows {
     float epsilon;
 };
 
-static void add_bias_part(void *ctx, uint32_t part, uint32_t thread)
-{
-    const struct rows *r = ctx;
-    size_t count, row = cllm_cut_piece(&r->cut, part, &count);
-
-    (void)thread;
-    cllm_threaded_base()->add_bias(r->out + row * r->cols,
-                                   r->x ? r->x + row * r->cols : NULL, r->bias, count,
-                                   r->cols);
-}
-
-static void add_bias(float *out, const float *x, const float *bias, size_t rows,
-                     size_t cols)
-{
-    struct rows r = {.cut = cllm_cut_of(rows, VECTOR, rows * cols),
-                     .cols = cols,
-                     .out = out,
-                     .x = x,
-                     .bias = bias};
-
-    cllm_threads_run(add_bias_part, &r, r.cut.n_parts);
-}
-
 static void layernorm_part(void *ctx, uint32_t part, uint32_t thread)
 {
     const struct rows *r = ctx;
@@ -372,7 +349,6 @@ static void dropout(float *out, const float *add, const float *x, size_t n,
 
 void cllm_threaded_rows(struct cllm_ops *table)
 {
-    table->add_bias = add_bias;
     table->dropout = dropout;
     table->layernorm = layernorm;
     table->layernorm_backward = layernorm_backward;

@@ -212,6 +212,16 @@ static void pack(uint32_t *to, const struct part *part)
 
 /* ---- tiles ---- */
 
+/* A square of C (32,32), what the product is added to, @row elements apart, or NULL, and
+ * the square that follows, or NULL. */
+struct target {
+    float *c;
+    size_t ldc;
+    const float *start;
+    size_t row;
+    const float *next;
+};
+
 /* Two panels of A and two of B, the second ones @stride words behind the first. */
 struct panels {
     const uint32_t *a, *b;
@@ -225,26 +235,29 @@ struct ahead {
 };
 
 /*
- * C (32,32) = or += A times B. @next, if it is not NULL, is the square that follows. B is
- * loaded past the first-level cache as far as the CPU allows it, because A has to stay
- * there. A function of its own, so that a profile tells it from packing.
+ * C = start + A times B. B is loaded past the first-level cache as far as the CPU allows
+ * it, because A has to stay there. A function of its own, so that a profile tells it from
+ * packing.
  */
-static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
-                                                     const float *next,
-                                                     const struct panels *x, bool add,
+static __attribute__((noinline)) void multiply_tiles(const struct target *to,
+                                                     const struct panels *x,
                                                      struct ahead *wanted)
 {
+    float *c = to->c, *below = c + TILE * to->ldc;
+    const float *next = to->next;
     const uint32_t *a = x->a, *a1 = a + x->stride, *b = x->b, *b1 = b + x->stride;
-    const size_t row = ldc * sizeof *c, rows = next ? cllm_div_up(SIDE, x->steps) : 0;
+    const size_t ldc = to->ldc, row = ldc * sizeof *c;
+    const size_t rows = next ? cllm_div_up(SIDE, x->steps) : 0;
     const size_t lines = wanted->lines;
     const char *soon = wanted->at, *end = wanted->end;
-    float *below = c + TILE * ldc;
 
-    if (add) {
-        _tile_loadd(0, c, row);
-        _tile_loadd(1, c + TILE, row);
-        _tile_loadd(2, below, row);
-        _tile_loadd(3, below + TILE, row);
+    if (to->start != NULL) {
+        const float *low = to->start + TILE * to->row;
+
+        _tile_loadd(0, to->start, to->row * sizeof *c);
+        _tile_loadd(1, to->start + TILE, to->row * sizeof *c);
+        _tile_loadd(2, low, to->row * sizeof *c);
+        _tile_loadd(3, low + TILE, to->row * sizeof *c);
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -274,20 +287,36 @@ static __attribute__((noinline)) void multiply_tiles(float *c, size_t ldc,
     _tile_stored(3, below + TILE, row);
 }
 
-/* @rows and @cols of C, which hang over its edge, by way of a whole square. */
-static void multiply_edge(float *c, size_t ldc, size_t rows, size_t cols,
-                          const struct panels *x, bool add, struct ahead *wanted)
+/*
+ * @rows and @cols of C, all of them or what does not hang over its edge. What they are
+ * added to is loaded from where it lies, a bias for all rows; the sum of two, and what is
+ * no whole square, by way of one.
+ */
+static void multiply_square(struct target *to, const struct start *start, size_t rows,
+                            size_t cols, const struct panels *x, struct ahead *wanted)
 {
-    _Alignas(64) float square[SIDE * SIDE];
+    _Alignas(64) float begin[SIDE * SIDE], end[SIDE * SIDE];
+    float *c = to->c;
+    size_t ldc = to->ldc;
+    bool whole = rows == SIDE && cols == SIDE;
 
-    if (add) {
-        memset(square, 0, sizeof square);
-        for (size_t i = 0; i < rows; i++)
-            memcpy(square + i * SIDE, c + i * ldc, cols * sizeof *c);
+    to->start = start->add != NULL ? start->add : start->bias;
+    to->row = start->add != NULL ? ldc : 0;
+    if (is_start(start) && (!whole || (start->add != NULL && start->bias != NULL))) {
+        if (!whole)
+            memset(begin, 0, sizeof begin);
+        put_start(begin, SIDE, start, ldc, rows, cols);
+        to->start = begin;
+        to->row = SIDE;
     }
-    multiply_tiles(square, SIDE, NULL, x, add, wanted);
-    for (size_t i = 0; i < rows; i++)
-        memcpy(c + i * ldc, square + i * SIDE, cols * sizeof *c);
+    if (!whole) {
+        to->c = end;
+        to->ldc = SIDE;
+        to->next = NULL;
+    }
+    multiply_tiles(to, x, wanted);
+    for (size_t i = 0; !whole && i < rows; i++)
+        memcpy(c + i * ldc, end + i * SIDE, cols * sizeof *c);
 }
 
 /* ---- blocks ---- */
@@ -296,7 +325,7 @@ static void multiply_edge(float *c, size_t ldc, size_t rows, size_t cols,
 struct block {
     float *c;
     size_t ldc, rows, cols, depth;
-    bool add; /* to C */
+    struct start start; /* what is added to */
 };
 
 /* 32 rows of @block, or what is left. @soon, if it is not NULL, is the strip of A that
@@ -318,18 +347,17 @@ static void multiply_strip(const struct block *block, size_t i, const uint32_t *
         struct panels x = {.a = a + q * TILE_WORDS,
                            .stride = words / 2,
                            .steps = steps * (r + 1) / runs - q};
-        bool add = block->add || r > 0;
 
         for (size_t j = 0; j < block->cols; j += SIDE) {
             size_t cols = cllm_min_u64(SIDE, block->cols - j);
             float *c = block->c + i * ldc + j;
+            struct target to = {
+                .c = c, .ldc = ldc, .next = j + SIDE < block->cols ? c + SIDE : NULL};
+            const struct start start =
+                r > 0 ? (struct start){.add = c} : start_at(&block->start, ldc, i, j);
 
             x.b = b + j / SIDE * words + q * TILE_WORDS;
-            if (rows < SIDE || cols < SIDE)
-                multiply_edge(c, ldc, rows, cols, &x, add, &wanted);
-            else
-                multiply_tiles(c, ldc, j + SIDE < block->cols ? c + SIDE : NULL, &x, add,
-                               &wanted);
+            multiply_square(&to, &start, rows, cols, &x, &wanted);
         }
     }
 }
@@ -391,6 +419,7 @@ static void multiply(float *c, const float *a, const float *b,
     size_t m = shape->m, n = shape->n, k = shape->k;
     size_t depth = cut(k, MOST_DEPTH, TILE_DEPTH);
     const struct strides ld = strides_of(shape);
+    const struct start start = start_of(c, shape);
     const struct product x = {
         .a = {.x = a,
               .ld = ld.a,
@@ -404,15 +433,15 @@ static void multiply(float *c, const float *a, const float *b,
         .depth = depth};
 
     for (size_t p = 0; p < k; p += x.depth) {
-        struct block block = {.ldc = ld.c,
-                              .depth = cllm_min_u64(x.depth, k - p),
-                              .add = shape->accumulate || p > 0};
+        struct block block = {.ldc = ld.c, .depth = cllm_min_u64(x.depth, k - p)};
 
         for (size_t i = 0; i < m; i += x.rows) {
             block.rows = cllm_min_u64(x.rows, m - i);
             for (size_t j = 0; j < n; j += x.cols) {
                 block.c = c + i * ld.c + j;
                 block.cols = cllm_min_u64(x.cols, n - j);
+                block.start =
+                    p > 0 ? (struct start){.add = block.c} : start_at(&start, ld.c, i, j);
                 if (i == 0 || x.cols < n) {
                     const struct part part = part_of(&x.b, j, block.cols, p, block.depth);
 
@@ -424,13 +453,19 @@ static void multiply(float *c, const float *a, const float *b,
     }
 }
 
-/* The registers are given back, so that nobody has to save them for this process. */
+/* Tiles have a mode of their own; the others make what C begins as. The registers are
+ * given back, so that nobody has to save them for this process. */
 void CLLM_KERNEL(matmul_tiles)(float *c, const float *a, const float *b,
                                const struct cllm_matmul *shape)
 {
+    unsigned normal = _mm_getcsr();
+
+    _mm_setcsr(normal | DENORMALS_ARE_ZERO | FLUSH_TO_ZERO);
     _tile_loadconfig(&configuration);
     multiply(c, a, b, shape);
     _tile_release();
+    _mm256_zeroupper(); /* gcc 12 forgets it, and SSE instructions would crawl */
+    _mm_setcsr(normal);
 }
 
 #endif

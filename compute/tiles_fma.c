@@ -85,25 +85,27 @@ static __attribute__((noinline)) void add_tile(float *sum, const float *a, const
     }
 }
 
-/* C (rows,cols) = or += packed A times packed B. */
+/* C (rows,cols) = start + packed A times packed B. */
 static void multiply_block(float *c, size_t ldc, size_t rows, size_t cols, const float *a,
-                           const float *b, size_t depth, bool add)
+                           const float *b, size_t depth, const struct start *start)
 {
     _Alignas(64) float sum[ROWS * COLS];
 
     for (size_t j = 0; j < cols; j += COLS) {
-        size_t wide = cllm_min_u64(COLS, cols - j) * sizeof *c;
+        size_t wide = cllm_min_u64(COLS, cols - j);
 
         for (size_t i = 0; i < rows; i += ROWS) {
             size_t high = cllm_min_u64(ROWS, rows - i);
             float *to = c + i * ldc + j;
 
+            const struct start here = start_at(start, ldc, i, j);
+
             memset(sum, 0, sizeof sum);
-            for (size_t r = 0; add && r < high; r++)
-                memcpy(sum + r * COLS, to + r * ldc, wide);
+            if (is_start(&here))
+                put_start(sum, COLS, &here, ldc, high, wide);
             add_tile(sum, a + i * MOST_DEPTH, b + j * MOST_DEPTH, depth);
             for (size_t r = 0; r < high; r++)
-                memcpy(to + r * ldc, sum + r * COLS, wide);
+                memcpy(to + r * ldc, sum + r * COLS, wide * sizeof *c);
         }
     }
 }
@@ -115,6 +117,7 @@ static void multiply(float *c, const float *a, const float *b,
     _Alignas(64) float cols[COL_BLOCK * MOST_DEPTH + WIDTH];
     _Alignas(64) float rows[ROW_BLOCK * MOST_DEPTH + WIDTH];
     const struct strides ld = strides_of(shape);
+    const struct start start = start_of(c, shape);
 
     for (size_t j = 0; j < shape->n; j += COL_BLOCK) {
         size_t wide = cllm_min_u64(COL_BLOCK, shape->n - j);
@@ -126,12 +129,14 @@ static void multiply(float *c, const float *a, const float *b,
                  wide, depth, shape->trans_b);
             for (size_t i = 0; i < shape->m; i += ROW_BLOCK) {
                 size_t high = cllm_min_u64(ROW_BLOCK, shape->m - i);
+                float *to = c + i * ld.c + j;
+                const struct start onto =
+                    p == 0 ? start_at(&start, ld.c, i, j) : (struct start){.add = to};
 
                 pack(rows, ROWS, shape->trans_a ? a + p * ld.a + i : a + i * ld.a + p,
                      ld.a, high, depth, !shape->trans_a);
-                multiply_block(c + i * ld.c + j, ld.c, high, wide, rows, cols,
-                               cllm_align_up(depth, TILE_DEPTH),
-                               shape->accumulate || p > 0);
+                multiply_block(to, ld.c, high, wide, rows, cols,
+                               cllm_align_up(depth, TILE_DEPTH), &onto);
             }
         }
     }

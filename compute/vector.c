@@ -21,11 +21,6 @@ void CLLM_KERNEL(zero)(float *x, size_t n)
     memset(x, 0, n * sizeof *x);
 }
 
-void CLLM_KERNEL(copy)(float *out, const float *x, size_t n)
-{
-    memcpy(out, x, n * sizeof *out);
-}
-
 void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict v1,
                         const float *restrict w0, const float *restrict m0,
                         const float *restrict v0, const float *restrict g, size_t n,

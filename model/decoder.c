@@ -194,10 +194,12 @@ static void affine(const struct pass *pass, float *out, const float *add, const 
     const struct cllm_ops *ops = pass->decoder->ops;
     const struct cllm_tensor *tensor =
         cllm_parameters_at(pass->decoder->plan, w, pass->layer);
-    const struct cllm_matmul product = {
-        .m = pass->n, .n = tensor->shape[1], .k = tensor->shape[0], .accumulate = true};
+    const struct cllm_matmul product = {.m = pass->n,
+                                        .n = tensor->shape[1],
+                                        .k = tensor->shape[0],
+                                        .add = add,
+                                        .bias = weight(pass, bias)};
 
-    ops->add_bias(out, add, weight(pass, bias), pass->n, product.n);
     ops->matmul(out, x, weight(pass, w), &product);
 }
 

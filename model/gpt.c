@@ -53,12 +53,12 @@ static void linear(const struct cllm_model *model, const struct cllm_block_weigh
                    const struct cllm_linear *layer, float *out, const float *add,
                    const float *x)
 {
-    size_t N = cllm_model_rows(model);
-
-    model->ops->add_bias(out, add, w->at[layer->bias], N, layer->to);
     model->ops->matmul(out, x, w->at[layer->weight],
-                       &(struct cllm_matmul){
-                           .m = N, .n = layer->to, .k = layer->from, .accumulate = true});
+                       &(struct cllm_matmul){.m = cllm_model_rows(model),
+                                             .n = layer->to,
+                                             .k = layer->from,
+                                             .add = add,
+                                             .bias = w->at[layer->bias]});
     cllm_model_adapt(model, w, layer, out, x);
 }
 

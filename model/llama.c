@@ -14,10 +14,10 @@
 
 /* ---- parts ---- */
 
-/* out (N,to) (+)= x (N,from) w^T. */
+/* out (N,to) = add (N,to, or NULL) + x (N,from) w^T. */
 static void linear(const struct cllm_model *model, const struct cllm_block_weights *w,
-                   const struct cllm_linear *layer, float *out, const float *x,
-                   bool accumulate)
+                   const struct cllm_linear *layer, float *out, const float *add,
+                   const float *x)
 {
     model->ops->matmul(out, x, w->at[layer->weight],
                        &(struct cllm_matmul){.m = cllm_model_rows(model),
@@ -25,7 +25,7 @@ static void linear(const struct cllm_model *model, const struct cllm_block_weigh
                                              .k = layer->from,
                                              .ldc = layer->stride,
                                              .trans_b = true,
-                                             .accumulate = accumulate});
+                                             .add = add});
     cllm_model_adapt(model, w, layer, out, x);
 }
 
@@ -129,11 +129,10 @@ static void add_linear(const struct cllm_model *model, const struct cllm_block_w
                        const float *x, enum cllm_dropout_site site, uint32_t at)
 {
     if (!model->dropping) {
-        model->ops->copy(out, stream, cllm_model_rows(model) * layer->to);
-        linear(model, w, layer, out, x, true);
+        linear(model, w, layer, out, stream, x);
         return;
     }
-    linear(model, w, layer, model->norm, x, false);
+    linear(model, w, layer, model->norm, NULL, x);
     cllm_model_drop(model, out, stream, model->norm, site, at);
 }
 
@@ -150,7 +149,7 @@ static void forward_qkv(const struct cllm_model *model,
     thirds_of(thirds, model);
     rmsnorm(model, block->rstd1, block->x, w->at[CLLM_TENSOR_NORM1_W]);
     for (size_t i = 0; i < 3; i++)
-        linear(model, w, &thirds[i].layer, block->qkv + thirds[i].at, model->norm, false);
+        linear(model, w, &thirds[i].layer, block->qkv + thirds[i].at, NULL, model->norm);
     model->ops->rope(block->qkv, model->rope, &sizes, 0, cllm_model_rows(model), false);
 }
 
@@ -176,8 +175,8 @@ static void forward_fc(const struct cllm_model *model, const struct cllm_block_w
                              to_fc = into_mlp(model, CLLM_TENSOR_FC_W);
 
     rmsnorm(model, block->rstd2, block->x2, w->at[CLLM_TENSOR_NORM2_W]);
-    linear(model, w, &to_gate, block->gate, model->norm, false);
-    linear(model, w, &to_fc, block->fc, model->norm, false);
+    linear(model, w, &to_gate, block->gate, NULL, model->norm);
+    linear(model, w, &to_fc, block->fc, NULL, model->norm);
 }
 
 /* The next x = x2 + down(silu(gate) fc). */

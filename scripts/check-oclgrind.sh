@@ -212,10 +212,10 @@ plant_all()
     unwritten=0 plant "a race: exchanged words of tensor cores without a barrier" \
         ptx_emulated.cl '/mine\[5\] = b.y;/{n;d}' tensor tensor-64x64 groups 'data race'
     plant "a read of what nobody has written" vector.cl \
-        's/to\[c\] = b\[c\];/to[c] = b[c + 4000];/' ops add_bias items \
+        's/other\[i\] \* b/other[i + 4000] * b/' ops mix items \
         'uninitialized value'
     plant "a read beside a buffer" vector.cl \
-        's/to\[c\] = b\[c\];/to[c] = b[c + (1u << 28)];/' ops add_bias items \
+        's/other\[i\] \* b/other[i + (1u << 28)] * b/' ops mix items \
         'invalid read'
 }
 

@@ -9,17 +9,7 @@ static double zero(const struct cllm_ops *ops, const struct operation_arrays *a,
                    const struct operation_shape *s)
 {
     ops->zero(a->at[0], s->rows * s->cols);
-    ops->copy(a->at[1], a->at[2], s->rows * s->cols);
     ops->put(a->at[3] + 1, a->from, s->rows * s->cols * sizeof(float));
-    return 0;
-}
-
-static double add_bias(const struct cllm_ops *ops, const struct operation_arrays *a,
-                       const struct operation_shape *s)
-{
-    ops->add_bias(a->at[0], a->at[1], a->at[2], s->rows, s->cols);
-    ops->add_bias(a->at[3], NULL, a->at[2], s->rows, s->cols);
-    ops->add_bias(a->at[4], a->at[4], a->at[2], s->rows, s->cols);
     return 0;
 }
 
@@ -179,8 +169,8 @@ static double cross_entropy_alone(const struct cllm_ops *ops,
     return loss;
 }
 
-/* All four transpositions, gaps between rows, added to and not, and with what may become
- * the start of a product: a bias, a bias and a stream, a copy. */
+/* All four transpositions, gaps between rows, added to and not, and to what is not C: a
+ * bias, a bias and a stream, a stream. */
 static double matmul(const struct cllm_ops *ops, const struct operation_arrays *a,
                      const struct operation_shape *s)
 {
@@ -196,15 +186,11 @@ static double matmul(const struct cllm_ops *ops, const struct operation_arrays *
         apart.ldb = (tb ? k : n) + gap;
         apart.ldc = n + gap;
         apart.accumulate = form % 2 == 0;
-        added.accumulate = true;
+        added.accumulate = form == 3;
+        added.bias = form < 2 ? a->at[7] : NULL;
+        added.add = form == 1 ? a->at[6] : form == 2 ? a->at[7] : NULL;
         ops->matmul(a->at[form % 2], a->at[4] + 1, a->at[5] + 3, &apart);
         ops->matmul(a->at[6], a->at[4], a->at[5], &plain);
-        if (form == 0)
-            ops->add_bias(a->at[2], NULL, a->at[7], m, n);
-        if (form == 1)
-            ops->add_bias(a->at[2], a->at[6], a->at[7], m, n);
-        if (form == 2)
-            ops->copy(a->at[2], a->at[7], m * n);
         ops->matmul(a->at[2], a->at[4], a->at[5], &added);
     }
     return 0;
@@ -255,7 +241,6 @@ static double attention_dropout(const struct cllm_ops *ops,
 
 const struct operation operations[N_OPERATIONS] = {
     {.name = "zero", .run = zero, .exact = true},
-    {.name = "add_bias", .run = add_bias, .exact = true},
     {.name = "add_columns", .run = add_columns},
     {.name = "mix", .run = mix},
     {.name = "dropout", .run = dropout},

@@ -9,7 +9,7 @@
 #include "compute/ops.h"
 
 #define OPERATION_ARRAYS       8
-#define N_OPERATIONS           16
+#define N_OPERATIONS           15
 #define N_OPERATION_ATTENTIONS 2
 
 /* What an operation reads and writes: in the memory of the host or on the device. */

@@ -329,5 +329,4 @@ void cllm_opencl_simulate(void)
     cllm_cl.EnqueueUnmapMemObject = unmap;
     cllm_cl.EnqueueWriteBuffer = write;
     cllm_cl.EnqueueFillBuffer = fill;
-    cllm_cl.EnqueueCopyBuffer = copy;
 }

@@ -37,11 +37,8 @@ static void allow(int protection)
 
 GUARD(put, (void *to, const void *from, size_t bytes), to, from, bytes)
 GUARD(zero, (float *x, size_t n), x, n)
-GUARD(copy, (float *out, const float *x, size_t n), out, x, n)
 GUARD(matmul, (float *c, const float *a, const float *b, const struct cllm_matmul *shape),
       c, a, b, shape)
-GUARD(add_bias, (float *out, const float *x, const float *bias, size_t rows, size_t cols),
-      out, x, bias, rows, cols)
 GUARD(add_columns, (float *sum, const float *x, size_t rows, size_t cols), sum, x, rows,
       cols)
 GUARD(dropout,
@@ -138,9 +135,7 @@ static const struct cllm_ops guarded = {
     .name = "guarded",
     OP(put),
     OP(zero),
-    OP(copy),
     OP(matmul),
-    OP(add_bias),
     OP(add_columns),
     OP(dropout),
     OP(layernorm),

@@ -76,30 +76,54 @@ static void skip_without_better_than(enum cllm_isa first)
     skip();
 }
 
-/* Every instruction set after @first computes @product as @first does. */
-static void check_product(enum cllm_isa first, enum cllm_precision precision,
-                          const struct cllm_matmul *product)
+struct product {
+    float *a, *b, *old; /* C before */
+    float *want, *got;
+};
+
+static void check_shape(enum cllm_isa first, enum cllm_precision precision,
+                        const struct product *p, const struct cllm_matmul *shape)
 {
-    const size_t m = product->m, n = product->n, k = product->k, bytes = m * n * 4;
-    float *a = numbers_new(m * k, 1, 1.0f), *b = numbers_new(k * n, 2, 1.0f);
-    float *old = numbers_new(m * n, 3, 1.0f);
-    float *want = numbers_zero(m * n), *got = numbers_zero(m * n);
+    const size_t bytes = shape->m * shape->n * sizeof(float);
     const struct cllm_ops *ops;
 
     assert_int_equal(cllm_ops_pick(&ops, first, precision), 0);
-    memcpy(want, old, bytes);
-    ops->matmul(want, a, b, product);
+    memcpy(p->want, p->old, bytes);
+    ops->matmul(p->want, p->a, p->b, shape);
     for (uint32_t isa = first + 1; isa <= cllm_isa_best(); isa++) {
         assert_int_equal(cllm_ops_pick(&ops, (enum cllm_isa)isa, precision), 0);
-        memcpy(got, old, bytes);
-        ops->matmul(got, a, b, product);
-        assert_memory_equal(got, want, bytes);
+        memcpy(p->got, p->old, bytes);
+        ops->matmul(p->got, p->a, p->b, shape);
+        assert_memory_equal(p->got, p->want, bytes);
     }
-    free(a);
-    free(b);
-    free(old);
-    free(want);
-    free(got);
+}
+
+/* Every instruction set after @first computes it as @first does; what is added to nothing
+ * is added to a bias and an array, too. */
+static void check_product(enum cllm_isa first, enum cllm_precision precision,
+                          const struct cllm_matmul *shape)
+{
+    const size_t m = shape->m, n = shape->n, k = shape->k;
+    float *bias = numbers_new(n, 4, 1.0f), *add = numbers_new(m * n, 5, 1.0f);
+    const struct product product = {.a = numbers_new(m * k, 1, 1.0f),
+                                    .b = numbers_new(k * n, 2, 1.0f),
+                                    .old = numbers_new(m * n, 3, 1.0f),
+                                    .want = numbers_zero(m * n),
+                                    .got = numbers_zero(m * n)};
+    struct cllm_matmul added = *shape;
+
+    added.bias = bias;
+    added.add = add;
+    check_shape(first, precision, &product, shape);
+    if (!shape->accumulate)
+        check_shape(first, precision, &product, &added);
+    free(bias);
+    free(add);
+    free(product.a);
+    free(product.b);
+    free(product.old);
+    free(product.want);
+    free(product.got);
 }
 
 /* Shapes of several blocks: A whole, and not; runs and tiles cut off. */

@@ -70,6 +70,15 @@ static double exact_at(const float *a, const float *b, const struct cllm_matmul 
     return sum;
 }
 
+/* What element @at of C, in column @j, begins as, where it was @before. */
+static double start_at(const struct cllm_matmul *shape, float before, size_t at, size_t j)
+{
+    if (shape->accumulate)
+        return (double)before;
+    return (shape->add != NULL ? (double)shape->add[at] : 0) +
+           (shape->bias != NULL ? (double)shape->bias[j] : 0);
+}
+
 /* Every element within the bound of any order of summation, and gaps untouched. */
 static void check(matmul_fn matmul, struct cllm_matmul shape, size_t gap)
 {
@@ -88,8 +97,7 @@ static void check(matmul_fn matmul, struct cllm_matmul shape, size_t gap)
                 continue;
             }
             exact = exact_at(a, b, &shape, i, j, &size);
-            if (shape.accumulate)
-                exact += (double)before[at];
+            exact += start_at(&shape, before[at], at, j);
             assert_true(fabs((double)c[at] - exact) <=
                         (double)(shape.k + 2) * (size + 1) * 0x1p-24);
         }
@@ -120,6 +128,30 @@ static void products_of_all_forms_and_odd_shapes_are_right(void **state)
                                                .trans_b = (form & 2) != 0,
                                                .accumulate = (form & 4) != 0},
                           gap);
+}
+
+/* A bias, an array, both; C itself, which goes before them; with few rows and many. */
+static void products_are_added_to_what_is_asked_for(void **state)
+{
+    static const size_t shapes[][3] = {{1, 37, 5}, {3, 130, 300}, {49, 70, 300}};
+    enum { GAP = 5, MOST = 49 * 135 };
+    float *add = numbers_new(MOST, 4, 1.0f), *bias = numbers_new(MOST, 5, 1.0f);
+
+    (void)state;
+    for (size_t f = 0; f < CLLM_LEN(products); f++)
+        for (size_t i = 0; i < CLLM_LEN(shapes); i++)
+            for (unsigned form = 0; form < 8; form++)
+                check(products[f],
+                      (struct cllm_matmul){.m = shapes[i][0],
+                                           .n = shapes[i][1],
+                                           .k = shapes[i][2],
+                                           .trans_b = form >= 4,
+                                           .accumulate = form % 4 == 0,
+                                           .add = form % 4 != 1 ? add : NULL,
+                                           .bias = form % 4 != 2 ? bias : NULL},
+                      GAP);
+    free(add);
+    free(bias);
 }
 
 static void a_leading_dimension_of_zero_means_no_gap(void **state)
@@ -341,6 +373,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_all_forms_and_odd_shapes_are_right),
+        cmocka_unit_test(products_are_added_to_what_is_asked_for),
         cmocka_unit_test(a_leading_dimension_of_zero_means_no_gap),
         cmocka_unit_test(what_was_in_the_result_does_not_matter),
         cmocka_unit_test(a_nan_reaches_its_row_and_no_other),

@@ -27,7 +27,7 @@
 enum { RUN = 256 /* of k, for CPUs */ };
 
 /* What a product is added to. */
-enum start { NOTHING, ITSELF, BIAS, STREAM_AND_BIAS, COPY, STARTS };
+enum added_to { NOTHING, ITSELF, BIAS, STREAM_AND_BIAS, STREAM, STARTS };
 
 /* A product and an addition are rounded once or twice: the compiler's choice in kernels
  * for CPUs, but one choice. */
@@ -85,7 +85,8 @@ static float element(const struct cllm_matmul *p, size_t i, size_t j, float star
     return total;
 }
 
-static float start_of(enum start start, size_t i, size_t j, const struct cllm_matmul *p)
+static float begin_of(enum added_to start, size_t i, size_t j,
+                      const struct cllm_matmul *p)
 {
     size_t at = i * p->ldc + j;
 
@@ -96,7 +97,7 @@ static float start_of(enum start start, size_t i, size_t j, const struct cllm_ma
         return rig.bias[j];
     case STREAM_AND_BIAS:
         return rig.x[at] + rig.bias[j];
-    case COPY:
+    case STREAM:
         return rig.x[at];
     default:
         return 0;
@@ -104,14 +105,14 @@ static float start_of(enum start start, size_t i, size_t j, const struct cllm_ma
 }
 
 /* rig.want[] = C as either rounding has it; between rows as it was. */
-static void expect(const struct cllm_matmul *p, enum start start)
+static void expect(const struct cllm_matmul *p, enum added_to start)
 {
     for (size_t r = 0; r < 2; r++) {
         memcpy(rig.want[r], rig.c, rig.most * sizeof(float));
         for (size_t i = 0; i < p->m; i++)
             for (size_t j = 0; j < p->n; j++)
                 rig.want[r][i * p->ldc + j] =
-                    element(p, i, j, start_of(start, i, j, p), r == 0 ? ONCE : TWICE);
+                    element(p, i, j, begin_of(start, i, j, p), r == 0 ? ONCE : TWICE);
     }
 }
 
@@ -122,19 +123,18 @@ static size_t elements(const struct cllm_matmul *p)
     return p->m * p->ldc;
 }
 
-static void compute(const struct cllm_matmul *p, enum start start)
+static void compute(const struct cllm_matmul *p, enum added_to start)
 {
     const struct cllm_ops *ops = rig.ops;
     float *const *on = rig.on;
+    struct cllm_matmul product = *p;
 
     ops->put(on[2], rig.c, elements(p) * sizeof(float));
-    if (start == BIAS)
-        ops->add_bias(on[2], NULL, on[4], p->m, p->n);
-    if (start == STREAM_AND_BIAS)
-        ops->add_bias(on[2], on[3], on[4], p->m, p->n);
-    if (start == COPY)
-        ops->copy(on[2], on[3], p->m * p->n);
-    ops->matmul(on[2], on[0], on[1], p);
+    if (start == BIAS || start == STREAM_AND_BIAS)
+        product.bias = on[4];
+    if (start == STREAM || start == STREAM_AND_BIAS)
+        product.add = on[3];
+    ops->matmul(on[2], on[0], on[1], &product);
     cllm_opencl_run_fine(cllm_opencl_get(rig.got, on[2], elements(p) * sizeof(float)));
 }
 
@@ -144,7 +144,7 @@ static bool is(enum rounding rounding, const struct cllm_matmul *p)
                   elements(p) * sizeof(float)) == 0;
 }
 
-static void check(const struct cllm_matmul *p, enum start start, size_t variant)
+static void check(const struct cllm_matmul *p, enum added_to start, size_t variant)
 {
     compute(p, start);
     if (rig.rounding == UNKNOWN && !(is(ONCE, p) && is(TWICE, p)))
@@ -187,17 +187,15 @@ static struct cllm_matmul product_of(const struct size *size, unsigned form)
 
 /* Every way to be stored; what the product is added to in turn. */
 static struct cllm_matmul case_of(const struct size *size, size_t nth, unsigned form,
-                                  enum start *start)
+                                  enum added_to *start)
 {
     struct cllm_matmul p = product_of(size, form);
 
-    *start = (enum start)((nth + form) % STARTS);
-    p.accumulate = *start != NOTHING;
-    if (*start <= ITSELF) { /* a start out of the operation before has no gaps */
-        p.lda += nth % 4;
-        p.ldb += (nth + 1) % 4;
-        p.ldc += (nth + form) % 4;
-    }
+    *start = (enum added_to)((nth + form) % STARTS);
+    p.accumulate = *start == ITSELF;
+    p.lda += nth % 4;
+    p.ldb += (nth + 1) % 4;
+    p.ldc += (nth + form) % 4;
     CLLM_ASSERT((p.trans_a ? p.k : p.m) * p.lda <= rig.most &&
                 (p.trans_b ? p.n : p.k) * p.ldb <= rig.most && p.m * p.ldc <= rig.most);
     return p;
@@ -207,7 +205,7 @@ static struct cllm_matmul case_of(const struct size *size, size_t nth, unsigned 
 static void check_size(const struct size *size, size_t nth)
 {
     for (unsigned form = 0; form < 4; form++) {
-        enum start start;
+        enum added_to start;
         const struct cllm_matmul p = case_of(size, nth, form, &start);
 
         expect(&p, start);
@@ -257,7 +255,7 @@ static void all_variants_are_clean_in_a_simulator(void **state)
             continue;
         cllm_opencl_variant_fix(v);
         for (unsigned form = 0; form < 4; form += 3) {
-            enum start start;
+            enum added_to start;
             const struct cllm_matmul p =
                 case_of(&(struct size){9, 18, k}, v, form, &start);
 

@@ -387,7 +387,7 @@ static void kernels_that_do_not_run_are_left(void **state)
 
 static void a_bias_and_a_stream_begin_the_sums(void **state)
 {
-    const struct cllm_matmul s = {.m = 33, .n = 70, .k = 20, .accumulate = true};
+    struct cllm_matmul s = {.m = 33, .n = 70, .k = 20};
     const struct cllm_matmul plain = {.m = 33, .n = 70, .k = 20};
 
     (void)state;
@@ -397,7 +397,8 @@ static void a_bias_and_a_stream_begin_the_sums(void **state)
     multiply(&plain, rig.again);
     rig.ops->put(rig.on[2], rig.begin, rig.most * sizeof(float));
     /* b's first rows are both, so that the host knows them */
-    rig.ops->add_bias(rig.on[2], rig.on[1], (float *)rig.on[1] + 4096, s.m, s.n);
+    s.add = rig.on[1];
+    s.bias = (float *)rig.on[1] + 4096;
     rig.ops->matmul(rig.on[2], rig.on[0], rig.on[1], &s);
     assert_int_equal(cllm_opencl_get(rig.c, rig.on[2], rig.most * sizeof(float)), 0);
     for (size_t i = 0; i < s.m * s.n; i++) {

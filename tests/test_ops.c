@@ -1,6 +1,6 @@
 /*
- * tests/test_ops.c - bias, GELU, SwiGLU, embedding, norms, softmax and loss against naive
- * double precision, on shapes that no vector width divides.
+ * tests/test_ops.c - gradients of biases, GELU, SwiGLU, embedding, norms, softmax and
+ * loss against naive double precision, on shapes that no vector width divides.
  */
 #include "compute/ops.h"
 
@@ -33,28 +33,6 @@ static int get_tables(void **state)
     tables[0] = cllm_ops_reference();
     tables[1] = cllm_ops_select();
     return 0;
-}
-
-static void biases_are_added_to_every_row(void **state)
-{
-    (void)state;
-    FOR_EACH_SHAPE(ops, rows, cols)
-    {
-        float *x = numbers_new(rows * cols, 1, 1.0f), *bias = numbers_new(cols, 2, 1.0f);
-        float *out = numbers_zero(rows * cols);
-
-        ops->add_bias(out, x, bias, rows, cols);
-        for (size_t i = 0; i < rows * cols; i++)
-            assert_true(out[i] == x[i] + bias[i % cols]);
-        ops->add_bias(x, x, bias, rows, cols);
-        assert_memory_equal(x, out, rows * cols * sizeof *x);
-        ops->add_bias(out, NULL, bias, rows, cols);
-        for (size_t i = 0; i < rows * cols; i++)
-            assert_true(out[i] == bias[i % cols]);
-        free(x);
-        free(bias);
-        free(out);
-    }
 }
 
 static void columns_are_added_to_what_is_there(void **state)
@@ -426,7 +404,6 @@ static void a_nan_among_the_logits_makes_the_loss_nan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(biases_are_added_to_every_row),
         cmocka_unit_test(columns_are_added_to_what_is_there),
         cmocka_unit_test(gelu_follows_the_formula_also_far_from_zero),
         cmocka_unit_test(gelu_of_large_and_broken_numbers_is_what_it_should_be),

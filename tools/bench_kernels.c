@@ -235,7 +235,7 @@ static void linear(struct kernels *k, const char *layer, size_t in, size_t out)
     bool llama = k->s.llama;
 
     k->product = (struct cllm_matmul){
-        .m = k->s.N, .n = out, .k = in, .trans_b = llama, .accumulate = !llama};
+        .m = k->s.N, .n = out, .k = in, .trans_b = llama, .bias = llama ? NULL : k->bias};
     k->c = k->y, k->a = k->x, k->b = k->w;
     product(k, layer, "forward");
     k->product = (struct cllm_matmul){.m = k->s.N, .n = in, .k = out, .trans_b = !llama};
@@ -339,11 +339,6 @@ static void run_swiglu_backward(struct kernels *k)
     k->ops->swiglu_backward(k->y, k->y + half, k->z, k->x, k->x + half, half);
 }
 
-static void run_add_bias(struct kernels *k)
-{
-    k->ops->add_bias(k->y, k->x, k->bias, k->s.N, k->s.C);
-}
-
 static void run_add_columns(struct kernels *k)
 {
     k->ops->add_columns(k->dbias, k->x, k->s.N, k->s.F);
@@ -400,7 +395,6 @@ static void measure_gpt(struct kernels *k)
     movement(k, "layernorm backward", run_layernorm_backward, 4 * N * C);
     movement(k, "gelu", run_gelu, 2 * N * F);
     movement(k, "gelu backward", run_gelu_backward, 4 * N * F);
-    movement(k, "add bias", run_add_bias, 2 * N * C);
     movement(k, "bias gradient", run_add_columns, N * F);
     movement(k, "embedding backward", run_embedding_backward, 5 * N * C);
 }

@@ -23,7 +23,6 @@
     F(CreateKernel)              \
     F(CreateProgramWithBinary)   \
     F(CreateProgramWithSource)   \
-    F(EnqueueCopyBuffer)         \
     F(EnqueueFillBuffer)         \
     F(EnqueueMapBuffer)          \
     F(EnqueueMarkerWithWaitList) \

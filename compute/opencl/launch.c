@@ -236,32 +236,6 @@ void cllm_cl_zero(void *address, size_t bytes)
     }
 }
 
-void cllm_cl_copy(void *to, const void *from, size_t bytes)
-{
-    struct cllm_cl_current *current = &cllm_cl_current;
-    size_t to_offset, from_offset;
-    cl_mem to_mem, from_mem;
-    struct wait wait;
-    cl_int error;
-
-    if (current->rc != 0 ||
-        cllm_cl_keep_error(cllm_cl_memory_use(&current->memory, from, bytes, CLLM_CL_IN,
-                                              &from_mem, &from_offset)) != 0 ||
-        cllm_cl_keep_error(cllm_cl_memory_use(&current->memory, to, bytes, CLLM_CL_OUT,
-                                              &to_mem, &to_offset)) != 0)
-        return;
-    wait = begin_wait();
-    error = cllm_cl.EnqueueCopyBuffer(
-        current->device.compute, from_mem, to_mem, from_offset, to_offset, bytes,
-        wait.arriving ? 1 : 0, wait.arriving ? &wait.arriving : NULL,
-        current->profile.on ? &wait.event : NULL);
-    if (error != CL_SUCCESS) {
-        wait.event = NULL;
-        (void)cllm_cl_keep_error(cllm_cl_fail(error, "copy %zu bytes", bytes));
-    }
-    end_wait(&wait);
-}
-
 void cllm_cl_write(void *to, const void *from, size_t bytes)
 {
     struct cllm_cl_current *current = &cllm_cl_current;

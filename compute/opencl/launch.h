@@ -87,9 +87,6 @@ void cllm_cl_zero(void *address, size_t bytes);
  * the device, in the order of launches: for small ones. */
 void cllm_cl_write(void *to, const void *from, size_t bytes);
 
-/* Copy @bytes from array to array of the device; they do not overlap. */
-void cllm_cl_copy(void *to, const void *from, size_t bytes);
-
 /*
  * Build @kernel now, so that its first launch does not. Returns 0, or a negative code
  * with text: a failure here is not kept, so a variant that a device cannot build may be

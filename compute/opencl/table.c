@@ -28,7 +28,6 @@ static const struct style styles[] = {
 /* Name of each kernel, and its file. */
 #define VECTORS "random.cl vector.cl"
 #define KERNELS(K)                      \
-    K(add_bias, VECTORS)                \
     K(add_columns, "columns.cl")        \
     K(cross_entropy, "loss.cl")         \
     K(dropout, VECTORS)                 \
@@ -74,11 +73,7 @@ enum cllm_opencl_style cllm_opencl_style(void)
 
 /* ---- launches ---- */
 
-#define BEGIN(launch, name)                         \
-    do {                                            \
-        cllm_opencl_begin_kept();                   \
-        cllm_cl_begin(launch, &kernels[ID_##name]); \
-    } while (0)
+#define BEGIN(launch, name) cllm_cl_begin(launch, &kernels[ID_##name])
 
 static size_t floats(size_t n)
 {
@@ -125,38 +120,12 @@ void cllm_opencl_run_items(struct cllm_cl_launch *launch, size_t n)
 
 static void put(void *to, const void *from, size_t bytes)
 {
-    cllm_opencl_begin_kept();
     cllm_cl_write(to, from, bytes);
 }
 
 static void zero(float *x, size_t n)
 {
-    cllm_opencl_begin_kept();
     cllm_cl_zero(x, floats(n));
-}
-
-static void copy(float *out, const float *x, size_t n)
-{
-    cllm_opencl_start(out, x, NULL, 1, n);
-}
-
-void cllm_opencl_add_bias_now(float *out, const float *x, const float *bias, size_t rows,
-                              size_t cols)
-{
-    struct cllm_cl_launch launch;
-
-    cllm_cl_begin(&launch, &kernels[ID_add_bias]);
-    cllm_cl_inout(&launch, out, floats(rows * cols));
-    cllm_cl_in(&launch, x, x == NULL ? 0 : floats(rows * cols));
-    cllm_cl_in(&launch, bias, floats(cols));
-    cllm_cl_sizes(&launch, (const size_t[]){cols, x == NULL}, 2);
-    cllm_opencl_run_rows(&launch, rows);
-}
-
-static void add_bias(float *out, const float *x, const float *bias, size_t rows,
-                     size_t cols)
-{
-    cllm_opencl_start(out, x, bias, rows, cols);
 }
 
 static void mix(float *out, const float *x, const float *y, float a, float b, size_t n)
@@ -469,11 +438,9 @@ static double sum_losses(const double *losses, size_t n, size_t chunk)
 /* ---- all of it ---- */
 
 static const struct cllm_ops table = {
-    .add_bias = add_bias,
     .add_columns = add_columns,
     .attention = cllm_opencl_attention,
     .attention_backward = cllm_opencl_attention_backward,
-    .copy = copy,
     .cross_entropy = cross_entropy,
     .crystal_pairs = cllm_opencl_crystal_pairs,
     .crystal_points = cllm_opencl_crystal_points,
@@ -517,7 +484,7 @@ int cllm_opencl_ops(const struct cllm_ops **ops, enum cllm_opencl_style style, s
                     ? CLLM_OPENCL_STYLE_GROUPS
                     : CLLM_OPENCL_STYLE_ITEMS;
     current = style;
-    rc = cllm_opencl_products_begin(); /* first: it may open the device again */
+    rc = cllm_cl_tensor_begin(); /* first: it may open the device again */
     if (rc == 0)
         rc = cllm_opencl_reserve(&address, 2 * sizeof *sum, NULL, 0);
     if (rc != 0)

@@ -33,7 +33,6 @@ void cllm_opencl_crystal_points(float *points, size_t stride, const uint32_t *to
 {
     struct cllm_cl_launch launch;
 
-    cllm_opencl_begin_kept();
     cllm_cl_begin(&launch, &points_kernel);
     cllm_cl_inout(&launch, points, floats(2 * stride + first + n));
     cllm_cl_in(&launch, tokens, (first + n) * sizeof *tokens);
@@ -46,7 +45,6 @@ void cllm_opencl_crystal_pairs(float *similar, size_t ld, const float *points,
 {
     struct cllm_cl_launch launch;
 
-    cllm_opencl_begin_kept();
     cllm_cl_begin(&launch, &pairs_kernel);
     cllm_cl_inout(&launch, similar, floats((rows - 1) * ld + first + rows));
     cllm_cl_in(&launch, points, floats(2 * stride + first + rows));
@@ -73,7 +71,6 @@ void cllm_opencl_similarities(float *c, uint32_t target, size_t V,
 {
     struct cllm_cl_launch launch;
 
-    cllm_opencl_begin_kept();
     cllm_cl_begin(&launch, &row_kernel);
     cllm_cl_out(&launch, c, floats(V));
     cllm_cl_in(&launch, smoothing->x, floats(V));
@@ -90,7 +87,6 @@ void cllm_opencl_smooth_cross_entropy(double *losses, float *logits,
     struct cllm_cl_launch launch;
 
     (void)c; /* computed where it is needed: rows are side by side */
-    cllm_opencl_begin_kept();
     cllm_cl_begin(&launch, &loss_kernel);
     cllm_cl_out(&launch, losses, rows * sizeof *losses);
     cllm_cl_inout(&launch, logits, floats(rows * V));

@@ -144,7 +144,6 @@ void cllm_opencl_attention(const struct cllm_ops *ops, float *out, float *lse,
 
     (void)ops;
     (void)scratch;
-    cllm_opencl_begin_kept();
     cllm_cl_begin(&launch, &heads_for(sizes)->forward);
     cllm_cl_inout(&launch, out, out_bytes(sizes));
     cllm_cl_inout(&launch, lse, lse_bytes(sizes));
@@ -178,7 +177,6 @@ void cllm_opencl_attention_backward(const struct cllm_ops *ops, float *dqkv,
     (void)ops;
     (void)scratch;
     CLLM_ASSERT(sizes->first % group == 0 && count % group == 0);
-    cllm_opencl_begin_kept();
     begin_backward(&launch, &of->queries, dqkv, dout, qkv, out, lse, sizes);
     if (sizes->beta != NULL)
         cllm_cl_inout(&launch, sizes->by_query, lse_bytes(sizes));

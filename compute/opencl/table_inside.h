@@ -36,26 +36,8 @@ static inline void cllm_cl_sizes(struct cllm_cl_launch *launch, const size_t *n,
 void cllm_opencl_matmul(float *c, const float *a, const float *b,
                         const struct cllm_matmul *shape);
 
-/*
- * out = x + bias, or a copy of x, or rows of bias (x or bias NULL): not begun at once,
- * but kept until the next operation. When that is a product that is added to out, it
- * becomes the start of its sums, and out is written once.
- */
-void cllm_opencl_start(float *out, const float *x, const float *bias, size_t rows,
-                       size_t cols);
-
-/* Begin what is kept. First of all in every operation but these. */
-void cllm_opencl_begin_kept(void);
-
 /* Bytes from the first element of a matrix to behind its last. */
 size_t cllm_cl_matrix_bytes(size_t rows, size_t cols, size_t stride);
-
-/* Of compute/opencl/table.c, not kept. */
-void cllm_opencl_add_bias_now(float *out, const float *x, const float *bias, size_t rows,
-                              size_t cols);
-
-/* Forget what is kept and, of another device, everything. Builds the usual variants. */
-int cllm_opencl_products_begin(void);
 
 /* ---- compute/opencl/variant.c ---- */
 

@@ -7,54 +7,6 @@
 /* TRANS_A, TRANS_B, ADD, BIAS of matmul_form.cl, a bit each. */
 enum { TRANS_A = 1, TRANS_B = 2, ADD = 4, BIAS = 8 };
 
-/* What waits to become the start of a product. */
-static struct {
-    float *out; /* NULL: nothing */
-    const float *x, *bias;
-    size_t rows, cols;
-} kept;
-
-int cllm_opencl_products_begin(void)
-{
-    kept.out = NULL;
-    return cllm_cl_tensor_begin();
-}
-
-/* ---- what is kept ---- */
-
-void cllm_opencl_start(float *out, const float *x, const float *bias, size_t rows,
-                       size_t cols)
-{
-    cllm_opencl_begin_kept();
-    kept.out = out;
-    kept.x = x;
-    kept.bias = bias;
-    kept.rows = rows;
-    kept.cols = cols;
-}
-
-void cllm_opencl_begin_kept(void)
-{
-    float *out = kept.out;
-
-    kept.out = NULL;
-    if (out == NULL)
-        return;
-    if (kept.bias != NULL)
-        cllm_opencl_add_bias_now(out, kept.x, kept.bias, kept.rows, kept.cols);
-    else
-        cllm_cl_copy(out, kept.x, kept.rows * kept.cols * sizeof *out);
-}
-
-/* Whether what is kept is the start of this product, none of whose operands it writes. */
-static bool starts(const float *c, size_t ldc, const struct cllm_matmul *shape)
-{
-    return kept.out == c && shape->accumulate && ldc == shape->n &&
-           kept.rows == shape->m && kept.cols == shape->n;
-}
-
-/* ---- products ---- */
-
 size_t cllm_cl_matrix_bytes(size_t rows, size_t cols, size_t stride)
 {
     return ((rows - 1) * stride + cols) * sizeof(float);
@@ -100,13 +52,8 @@ void cllm_opencl_matmul(float *c, const float *a, const float *b,
     s->lda = s->lda == 0 ? (s->trans_a ? s->m : s->k) : s->lda;
     s->ldb = s->ldb == 0 ? (s->trans_b ? s->k : s->n) : s->ldb;
     s->ldc = s->ldc == 0 ? s->n : s->ldc;
-    p.add = shape->accumulate ? c : NULL;
-    if (starts(c, s->ldc, shape)) {
-        p.add = kept.x;
-        p.bias = kept.bias;
-        kept.out = NULL;
-    }
-    cllm_opencl_begin_kept();
+    p.add = shape->accumulate ? c : shape->add;
+    p.bias = shape->accumulate ? NULL : shape->bias;
     p.form = (s->trans_a ? TRANS_A : 0u) | (s->trans_b ? TRANS_B : 0u) |
              (p.add != NULL ? ADD : 0u) | (p.bias != NULL ? BIAS : 0u);
     if (cllm_cl_tensor())

@@ -1,27 +1,7 @@
 /*
- * compute/opencl/vector.cl - passes over elements: bias, mixtures, dropout. Behind
- * random.cl. An item has VECTOR elements; the last one those that are left.
+ * compute/opencl/vector.cl - passes over elements: mixtures, dropout. Behind random.cl.
  */
-/* out = x + bias, or with @alone rows of bias. A group for each row. */
-ROW_KERNEL void add_bias(OUT(float, out), IN(float, x), IN(float, bias), const uint cols,
-                         const uint alone)
-{
-    const ulong at = get_group_id(0) * (ulong)cols;
-    global float *to = AT(out) + at;
-    global const float *from = AT(x) + (alone ? 0 : at), *b = AT(bias);
-
-    if (alone) {
-        FOR_VECTORS(c, cols)
-            STORE(to + c, LOAD(b + c));
-        FOR_REST(c, cols)
-            to[c] = b[c];
-        return;
-    }
-    FOR_VECTORS(c, cols)
-        STORE(to + c, LOAD(from + c) + LOAD(b + c));
-    FOR_REST(c, cols)
-        to[c] = from[c] + b[c];
-}
+/* An item has VECTOR elements; the last one those that are left. */
 
 /* out = a x + b y; out may be x or y. */
 kernel void mixture(OUT(float, out), IN(float, x), IN(float, y), const ulong n, const float a,

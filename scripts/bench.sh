@@ -40,7 +40,7 @@ sizes()
 {
     config=$1 set_=()
     case $1 in
-    gpt2-124M) set_=(run.lanes=4 train.batch=4 train.eval_batch=4) ;;
+    gpt2-124M) set_=(run.lanes=2 train.batch=4 train.eval_batch=4) ;;
     gpt2-124M-64)
         config=gpt2-124M
         set_=(run.lanes=2 train.batch=4 train.eval_batch=4 model.context=64)

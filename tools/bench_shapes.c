@@ -22,6 +22,16 @@ static bool is_same(const struct cllm_matmul *x, const struct cllm_matmul *y)
            x->trans_b == y->trans_b;
 }
 
+/* What is added to something, to C: the arrays are gone when it is measured. */
+static struct cllm_matmul to_itself(const struct cllm_matmul *shape)
+{
+    struct cllm_matmul same = *shape;
+
+    same.accumulate = shape->accumulate || shape->add != NULL || shape->bias != NULL;
+    same.add = same.bias = NULL;
+    return same;
+}
+
 /* In place of the product, whose values nobody needs. */
 static void note(float *c, const float *a, const float *b,
                  const struct cllm_matmul *shape)
@@ -38,7 +48,7 @@ static void note(float *c, const float *a, const float *b,
         return;
     }
     if (i == noted->n)
-        noted->shape[noted->n++] = *shape;
+        noted->shape[noted->n++] = to_itself(shape);
     noted->calls[i]++;
 }
 

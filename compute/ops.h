@@ -23,9 +23,8 @@
 #include "base/base.h"
 
 /*
- * C(m,n) = op(A)(m,k) op(B)(k,n). With @accumulate the product is added to C, otherwise
- * to
- * @add and to @bias in every row: C = (add + bias) + A B. Both NULL: to nothing.
+ * C(m,n) = op(A)(m,k) op(B)(k,n); with accumulate C += that; with add, bias (for every
+ * row), or both, which are not for accumulate: C = (add + bias) + that.
  */
 struct cllm_matmul {
     size_t m, n, k;

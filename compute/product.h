@@ -2,7 +2,9 @@
  * compute/product.h - what a matrix product is, for the files that compute it.
  *
  * Every element is the same sum everywhere: k is cut into runs of DEPTH; a run is summed
- * in order, from zero, with one rounding for each multiply-add; runs are added in order.
+ * in order, from zero, with one rounding for each multiply-add; runs are added in order,
+ * the first to what the product is added to: C, or an array, or a bias, or first of all
+ * the sum of these two.
  * compute/product.c writes that down in plain C. With FMA instructions compute/blocked.c
  * computes many elements at once, and compute/rows.c does where A has few rows: the same
  * bits.
@@ -11,14 +13,15 @@
  * Architectures Software Developer's Manual", volume 2C), whether the CPU has it or not:
  * A and B are rounded to bf16; k goes in pairs, the second of each pair first, a pair cut
  * off by the end of k has a zero; products of two bf16 numbers are exact in f32; and what
- * is too small for a normal number is zero: operands, C, and every sum.
+ * is too small for a normal number is zero: operands, what the product is added to, and
+ * every sum.
  *
  * With bf16-amx precision it is the sum that TDPBF16PS gives (the same manual), whether
  * the CPU has it or not: A and B are rounded to bf16; k goes in tiles of TILE_DEPTH, the
  * last filled up with zeros; of a tile the first elements of all pairs are summed in
  * order, from zero, and so are the second ones; the two sums are added, and what comes
- * out is added to C, or to zero. Small numbers are zero as above. compute/tiles.c has
- * the instruction, compute/tiles_fma.c does the same without it.
+ * out is added to what was there, or to zero. Small numbers are zero as above.
+ * compute/tiles.c has the instruction, compute/tiles_fma.c does the same without it.
  */
 #ifndef CLLM_COMPUTE_PRODUCT_H
 #define CLLM_COMPUTE_PRODUCT_H
@@ -52,6 +55,7 @@ struct start {
 
 static inline struct start start_of(const float *c, const struct cllm_matmul *shape)
 {
+    CLLM_ASSERT(!shape->accumulate || (shape->add == NULL && shape->bias == NULL));
     return shape->accumulate ? (struct start){.add = c}
                              : (struct start){.add = shape->add, .bias = shape->bias};
 }

@@ -247,7 +247,8 @@ static __attribute__((noinline)) void multiply_tiles(const struct target *to,
     const float *next = to->next;
     const uint32_t *a = x->a, *a1 = a + x->stride, *b = x->b, *b1 = b + x->stride;
     const size_t ldc = to->ldc, row = ldc * sizeof *c;
-    const size_t rows = next ? cllm_div_up(SIDE, x->steps) : 0;
+    const size_t rows = cllm_div_up(SIDE, x->steps);
+    size_t left = next ? SIDE : 0;
     const size_t lines = wanted->lines;
     const char *soon = wanted->at, *end = wanted->end;
 
@@ -265,7 +266,7 @@ static __attribute__((noinline)) void multiply_tiles(const struct target *to,
         _tile_zero(3);
     }
     for (size_t at = 0; at < x->steps * TILE_WORDS; at += TILE_WORDS) {
-        for (size_t r = 0; r < rows; r++, next += ldc) {
+        for (size_t r = 0; r < rows && left > 0; r++, left--, next += ldc) {
             _mm_prefetch((const char *)next, _MM_HINT_T1);
             _mm_prefetch((const char *)(next + TILE), _MM_HINT_T1);
         }
@@ -292,29 +293,26 @@ static __attribute__((noinline)) void multiply_tiles(const struct target *to,
  * added to is loaded from where it lies, a bias for all rows; the sum of two, and what is
  * no whole square, by way of one.
  */
-static void multiply_square(struct target *to, const struct start *start, size_t rows,
-                            size_t cols, const struct panels *x, struct ahead *wanted)
+static void multiply_square(float *c, size_t ldc, const struct start *start, size_t rows,
+                            size_t cols, const float *next, const struct panels *x,
+                            struct ahead *wanted)
 {
     _Alignas(64) float begin[SIDE * SIDE], end[SIDE * SIDE];
-    float *c = to->c;
-    size_t ldc = to->ldc;
     bool whole = rows == SIDE && cols == SIDE;
+    struct target to = {.c = whole ? c : end,
+                        .ldc = whole ? ldc : SIDE,
+                        .start = start->add != NULL ? start->add : start->bias,
+                        .row = start->add != NULL ? ldc : 0,
+                        .next = whole ? next : NULL};
 
-    to->start = start->add != NULL ? start->add : start->bias;
-    to->row = start->add != NULL ? ldc : 0;
     if (is_start(start) && (!whole || (start->add != NULL && start->bias != NULL))) {
         if (!whole)
             memset(begin, 0, sizeof begin);
         put_start(begin, SIDE, start, ldc, rows, cols);
-        to->start = begin;
-        to->row = SIDE;
+        to.start = begin;
+        to.row = SIDE;
     }
-    if (!whole) {
-        to->c = end;
-        to->ldc = SIDE;
-        to->next = NULL;
-    }
-    multiply_tiles(to, x, wanted);
+    multiply_tiles(&to, x, wanted);
     for (size_t i = 0; !whole && i < rows; i++)
         memcpy(c + i * ldc, end + i * SIDE, cols * sizeof *c);
 }
@@ -351,13 +349,12 @@ static void multiply_strip(const struct block *block, size_t i, const uint32_t *
         for (size_t j = 0; j < block->cols; j += SIDE) {
             size_t cols = cllm_min_u64(SIDE, block->cols - j);
             float *c = block->c + i * ldc + j;
-            struct target to = {
-                .c = c, .ldc = ldc, .next = j + SIDE < block->cols ? c + SIDE : NULL};
             const struct start start =
                 r > 0 ? (struct start){.add = c} : start_at(&block->start, ldc, i, j);
 
             x.b = b + j / SIDE * words + q * TILE_WORDS;
-            multiply_square(&to, &start, rows, cols, &x, &wanted);
+            multiply_square(c, ldc, &start, rows, cols,
+                            j + SIDE < block->cols ? c + SIDE : NULL, &x, &wanted);
         }
     }
 }
@@ -412,8 +409,9 @@ static size_t cut(size_t n, size_t most, size_t unit)
     return cllm_align_up(cllm_max_u64(cllm_div_up(n, parts), 1), unit);
 }
 
-static void multiply(float *c, const float *a, const float *b,
-                     const struct cllm_matmul *shape)
+/* Not inlined: additions would not have to stay where the mode is set. */
+static __attribute__((noinline)) void multiply(float *c, const float *a, const float *b,
+                                               const struct cllm_matmul *shape)
 {
     _Alignas(64) uint32_t packed_a[A_MOST / 2], packed_b[B_MOST / 2];
     size_t m = shape->m, n = shape->n, k = shape->k;

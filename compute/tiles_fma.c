@@ -110,8 +110,9 @@ static void multiply_block(float *c, size_t ldc, size_t rows, size_t cols, const
     }
 }
 
-static void multiply(float *c, const float *a, const float *b,
-                     const struct cllm_matmul *shape)
+/* Not inlined: additions would not have to stay where the mode is set. */
+static __attribute__((noinline)) void multiply(float *c, const float *a, const float *b,
+                                               const struct cllm_matmul *shape)
 {
     /* Packing may write a vector behind the last panel. */
     _Alignas(64) float cols[COL_BLOCK * MOST_DEPTH + WIDTH];

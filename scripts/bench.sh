@@ -43,7 +43,8 @@ sizes()
     gpt2-124M) set_=(run.lanes=2 train.batch=4 train.eval_batch=4) ;;
     gpt2-124M-64)
         config=gpt2-124M
-        set_=(run.lanes=2 train.batch=4 train.eval_batch=4 model.context=64)
+        set_=(run.lanes=2 train.batch=4 train.eval_batch=4 train.micro_batch=2
+            model.context=64)
         ;;
     cache-384 | cache-256)
         set_=(run.lanes=4 train.batch=32 train.eval_batch=32 train.micro_batch=auto)
@@ -156,11 +157,12 @@ run_pytorch()
     sed -n 's/.*"pss_bytes": \([0-9]*\).*/\1/p' "$json"
 }
 # Its own loop has one size, batch 4 and 64 tokens; the first step is left out. It goes
-# on until nobody reads any more: SIGPIPE is its right end.
+# on until nobody reads any more: SIGPIPE is its right end, also where it is ignored.
 run_llmc()
 {
     [ "$model" = gpt2-124M-64 ] || return 0
-    (cd "$LLMC" && OMP_NUM_THREADS=$2 timeout "$limit" stdbuf -oL ./train_gpt2 || :) 2>&1 |
+    (cd "$LLMC" && OMP_NUM_THREADS=$2 env --default-signal=PIPE timeout "$limit" \
+        stdbuf -oL ./train_gpt2 || :) 2>&1 |
         awk -v steps="$steps" '
             /^step .*took/ && n++ { match($0, /took [0-9.]+/)
                 ms += substr($0, RSTART + 5, RLENGTH - 5) }

@@ -110,13 +110,12 @@ static cl_int launch(cl_command_queue queue, cl_kernel kernel, size_t bytes, cl_
 }
 
 static cl_int copy(cl_command_queue queue, cl_mem from, cl_mem to, size_t from_offset,
-                   size_t to_offset, size_t bytes, cl_uint n, const cl_event *after,
-                   cl_event *event)
+                   size_t to_offset, size_t bytes, cl_event *event)
 {
     (void)see(to);
     set_array(now.copy, 0, to, to_offset);
     set_array(now.copy, 2, from, from_offset);
-    return launch(queue, now.copy, bytes, n, after, event);
+    return launch(queue, now.copy, bytes, 0, NULL, event);
 }
 
 /* The slot is free again when this returns. */
@@ -132,7 +131,7 @@ static cl_int write(cl_command_queue queue, cl_mem mem, cl_bool blocking, size_t
     error = now.real.EnqueueWriteBuffer(queue, now.slot, CL_TRUE, 0, bytes, from, n,
                                         after, NULL);
     if (error == CL_SUCCESS)
-        error = copy(queue, now.slot, mem, 0, offset, bytes, 0, NULL, event);
+        error = copy(queue, now.slot, mem, 0, offset, bytes, event);
     return error == CL_SUCCESS ? now.real.Finish(queue) : error;
 }
 

@@ -10,7 +10,7 @@
  *
  * What kernels store is noted rightly. Hence, in a simulator, what the host writes goes
  * to the beginning of one buffer, which nothing else is in, and a kernel brings it to its
- * place; fills and copies are kernels, too. The kernels under test are what they are
+ * place; fills are kernels, too. The kernels under test are what they are
  * everywhere, and nothing is suppressed. It is even stricter than a device: the zeros
  * that a reserved array begins with are not written, so that a kernel that reads what no
  * kernel and no transfer has written is found.

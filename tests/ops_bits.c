@@ -499,15 +499,22 @@ static const struct shape shapes[] = {{1, 1},  {1, 3},   {2, 15},  {3, 16},  {5,
 
 /*
  * Whether upper halves of vector registers are in use: then every SSE instruction that
- * follows waits for them. A CPU that does not tell says no.
+ * follows waits for them. A CPU that does not tell, or says so of unused ones too, says
+ * no.
  */
-static __attribute__((target("xsave"))) bool upper_halves_are_used(void)
+static __attribute__((target("xsave,avx"))) bool upper_halves_are_used(void)
 {
     enum { STATES = 0xd, TELLS = 1 << 2, AVX = 1 << 2, ZMM_UPPER = 1 << 6 };
     uint32_t eax, ebx, ecx, edx;
+    uint64_t used;
 
-    return __get_cpuid_count(STATES, 1, &eax, &ebx, &ecx, &edx) != 0 &&
-           (eax & TELLS) != 0 && (_xgetbv(1) & (AVX | ZMM_UPPER)) != 0;
+    if (__get_cpuid_count(STATES, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & TELLS) == 0)
+        return false;
+    used = _xgetbv(1) & (uint64_t)(AVX | ZMM_UPPER);
+    if (used == 0)
+        return false;
+    _mm256_zeroupper();
+    return (_xgetbv(1) & used) == 0;
 }
 
 #else

@@ -81,25 +81,31 @@ struct product {
     float *want, *got;
 };
 
+/* What is added to what C was is added to C itself. */
+static void multiply(float *c, enum cllm_isa isa, enum cllm_precision precision,
+                     const struct product *p, struct cllm_matmul shape)
+{
+    const struct cllm_ops *ops;
+
+    assert_int_equal(cllm_ops_pick(&ops, isa, precision), 0);
+    memcpy(c, p->old, shape.m * shape.n * sizeof *c);
+    shape.add = shape.add == p->old ? c : shape.add;
+    ops->matmul(c, p->a, p->b, &shape);
+}
+
 static void check_shape(enum cllm_isa first, enum cllm_precision precision,
                         const struct product *p, const struct cllm_matmul *shape)
 {
-    const size_t bytes = shape->m * shape->n * sizeof(float);
-    const struct cllm_ops *ops;
-
-    assert_int_equal(cllm_ops_pick(&ops, first, precision), 0);
-    memcpy(p->want, p->old, bytes);
-    ops->matmul(p->want, p->a, p->b, shape);
+    multiply(p->want, first, precision, p, *shape);
     for (uint32_t isa = first + 1; isa <= cllm_isa_best(); isa++) {
-        assert_int_equal(cllm_ops_pick(&ops, (enum cllm_isa)isa, precision), 0);
-        memcpy(p->got, p->old, bytes);
-        ops->matmul(p->got, p->a, p->b, shape);
-        assert_memory_equal(p->got, p->want, bytes);
+        multiply(p->got, (enum cllm_isa)isa, precision, p, *shape);
+        assert_memory_equal(p->got, p->want, shape->m * shape->n * sizeof(float));
     }
 }
 
 /* Every instruction set after @first computes it as @first does; what is added to nothing
- * is added to a bias and an array, too. */
+ * is then added, by how operands are stored, to a bias, an array, both, or C itself and a
+ * bias. */
 static void check_product(enum cllm_isa first, enum cllm_precision precision,
                           const struct cllm_matmul *shape)
 {
@@ -110,10 +116,13 @@ static void check_product(enum cllm_isa first, enum cllm_precision precision,
                                     .old = numbers_new(m * n, 3, 1.0f),
                                     .want = numbers_zero(m * n),
                                     .got = numbers_zero(m * n)};
+    const float *const adds[] = {NULL, add, add, product.old};
+    const float *const biases[] = {bias, NULL, bias, bias};
+    size_t form = (shape->trans_a ? 1u : 0u) + (shape->trans_b ? 2u : 0u);
     struct cllm_matmul added = *shape;
 
-    added.bias = bias;
-    added.add = add;
+    added.add = adds[form];
+    added.bias = biases[form];
     check_shape(first, precision, &product, shape);
     if (!shape->accumulate)
         check_shape(first, precision, &product, &added);

@@ -52,8 +52,9 @@ void cllm_opencl_matmul(float *c, const float *a, const float *b,
     s->lda = s->lda == 0 ? (s->trans_a ? s->m : s->k) : s->lda;
     s->ldb = s->ldb == 0 ? (s->trans_b ? s->k : s->n) : s->ldb;
     s->ldc = s->ldc == 0 ? s->n : s->ldc;
-    p.add = shape->accumulate ? c : shape->add;
-    p.bias = shape->accumulate ? NULL : shape->bias;
+    CLLM_ASSERT(!s->accumulate || (s->add == NULL && s->bias == NULL));
+    p.add = s->accumulate ? c : s->add;
+    p.bias = s->bias;
     p.form = (s->trans_a ? TRANS_A : 0u) | (s->trans_b ? TRANS_B : 0u) |
              (p.add != NULL ? ADD : 0u) | (p.bias != NULL ? BIAS : 0u);
     if (cllm_cl_tensor())

@@ -1,9 +1,9 @@
 /*
  * compute/opencl/vector.cl - passes over elements: mixtures, dropout. Behind random.cl.
  */
-/* An item has VECTOR elements; the last one those that are left. */
 
-/* out = a x + b y; out may be x or y. */
+/* out = a x + b y; out may be x or y. An item has VECTOR elements, the last one those that
+ * are left. */
 kernel void mixture(OUT(float, out), IN(float, x), IN(float, y), const ulong n, const float a,
                 const float b)
 {

@@ -510,11 +510,11 @@ static __attribute__((target("xsave,avx"))) bool upper_halves_are_used(void)
 
     if (__get_cpuid_count(STATES, 1, &eax, &ebx, &ecx, &edx) == 0 || (eax & TELLS) == 0)
         return false;
-    used = _xgetbv(1) & (uint64_t)(AVX | ZMM_UPPER);
+    used = (uint64_t)_xgetbv(1) & (uint64_t)(AVX | ZMM_UPPER);
     if (used == 0)
         return false;
     _mm256_zeroupper();
-    return (_xgetbv(1) & used) == 0;
+    return ((uint64_t)_xgetbv(1) & used) == 0;
 }
 
 #else

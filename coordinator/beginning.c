@@ -129,6 +129,7 @@ static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control 
                           bool resume)
 {
     enum cllm_attach found = cllm_control_adopt(control, plan->run_id);
+    const char *why = "it had not begun";
     bool usable = false;
     int rc;
 
@@ -153,7 +154,16 @@ static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control 
         cllm_warn("shared memory of run %s is damaged: the chunk table does not have the "
                   "root of step %" PRIu64,
                   plan->run_id, beginning->record.step);
+        why = "it is damaged";
         usable = false;
+    }
+    rc = usable ? cllm_objects_check(plan->run_id, &control->header->geometry) : 0;
+    if (rc == -ENOENT) {
+        why = "somebody began to remove it";
+        usable = false;
+    } else if (rc != 0) {
+        cllm_control_detach(control);
+        return rc;
     }
     if (usable && !resume) {
         uint64_t step = beginning->record.step;
@@ -174,9 +184,8 @@ static int look_in_memory(struct cllm_beginning *beginning, struct cllm_control 
     }
     if (found == CLLM_ATTACH_ERROR)
         return -EIO; /* text is there */
-    cllm_warn("shared memory of run %s holds no committed step (%s); it is removed",
-              plan->run_id,
-              found == CLLM_ATTACH_OK ? "it had not begun" : cllm_err_text());
+    cllm_warn("shared memory of run %s cannot be gone on from (%s): it is removed",
+              plan->run_id, found == CLLM_ATTACH_OK ? why : cllm_err_text());
     cllm_control_detach(control);
     unlink_all(plan->run_id);
     return 0;

@@ -138,8 +138,20 @@ void cllm_buffer_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id,
 void cllm_fold_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id, uint32_t fold);
 void cllm_ring_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id);
 
+/* Do lanes stay in their buffers until the update, which adds them up itself? */
+static inline bool cllm_lanes_kept(const struct cllm_geometry *geometry)
+{
+    return geometry->n_folds == 0;
+}
+
 /* Create all tensor objects and the ring (unmapped), or unlink everything of a run. */
 int cllm_objects_create(const char *run_id, const struct cllm_geometry *geometry);
+
+/* Is every object there, and as large as it must be? 0; -ENOENT with a text that names
+ * the first that is not, because somebody began to remove the run; another negative code
+ * when that cannot be found out. */
+int cllm_objects_check(const char *run_id, const struct cllm_geometry *geometry);
+
 void cllm_objects_unlink(const char *run_id, const struct cllm_geometry *geometry);
 
 #endif /* CLLM_SHM_CONTROL_H */

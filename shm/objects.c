@@ -61,58 +61,81 @@ void cllm_ring_name(char out[CLLM_REGION_NAME_BYTES], const char *run_id)
     cllm_region_name(out, run_id, "ring");
 }
 
-int cllm_objects_create(const char *run_id, const struct cllm_geometry *geometry)
+/* What is done to an object of @bytes. */
+typedef int (*object_fn)(const char *name, uint64_t bytes);
+
+/* All that Node Zero makes empty, until @visit returns other than 0. */
+static int for_each(const char *run_id, const struct cllm_geometry *geometry,
+                    object_fn visit)
 {
     char name[CLLM_REGION_NAME_BYTES];
     int rc = 0;
 
     for (uint32_t i = 0; rc == 0 && i < 2; i++) {
         cllm_params_name(name, run_id, i);
-        rc = cllm_region_create(NULL, name, cllm_params_bytes(geometry));
+        rc = visit(name, cllm_params_bytes(geometry));
     }
     for (uint32_t i = 0; rc == 0 && i < geometry->n_folds; i++) {
         cllm_fold_name(name, run_id, i);
-        rc = cllm_region_create(NULL, name, cllm_vector_bytes(geometry));
+        rc = visit(name, cllm_vector_bytes(geometry));
     }
     for (uint32_t i = 0; rc == 0 && i < geometry->n_buffers; i++) {
         cllm_buffer_name(name, run_id, i);
-        rc = cllm_region_create(NULL, name, cllm_vector_bytes(geometry));
+        rc = visit(name, cllm_vector_bytes(geometry));
     }
     if (rc == 0) {
         cllm_ring_name(name, run_id);
-        rc = cllm_region_create(NULL, name, cllm_ring_bytes(geometry));
+        rc = visit(name, cllm_ring_bytes(geometry));
     }
     return rc;
 }
 
-static void unlink_one(const char *name)
+static int create_one(const char *name, uint64_t bytes)
 {
+    return cllm_region_create(NULL, name, bytes);
+}
+
+int cllm_objects_create(const char *run_id, const struct cllm_geometry *geometry)
+{
+    return for_each(run_id, geometry, create_one);
+}
+
+static int check_one(const char *name, uint64_t bytes)
+{
+    struct cllm_region region = {0};
+    int rc = cllm_region_open(&region, name, bytes, CLLM_REGION_READ);
+
+    cllm_region_close(&region);
+    return rc;
+}
+
+int cllm_objects_check(const char *run_id, const struct cllm_geometry *geometry)
+{
+    char name[CLLM_REGION_NAME_BYTES];
+    int rc = for_each(run_id, geometry, check_one);
+
+    cllm_frozen_name(name, run_id);
+    if (rc == 0 && cllm_frozen_bytes(geometry) > 0)
+        rc = check_one(name, cllm_frozen_bytes(geometry));
+    return rc;
+}
+
+static int unlink_one(const char *name, uint64_t bytes)
+{
+    (void)bytes;
     if (cllm_region_unlink(name) != 0)
         cllm_warn("%s", cllm_err_text());
+    return 0; /* the others all the same */
 }
 
 void cllm_objects_unlink(const char *run_id, const struct cllm_geometry *geometry)
 {
     char name[CLLM_REGION_NAME_BYTES];
 
-    for (uint32_t i = 0; i < 2; i++) {
-        cllm_params_name(name, run_id, i);
-        unlink_one(name);
-    }
-    for (uint32_t i = 0; i < geometry->n_folds; i++) {
-        cllm_fold_name(name, run_id, i);
-        unlink_one(name);
-    }
-    for (uint32_t i = 0; i < geometry->n_buffers; i++) {
-        cllm_buffer_name(name, run_id, i);
-        unlink_one(name);
-    }
-    if (cllm_frozen_bytes(geometry) > 0) {
-        cllm_frozen_name(name, run_id);
-        unlink_one(name);
-    }
-    cllm_ring_name(name, run_id);
-    unlink_one(name);
+    (void)for_each(run_id, geometry, unlink_one);
+    cllm_frozen_name(name, run_id);
+    if (cllm_frozen_bytes(geometry) > 0)
+        (void)unlink_one(name, 0);
     cllm_region_name(name, run_id, "control");
-    unlink_one(name);
+    (void)unlink_one(name, 0);
 }

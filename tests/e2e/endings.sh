@@ -36,6 +36,21 @@ arm twice ""
 check "for --resume" coord twice "${quiet[@]}" --resume
 same "which writes the checkpoint" "$golden" "$(bits twice)"
 
+# Somebody began to remove a dead run, by hand or as a Node Zero that was killed while it did
+# so: what is left is no run.
+for part in params1 ring; do
+    CLLM_FAULTS=$(creep 25) start_coord torn "${long[@]}"
+    until_step torn 25
+    kill_tree
+    for object in /dev/shm/cllm-*-torn-*-$part; do
+        [ -O "$object" ] && rm "$object"
+    done
+    check "a run without its $part goes on from its checkpoint" coord torn "${long[@]}" --resume
+    says "and says so ($part)" torn "cannot be gone on from .somebody began to remove it.: it is removed"
+    same "with the same bits ($part)" "$golden" "$(bits torn)"
+    rm -rf "$work/runs/torn"
+done
+
 # The checkpoint directory cannot be written: training goes on, the end says so.
 CLLM_FAULTS=$(creep 2) start_coord full "${long[@]}"
 until_step full 2

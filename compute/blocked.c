@@ -364,7 +364,6 @@ static struct block block_at(const struct product *x, const struct place *at)
                             .ld = x->ld.b,
                             .count = shape->n,
                             .along = shape->trans_b};
-
     float *c = x->c + at->i * x->ld.c + at->j;
 
     return (struct block){

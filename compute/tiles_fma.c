@@ -96,9 +96,8 @@ static void multiply_block(float *c, size_t ldc, size_t rows, size_t cols, const
 
         for (size_t i = 0; i < rows; i += ROWS) {
             size_t high = cllm_min_u64(ROWS, rows - i);
-            float *to = c + i * ldc + j;
-
             const struct start here = start_at(start, ldc, i, j);
+            float *to = c + i * ldc + j;
 
             memset(sum, 0, sizeof sum);
             if (is_start(&here))

@@ -106,7 +106,7 @@ static void finish(MATMUL_PARAMETERS, const float16 *sum, uint row, uint column,
             if (!begin)
                 start = vload16(0, to);
             else if (form & ADD)
-                start = vload16(0, AT(add) + (row + i) * (ulong)ldadd + column);
+                start = vload16(0, AT(add) + (row + i) * (ulong)ldc + column);
             if (begin && (form & BIAS))
                 start += vload16(0, AT(bias) + column);
             vstore16(start + sum[i], 0, to);
@@ -140,7 +140,7 @@ void matmul(MATMUL_PARAMETERS)
                 multiply(sum, packed_a + i * depth, packed_b + j * depth, depth);
                 finish(c_buffer, c_first, a_buffer, a_first, b_buffer, b_first,
                        add_buffer, add_first, bias_buffer, bias_first, m, n, k, lda, ldb,
-                       ldc, ldadd, form, sum, row + i, column + j,
+                       ldc, form, sum, row + i, column + j,
                        min((uint)STRIP_M, rows - i), min((uint)STRIP_N, columns - j),
                        p == 0);
             }

@@ -76,7 +76,7 @@ static void multiply(struct machine *machine, float4 sum[SUMS_M][SUMS_N],
 kernel __attribute__((reqd_work_group_size(THREADS, 1, 1)))
 void matmul_mma(OUT(float, c), IN(uint, a), IN(uint, b), IN(float, add), IN(float, bias),
                 const uint m, const uint n, const uint steps, const uint ldc,
-                const uint ldadd, const uint form)
+                const uint form)
 {
     local uint4 tiles[STAGES * PIECES];
     const uint first_m = get_group_id(1) * TILE_M, first_n = get_group_id(0) * TILE_N;

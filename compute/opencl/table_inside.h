@@ -77,11 +77,11 @@ int cllm_cl_tensor_begin(void);
 bool cllm_cl_tensor(void);
 const char *cllm_cl_tensor_text(void);
 
-/* C = start + op(A) op(B) there: a product as cllm_opencl_matmul() begins it, with all
- * strides, what is added to it and a bias, or NULL, and the form. */
+/* A product there, as cllm_opencl_matmul() begins it: with all strides, with what is added
+ * in place of accumulate, and the form. */
 struct cllm_cl_product {
     float *c;
-    const float *a, *b, *add, *bias;
+    const float *a, *b;
     struct cllm_matmul shape;
     unsigned form;
 };

@@ -21,7 +21,7 @@ static void run_product(const struct cllm_cl_product *p, size_t chosen)
     struct cllm_cl_launch launch;
 
     cllm_cl_begin(&launch, cllm_cl_variant_kernel(chosen));
-    if (s->ldc == s->n && p->add != p->c)
+    if (s->ldc == s->n && s->add != p->c)
         cllm_cl_out(&launch, p->c, bytes_c);
     else
         cllm_cl_inout(&launch, p->c, bytes_c);
@@ -31,10 +31,9 @@ static void run_product(const struct cllm_cl_product *p, size_t chosen)
     cllm_cl_in(
         &launch, p->b,
         cllm_cl_matrix_bytes(s->trans_b ? s->n : s->k, s->trans_b ? s->k : s->n, s->ldb));
-    cllm_cl_in(&launch, p->add, p->add == NULL ? 0 : bytes_c);
-    cllm_cl_in(&launch, p->bias, p->bias == NULL ? 0 : s->n * sizeof *p->bias);
-    cllm_cl_sizes(&launch,
-                  (const size_t[]){s->m, s->n, s->k, s->lda, s->ldb, s->ldc, s->ldc}, 7);
+    cllm_cl_in(&launch, s->add, s->add == NULL ? 0 : bytes_c);
+    cllm_cl_in(&launch, s->bias, s->bias == NULL ? 0 : s->n * sizeof *s->bias);
+    cllm_cl_sizes(&launch, (const size_t[]){s->m, s->n, s->k, s->lda, s->ldb, s->ldc}, 6);
     cllm_cl_u32(&launch, (uint32_t)p->form);
     cllm_cl_run(&launch, 2,
                 (const size_t[]){cllm_div_up(s->n, variant->n) * variant->items[0],
@@ -53,10 +52,10 @@ void cllm_opencl_matmul(float *c, const float *a, const float *b,
     s->ldb = s->ldb == 0 ? (s->trans_b ? s->k : s->n) : s->ldb;
     s->ldc = s->ldc == 0 ? s->n : s->ldc;
     CLLM_ASSERT(!s->accumulate || (s->add == NULL && s->bias == NULL));
-    p.add = s->accumulate ? c : s->add;
-    p.bias = s->bias;
+    s->add = s->accumulate ? c : s->add;
+    s->accumulate = false;
     p.form = (s->trans_a ? TRANS_A : 0u) | (s->trans_b ? TRANS_B : 0u) |
-             (p.add != NULL ? ADD : 0u) | (p.bias != NULL ? BIAS : 0u);
+             (s->add != NULL ? ADD : 0u) | (s->bias != NULL ? BIAS : 0u);
     if (cllm_cl_tensor())
         cllm_cl_tensor_product(&p, chosen);
     else

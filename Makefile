@@ -110,8 +110,8 @@ tests_SRC := \
 	test_safetensors.c test_sample.c test_sampler.c test_sandbox.c test_saver.c test_saver_crash.c \
 	test_saver_load.c test_schedule.c test_selftest.c test_setting.c test_sha256.c test_shard.c \
 	test_shm_clean.c test_shm_view.c test_slot.c test_smoothing.c test_snapshot.c test_source.c test_speaker.c \
-	test_step.c test_stop.c test_tally.c test_tensor_file.c test_threads.c test_tokenizer.c test_topology.c test_units.c \
-	test_unpack.c test_utf8.c test_vector.c
+	test_step.c test_step_kept.c test_stop.c test_tally.c test_tensor_file.c test_threads.c \
+	test_tokenizer.c test_topology.c test_units.c test_unpack.c test_utf8.c test_vector.c
 # Benchmarks: built like tests, run by hand.
 tests_bench_SRC := \
 	bench_crystal.c bench_embedding.c bench_loader.c bench_opencl.c bench_opencl_matmul.c \
@@ -151,7 +151,8 @@ tests_math_SRC := \
 # Files that test programs share.
 tests_common_SRC := \
 	control_temp.c deaths.c gpt_double.c llama_double.c loader_data.c lora_double.c model_batch.c \
-	model_files.c opencl_operations.c opencl_run.c opencl_simulated.c ops_bits.c prep_run.c saver_run.c shm_run.c
+	model_files.c opencl_operations.c opencl_run.c opencl_simulated.c ops_bits.c prep_run.c \
+	saver_run.c shm_run.c step_run.c
 
 # Fuzz targets: linked into test_fuzz_corpus, and programs of their own in VARIANT=fuzz.
 tests_fuzz_SRC := \

@@ -35,7 +35,8 @@ static void print_memory(const struct cllm_plan *plan, const struct cllm_config 
                    cllm_format_bytes(each, cllm_vector_bytes(g)));
     print_memory_row("gradients", plan->buffers_bytes, text);
     (void)snprintf(text, sizeof text, "%u fold%s", g->n_folds, cllm_plural(g->n_folds));
-    print_memory_row("folded gradient", plan->folds_bytes, text);
+    if (!cllm_lanes_kept(g))
+        print_memory_row("folded gradient", plan->folds_bytes, text);
     (void)snprintf(text, sizeof text, "%u batches for %u steps, %u for validation",
                    g->ring_slots, g->ring_steps, g->ring_eval_slots);
     print_memory_row("ring", plan->ring_bytes, text);

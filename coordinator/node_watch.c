@@ -164,7 +164,8 @@ static void watch_killing(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
                           uint64_t now)
 {
     uint64_t *since = &nz->control.slots[slot].command.since_ns;
-    uint32_t lost = 0;
+    const struct cllm_geometry *g = &nz->control.header->geometry;
+    uint32_t lost = 0, needed = cllm_lanes_kept(g) ? g->lanes : 2; /* lane buffers */
     int rc;
 
     *since += late_ns;
@@ -172,7 +173,7 @@ static void watch_killing(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
         return;
     tell(nz, slot, "cannot be ended", ": its slot and what it holds stay out of use");
     cllm_team_unkillable(&nz->team, slot);
-    for (uint32_t s = 0; s < nz->control.header->geometry.n_worker_slots; s++)
+    for (uint32_t s = 0; s < g->n_worker_slots; s++)
         if (nz->control.slots[s].command.state == CLLM_SLOT_UNKILLABLE)
             lost += cllm_slot_outstanding(&nz->control, s);
     if (slot == cllm_team_saver(&nz->team) && !cllm_sweep_owed(&nz->control, slot)) {
@@ -180,7 +181,7 @@ static void watch_killing(struct cllm_node *nz, uint32_t slot, uint64_t late_ns,
         return;
     }
     if (slot < cllm_team_loader(&nz->team) && !cllm_step_needs(&nz->step, slot) &&
-        lost + 2 <= nz->control.header->geometry.n_buffers)
+        lost + needed <= g->n_buffers)
         return;
     rc = cllm_err(-EBUSY, "%s %u (pid %u) cannot be ended and may still write",
                   role_of(nz, slot), slot, nz->control.slots[slot].command.pid);

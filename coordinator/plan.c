@@ -22,6 +22,7 @@
 #define MICRO_BATCH_TOKENS 8192         /* micro_batch = auto: at most so many */
 #define SMALL_BUFFERS      (256u << 20) /* lane_buffers = auto: one a lane up to here */
 #define MORE_BUFFERS       4            /* else so many more than workers, to be folded */
+#define KEPT_LANES         2            /* at most, until the update */
 #define CHECKED_TOKENS \
     (UINT64_C(64) << 20) /* looked at before training; the loader checks all */
 
@@ -189,6 +190,21 @@ static uint32_t auto_active(const struct cllm_plan *plan)
     return cllm_placement_workers(&plan->placement);
 }
 
+/*
+ * Of one lane or two no sum is kept: to add them up again in the update reads no more
+ * than a sum would have cost to write and read, and the sums' memory is saved. Muon needs
+ * the gradient of a matrix as a whole.
+ */
+static uint32_t count_folds(const struct cllm_geometry *g,
+                            const struct cllm_config *config)
+{
+    if (g->lanes <= KEPT_LANES && config->train_optimizer != CLLM_OPTIMIZER_MUON) {
+        CLLM_ASSERT(g->n_buffers == g->lanes);
+        return 0;
+    }
+    return g->n_groups > 1 ? 4 : 2;
+}
+
 static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config)
 {
     struct cllm_geometry *g = &plan->geometry;
@@ -197,7 +213,6 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     g->chunk_elements = config->run_chunk;
     g->n_chunks = (uint32_t)cllm_div_up(g->n_elements, g->chunk_elements);
     g->n_groups = (uint32_t)cllm_div_up(g->lanes, CLLM_GROUP_LANES);
-    g->n_folds = g->n_groups > 1 ? 4 : 2;
     cllm_placement_init(&plan->placement, config);
     plan->workers = config->run_workers == CLLM_CONFIG_AUTO
                         ? auto_workers(plan, g->lanes)
@@ -216,6 +231,7 @@ static int plan_objects(struct cllm_plan *plan, const struct cllm_config *config
     else
         g->n_buffers = (uint32_t)cllm_min_u64(
             g->lanes, cllm_min_u64(plan->workers, plan->active) + MORE_BUFFERS);
+    g->n_folds = count_folds(g, config);
     g->ring_steps = (uint32_t)config->loader_steps_ahead + 1;
     ring_slots = (uint64_t)g->ring_steps * g->lanes * g->microbatches;
     if (ring_slots > (1u << 24)) {

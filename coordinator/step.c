@@ -118,22 +118,33 @@ static bool fold_now(const struct cllm_step *step, uint32_t run,
         return false;
     if (end == geometry(step)->lanes || end % CLLM_GROUP_LANES == 0)
         return true;
+    if (cllm_lanes_kept(geometry(step)))
+        return false;
     if (ready == 0)
         return world->idle > 0;
     return cllm_lanes_free_buffer(control, geometry(step)->lanes) == CLLM_NONE;
 }
 
+/* Lanes [lo,hi) are what @work adds up. */
+static void name_lanes(const struct cllm_step *step, struct cllm_assignment *work,
+                       uint32_t lo, uint32_t hi)
+{
+    work->lane_lo = lo;
+    work->lane_hi = hi;
+    for (uint32_t l = lo; l < hi; l++)
+        work->buffers[l - lo] = (uint16_t)step->control->lane[l].buffer;
+}
+
+/* Folds 0 and 1 alternate. Lanes that are kept are only looked at, for the norm. */
 static void begin_fold(struct cllm_step *step, uint32_t run)
 {
     struct cllm_assignment work = blank(step, CLLM_WORK_FOLD);
     uint32_t front = folded(step);
 
-    work.lane_lo = front;
-    work.lane_hi = front + run;
+    name_lanes(step, &work, front, front + run);
     work.fold_from = step->group_fold;
-    work.fold_to = step->group_fold == CLLM_NONE ? 0 : 1 - step->group_fold;
-    for (uint32_t i = 0; i < run; i++)
-        work.buffers[i] = (uint16_t)step->control->lane[front + i].buffer;
+    if (!cllm_lanes_kept(geometry(step)))
+        work.fold_to = step->group_fold == CLLM_NONE ? 0 : 1 - step->group_fold;
     step->run_hi = front + run;
     cllm_sweep_begin(&step->sweep, step->control, &work, step->workers);
 }
@@ -290,6 +301,8 @@ static bool begin_update(struct cllm_step *step)
     work.version = (uint32_t)((step->step - 1) & 1);
     work.target = (uint32_t)(step->step & 1);
     work.fold_from = step->total_fold;
+    if (cllm_lanes_kept(geometry(step)))
+        name_lanes(step, &work, 0, geometry(step)->lanes);
     work.learning_rate = step->record.learning_rate;
     work.grad_scale = step->record.grad_scale;
     begin_target(step, &work);

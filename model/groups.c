@@ -178,6 +178,7 @@ static int apply(struct cllm_groups *groups, const struct cllm_parameters *plan,
         group->line = number;
         if (line->has_rate)
             group->rate = line->rate;
+        groups->frozen |= group->rate == 0;
         if (line->has_decay)
             group->decay = line->decay;
     }

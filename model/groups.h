@@ -27,6 +27,7 @@ struct cllm_group {
 
 struct cllm_groups {
     uint32_t n_lines, n_tensors;
+    bool frozen;           /* some tensor is */
     struct cllm_group *of; /* by tensor; heap */
 };
 

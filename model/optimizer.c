@@ -12,10 +12,12 @@
 
 #define MUON_SIZE 0.2f /* of a step of AdamW: the root of its mean square */
 
-/* A piece of a tensor: @n elements from @from on, to be written to @w, @m and @v. */
+/* A piece of a tensor: @n elements from @from on, their gradient at @g, to be written to
+ * @w, @m and @v. */
 struct piece {
     uint32_t tensor;
     uint64_t from, n;
+    const float *g;
     float *w, *m, *v;
 };
 
@@ -59,8 +61,8 @@ static void update_adamw(const struct cllm_optimizer_walk *walk, const struct pi
                                            .correction1 = walk->correction1,
                                            .correction2 = walk->correction2};
 
-    u->ops->adamw(p->w, p->m, p->v, u->w + p->from, u->m + p->from, u->v + p->from,
-                  u->g + p->from, p->n, &terms);
+    u->ops->adamw(p->w, p->m, p->v, u->w + p->from, u->m + p->from, u->v + p->from, p->g,
+                  p->n, &terms);
 }
 
 static void update_lion(const struct cllm_optimizer_walk *walk, const struct piece *p)
@@ -73,8 +75,7 @@ static void update_lion(const struct cllm_optimizer_walk *walk, const struct pie
                                           .weight_decay = decay_of(walk, p),
                                           .grad_scale = u->grad_scale};
 
-    u->ops->lion(p->w, p->m, u->w + p->from, u->m + p->from, u->g + p->from, p->n,
-                 &terms);
+    u->ops->lion(p->w, p->m, u->w + p->from, u->m + p->from, p->g, p->n, &terms);
     clear(p->v, p->n);
 }
 
@@ -88,7 +89,7 @@ static void update_sgd(const struct cllm_optimizer_walk *walk, const struct piec
                                          .grad_scale = u->grad_scale,
                                          .nesterov = s->sgd_nesterov};
 
-    u->ops->sgd(p->w, p->m, u->w + p->from, u->m + p->from, u->g + p->from, p->n, &terms);
+    u->ops->sgd(p->w, p->m, u->w + p->from, u->m + p->from, p->g, p->n, &terms);
     clear(p->v, p->n);
 }
 
@@ -101,7 +102,7 @@ static void update_muon(const struct cllm_optimizer_walk *walk, const struct pie
     const struct cllm_muon_source source = {.rows = tensor->shape[0],
                                             .cols = tensor->shape[1],
                                             .m = u->m + tensor->off,
-                                            .g = u->g + tensor->off,
+                                            .g = u->whole + tensor->off,
                                             .momentum = optimizer->settings.muon_momentum,
                                             .grad_scale = u->grad_scale};
     float rate = rate_of(walk, p) * optimizer->settings.muon_rate;
@@ -109,7 +110,7 @@ static void update_muon(const struct cllm_optimizer_walk *walk, const struct pie
     float beta = source.momentum, rest = (1.0f - beta) * source.grad_scale;
     const float *direction = cllm_muon_direction(&optimizer->muon, u->ops, &source);
 
-    u->ops->mix(p->m, u->m + p->from, u->g + p->from, beta, rest, p->n);
+    u->ops->mix(p->m, u->m + p->from, p->g, beta, rest, p->n);
     u->ops->mix(p->w, u->w + p->from, direction + (p->from - tensor->off),
                 1.0f - rate * decay_of(walk, p), -(rate * size), p->n);
     clear(p->v, p->n);
@@ -282,7 +283,7 @@ void cllm_optimizer_begin(struct cllm_optimizer_walk *walk,
 }
 
 void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_t hi,
-                          float *w, float *m, float *v)
+                          const float *g, float *w, float *m, float *v)
 {
     const struct cllm_parameters *plan = walk->optimizer->plan;
     uint64_t done = lo;
@@ -297,6 +298,7 @@ void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_
             const struct piece piece = {.tensor = walk->tensor,
                                         .from = from,
                                         .n = to - from,
+                                        .g = g + (from - lo),
                                         .w = w + (from - lo),
                                         .m = m + (from - lo),
                                         .v = v + (from - lo)};
@@ -327,15 +329,15 @@ double cllm_optimizer_sumsq(const struct cllm_optimizer *optimizer,
     uint64_t from = lo;
     double sum = 0;
 
-    for (uint32_t t = 0; t < plan->n_tensors; t++) {
+    for (uint32_t t = 0; optimizer->groups.frozen && t < plan->n_tensors; t++) {
         const struct cllm_tensor *tensor = &plan->tensors[t];
         uint64_t end = tensor->off + tensor->count;
 
         if (optimizer->groups.of[t].rate > 0 || end <= lo || tensor->off >= hi)
             continue;
         if (from < tensor->off)
-            sum += ops->sumsq(g + from, tensor->off - from);
+            sum += ops->sumsq(g + (from - lo), tensor->off - from);
         from = end;
     }
-    return from < hi ? sum + ops->sumsq(g + from, hi - from) : sum;
+    return from < hi ? sum + ops->sumsq(g + (from - lo), hi - from) : sum;
 }

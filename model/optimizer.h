@@ -51,11 +51,11 @@ struct cllm_optimizer {
     struct cllm_muon muon;
 };
 
-/* What of a version is read and written, and with what; vectors point at element 0. */
+/* What an update reads, and with what; vectors point at element 0. */
 struct cllm_update {
     const struct cllm_ops *ops;
     const float *w, *m, *v; /* the version before */
-    const float *g;
+    const float *whole;     /* gradient; NULL where no tensor is needed as a whole */
     float learning_rate;
     float grad_scale; /* multiplies the gradient: 1 / tokens, times the clipping factor */
     uint64_t step;    /* of this update, from 1: for AdamW's bias corrections */
@@ -108,13 +108,14 @@ void cllm_optimizer_begin(struct cllm_optimizer_walk *walk,
                           const struct cllm_update *update);
 
 /*
- * Elements [lo,hi), not before those of the last call: the new version out, pointing at
- * element @lo. Tensors with rate 0 are copied, moments too; padding becomes 0.
+ * Elements [lo,hi), not before those of the last call, with gradient @g: the new version
+ * out. All four point at element @lo. Tensors with rate 0 are copied, moments too;
+ * padding becomes 0.
  */
 void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_t hi,
-                          float *w, float *m, float *v);
+                          const float *g, float *w, float *m, float *v);
 
-/* Sum of the squares of elements [lo,hi) of the gradient @g (at element 0), but for
+/* Sum of the squares of elements [lo,hi) of the gradient, @g at element @lo, but for
  * tensors with rate 0. */
 double cllm_optimizer_sumsq(const struct cllm_optimizer *optimizer,
                             const struct cllm_ops *ops, const float *g, uint64_t lo,

@@ -33,7 +33,7 @@
 #include "shm/device_status.h"
 
 #define CLLM_LAYOUT_MAGIC   UINT64_C(0x314d48534d4c4c43) /* "CLLMSHM1" */
-#define CLLM_LAYOUT_VERSION 5
+#define CLLM_LAYOUT_VERSION 6
 
 #define CLLM_MAX_WORKERS       144
 #define CLLM_MAX_LANES         1728 /* 12 * 12 * 12 */
@@ -184,7 +184,7 @@ struct cllm_geometry {
 
     /* objects */
     uint32_t n_buffers; /* lane buffers */
-    uint32_t n_folds;   /* 2, or 4 when there is more than one group */
+    uint32_t n_folds;   /* cllm_lanes_kept(): 0; else 2, or 4 with more than one group */
     uint32_t n_slots;   /* workers, then loader, then saver */
     uint32_t n_worker_slots;
     uint32_t ring_steps;      /* steps that fit into the ring */
@@ -367,20 +367,20 @@ static_assert(sizeof(struct cllm_event) == 256, "four lines an event");
  * cllm_slot_next().
  */
 struct cllm_assignment {
-    uint32_t kind;               /* enum cllm_work */
-    uint32_t generation;         /* of the slot; others ignore it */
-    uint64_t step;               /* being computed; SAVE: to be saved */
-    uint32_t version;            /* params object read */
-    uint32_t target;             /* params object written: UPDATE, INIT, LOAD */
-    uint32_t lane;               /* LANE, EVAL */
-    uint32_t buffer;             /* LANE */
-    uint32_t lane_lo, lane_hi;   /* FOLD */
-    uint32_t fold_from, fold_to; /* FOLD, MERGE, UPDATE (from); CLLM_NONE = nothing yet */
-    uint32_t fold_add;           /* MERGE: the group's fold that is added */
-    uint32_t chunk_lo, chunk_hi; /* FOLD, MERGE, UPDATE, INIT */
-    float learning_rate;         /* UPDATE */
-    float grad_scale;            /* UPDATE */
-    uint16_t buffers[CLLM_GROUP_LANES]; /* FOLD: buffer of lane lane_lo + i */
+    uint32_t kind;                      /* enum cllm_work */
+    uint32_t generation;                /* of the slot; others ignore it */
+    uint64_t step;                      /* being computed; SAVE: to be saved */
+    uint32_t version;                   /* params object read */
+    uint32_t target;                    /* params object written: UPDATE, INIT, LOAD */
+    uint32_t lane;                      /* LANE, EVAL */
+    uint32_t buffer;                    /* LANE */
+    uint32_t lane_lo, lane_hi;          /* FOLD; UPDATE of kept lanes */
+    uint32_t fold_from, fold_to;        /* FOLD, MERGE, UPDATE (from); CLLM_NONE = none */
+    uint32_t fold_add;                  /* MERGE: the group's fold that is added */
+    uint32_t chunk_lo, chunk_hi;        /* FOLD, MERGE, UPDATE, INIT */
+    float learning_rate;                /* UPDATE */
+    float grad_scale;                   /* UPDATE */
+    uint16_t buffers[CLLM_GROUP_LANES]; /* FOLD, UPDATE: those of lanes lane_lo + i */
     uint32_t pad0;
     uint64_t sum; /* hash of all bytes above and of seq */
     _Atomic uint64_t seq;

@@ -44,13 +44,21 @@ struct cllm_geometry control_temp_geometry(void)
 
 void control_temp_make(struct cllm_control *control)
 {
+    struct cllm_geometry geometry = control_temp_geometry();
+
+    control_temp_make_of(control, &geometry);
+}
+
+void control_temp_make_of(struct cllm_control *control,
+                          const struct cllm_geometry *geometry)
+{
     const struct cllm_control_plan plan = {.run_id = control_temp_id(),
                                            .run_dir = "/nowhere",
                                            .config = "[run]\ndir = nowhere\n",
                                            .manifest = "[train]\n[valid]\n",
                                            .config_hash = 11,
                                            .manifest_hash = 12,
-                                           .geometry = control_temp_geometry()};
+                                           .geometry = *geometry};
     int rc = cllm_control_create(control, &plan);
 
     if (rc == 0)

@@ -13,6 +13,8 @@ struct cllm_geometry control_temp_geometry(void);
 /* Create and publish control and objects of a run whose id has this process's pid in it.
  */
 void control_temp_make(struct cllm_control *control);
+void control_temp_make_of(struct cllm_control *control,
+                          const struct cllm_geometry *geometry);
 void control_temp_remove(struct cllm_control *control);
 
 /* The run id that the functions above use. */

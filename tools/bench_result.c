@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UPDATE_BYTES 28.0
+#define UPDATE_BYTES 24.0 /* but for gradients */
 #define FOLD_BYTES   4.0
 
 static double tokens_a_step(const struct cllm_geometry *g)
@@ -101,8 +101,10 @@ double cllm_bench_result_busy(const struct cllm_bench_result *result, uint32_t w
 
 double cllm_bench_result_update_rate(const struct cllm_bench_result *result)
 {
+    const struct cllm_geometry *g = &result->geometry;
     double ns = phase_ns(result, CLLM_BENCH_UPDATE) / result->active;
-    double bytes = UPDATE_BYTES * (double)result->geometry.n_elements;
+    double gradients = cllm_lanes_kept(g) ? g->lanes : 1.0;
+    double bytes = (UPDATE_BYTES + FOLD_BYTES * gradients) * (double)g->n_elements;
 
     return ns > 0.0 ? bytes * (double)result->total.step * 1e9 / ns : 0.0;
 }
@@ -116,6 +118,8 @@ double cllm_bench_result_fold_rate(const struct cllm_bench_result *result)
     /* A group's first run has no sum to read; a merge reads two sums and writes one. */
     double vectors = g->lanes + 2.0 * runs - g->n_groups + 3.0 * merges;
 
+    if (cllm_lanes_kept(g))
+        vectors = g->lanes;
     return ns > 0.0 ? FOLD_BYTES * (double)g->n_elements * vectors * steps * 1e9 / ns
                     : 0.0;
 }

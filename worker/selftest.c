@@ -96,7 +96,7 @@ static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm
                                        .w = x->w,
                                        .m = x->m,
                                        .v = x->v,
-                                       .g = x->dw,
+                                       .whole = x->dw,
                                        .learning_rate = 1e-3f,
                                        .grad_scale = 1.0f / (SEQUENCES * CONTEXT),
                                        .step = 3};
@@ -108,7 +108,7 @@ static uint64_t train_once(const struct cllm_parameters *plan, const struct cllm
     loss = compute(plan, model, device, x);
     squares = ops->sumsq(x->dw, plan->n_elements);
     cllm_optimizer_begin(&walk, optimizer, &update);
-    cllm_optimizer_range(&walk, 0, plan->n_elements, x->w1, x->m1, x->v1);
+    cllm_optimizer_range(&walk, 0, plan->n_elements, x->dw, x->w1, x->m1, x->v1);
     sum = cllm_hash(&loss, sizeof loss, sum);
     sum = cllm_hash(&squares, sizeof squares, sum);
     sum = cllm_hash(x->dw, bytes, sum);

@@ -27,14 +27,87 @@ static void allow_params(struct cllm_worker *worker, uint32_t version, uint64_t 
                           writable);
 }
 
+/* A fold that is CLLM_NONE needs no leave. */
+static void allow_fold(struct cllm_worker *worker, uint32_t fold, uint64_t lo, uint64_t n,
+                       bool writable)
+{
+    if (fold != CLLM_NONE)
+        cllm_region_allow(&worker->fold[fold], lo * sizeof(float), n * sizeof(float),
+                          writable);
+}
+
+/* What is added up, from left to right; pointers at element 0. */
+struct summands {
+    const float *before; /* a fold; NULL: none */
+    const float *add[CLLM_GROUP_LANES];
+    uint32_t n;
+};
+
 /* Chunks are parts of an assignment, which threads may share. */
 struct chunks {
     struct cllm_worker *worker;
     const struct cllm_assignment *work;
     struct cllm_report *report;
     struct cllm_optimizer_walk walk; /* of an update: at its beginning */
+    struct summands gradient;        /* of an update */
     uint32_t first;                  /* of an update: chunk of the first part */
 };
+
+/* ---- sums of gradients ---- */
+
+static struct summands summands_of(const struct cllm_worker *worker,
+                                   const struct cllm_assignment *work)
+{
+    struct summands all = {.n = work->lane_hi - work->lane_lo};
+
+    CLLM_ASSERT(all.n <= CLLM_GROUP_LANES);
+    if (work->fold_from != CLLM_NONE)
+        all.before = cllm_worker_fold(worker, work->fold_from);
+    for (uint32_t i = 0; i < all.n; i++)
+        all.add[i] = (float *)(void *)worker->buffer[work->buffers[i]].base;
+    if (work->fold_add != CLLM_NONE)
+        all.add[all.n++] = cllm_worker_fold(worker, work->fold_add);
+    CLLM_ASSERT(all.before || all.n > 0);
+    return all;
+}
+
+/* Elements [lo, lo + n) of their sum: where they lie, or in @made. */
+static const float *add_up(const struct cllm_worker *worker, const struct summands *all,
+                           uint64_t lo, uint64_t n, float *made)
+{
+    const float *add[CLLM_GROUP_LANES];
+
+    if (all->n == 0)
+        return all->before + lo;
+    for (uint32_t i = 0; i < all->n; i++)
+        add[i] = all->add[i] + lo;
+    worker->ops->fold(made, all->before ? all->before + lo : NULL, add, all->n, n);
+    return made;
+}
+
+/* Piece by piece, as make_chunk(); where lanes are kept until the update, nothing is
+ * written. Returns the sum of squares, which is that of pieces in order. */
+static double fold_pieces(const struct cllm_worker *worker,
+                          const struct cllm_assignment *work, uint64_t lo, uint64_t hi)
+{
+    struct summands all = summands_of(worker, work);
+    float *to =
+        work->fold_to == CLLM_NONE ? NULL : cllm_worker_fold(worker, work->fold_to);
+    _Alignas(CLLM_CACHELINE) float made[CLLM_CHUNK_PIECE];
+    double squares = 0;
+
+    for (; lo < hi; lo += CLLM_CHUNK_PIECE) {
+        uint64_t n = cllm_min_u64(CLLM_CHUNK_PIECE, hi - lo);
+        const float *sum = add_up(worker, &all, lo, n, made);
+
+        squares += cllm_optimizer_sumsq(&worker->optimizer, worker->ops, sum, lo, lo + n);
+        if (to)
+            worker->ops->stream(to + lo, sum, n);
+    }
+    if (to)
+        _mm_sfence(); /* who hears of the chunk finds it */
+    return squares;
+}
 
 static void fold_chunk(void *ctx, uint32_t part, uint32_t thread)
 {
@@ -42,28 +115,15 @@ static void fold_chunk(void *ctx, uint32_t part, uint32_t thread)
     struct cllm_worker *worker = chunks->worker;
     const struct cllm_assignment *work = chunks->work;
     const struct cllm_geometry *g = worker->child.geometry;
-    bool merge = work->kind == CLLM_WORK_MERGE;
-    uint32_t n = merge ? 1 : work->lane_hi - work->lane_lo, c = work->chunk_lo + part;
-    uint64_t lo = cllm_chunk_lo(g, c), count = cllm_chunk_hi(g, c) - lo;
-    float *to = cllm_worker_fold(worker, work->fold_to);
-    const float *add[CLLM_GROUP_LANES];
-    const float *from = work->fold_from == CLLM_NONE
-                            ? NULL
-                            : cllm_worker_fold(worker, work->fold_from) + lo;
+    uint32_t c = work->chunk_lo + part;
+    uint64_t lo = cllm_chunk_lo(g, c), hi = cllm_chunk_hi(g, c);
 
     (void)thread;
-    for (uint32_t i = 0; i < n; i++)
-        add[i] = merge ? cllm_worker_fold(worker, work->fold_add) + lo
-                       : (float *)(void *)worker->buffer[work->buffers[i]].base + lo;
-    cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to, count * sizeof *to,
-                      true);
+    allow_fold(worker, work->fold_to, lo, hi - lo, true);
     cllm_fault(CLLM_FAULT_fold_opened);
-    worker->ops->fold(to + lo, from, add, n, count);
+    chunks->report->result[part].sum_squares = fold_pieces(worker, work, lo, hi);
     cllm_fault(CLLM_FAULT_fold_written);
-    cllm_region_allow(&worker->fold[work->fold_to], lo * sizeof *to, count * sizeof *to,
-                      false);
-    chunks->report->result[part].sum_squares =
-        cllm_optimizer_sumsq(&worker->optimizer, worker->ops, to, lo, lo + count);
+    allow_fold(worker, work->fold_to, lo, hi - lo, false);
     cllm_fault(CLLM_FAULT_fold_summed);
 }
 
@@ -100,11 +160,12 @@ static uint64_t elements_of_model(const struct cllm_worker *worker, uint64_t lo,
  * A chunk in pieces that are made and hashed in the first-level cache and leave it past
  * the others: who reads them next does so in the next step.
  */
-static uint64_t make_chunk(struct cllm_worker *worker, struct cllm_optimizer_walk *walk,
-                           const struct cllm_assignment *work, uint32_t c)
+static uint64_t make_chunk(const struct chunks *chunks, uint32_t c)
 {
+    struct cllm_worker *worker = chunks->worker;
     const struct cllm_geometry *g = worker->child.geometry;
-    _Alignas(CLLM_CACHELINE) float made[3][CLLM_CHUNK_PIECE];
+    struct cllm_optimizer_walk walk = chunks->walk;
+    _Alignas(CLLM_CACHELINE) float made[3][CLLM_CHUNK_PIECE], gradient[CLLM_CHUNK_PIECE];
     uint64_t hi = cllm_chunk_hi(g, c), sum = c;
 
     for (uint64_t lo = cllm_chunk_lo(g, c); lo < hi; lo += CLLM_CHUNK_PIECE) {
@@ -112,12 +173,15 @@ static uint64_t make_chunk(struct cllm_worker *worker, struct cllm_optimizer_wal
         uint64_t of_model = elements_of_model(worker, lo, lo + n);
 
         if (of_model > 0)
-            cllm_optimizer_range(walk, lo, lo + of_model, made[0], made[1], made[2]);
+            cllm_optimizer_range(&walk, lo, lo + of_model,
+                                 add_up(worker, &chunks->gradient, lo, n, gradient),
+                                 made[0], made[1], made[2]);
         for (uint32_t part = 0; part < 3; part++)
             memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
         sum = cllm_chunk_sum_piece(made[0], made[1], made[2], n, sum);
         for (uint32_t part = 0; part < 3; part++)
-            worker->ops->stream(cllm_worker_params(worker, work->target, part) + lo,
+            worker->ops->stream(cllm_worker_params(worker, chunks->work->target, part) +
+                                    lo,
                                 made[part], n);
     }
     _mm_sfence(); /* who hears of the chunk finds it */
@@ -130,14 +194,13 @@ static void update_chunk(void *ctx, uint32_t part, uint32_t thread)
     struct cllm_worker *worker = chunks->worker;
     const struct cllm_assignment *work = chunks->work;
     const struct cllm_geometry *g = worker->child.geometry;
-    struct cllm_optimizer_walk walk = chunks->walk;
     uint32_t c = chunks->first + part;
     uint64_t lo = cllm_chunk_lo(g, c), n = cllm_chunk_hi(g, c) - lo;
 
     (void)thread;
     allow_params(worker, work->target, lo, n, true);
     cllm_fault(CLLM_FAULT_update_opened);
-    chunks->report->result[c - work->chunk_lo].sum = make_chunk(worker, &walk, work, c);
+    chunks->report->result[c - work->chunk_lo].sum = make_chunk(chunks, c);
     cllm_fault(CLLM_FAULT_update_written);
     allow_params(worker, work->target, lo, n, false);
     cllm_fault(CLLM_FAULT_update_summed);
@@ -157,15 +220,17 @@ static bool is_whole(struct cllm_worker *worker, uint32_t c)
 void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment *work,
                         struct cllm_report *report)
 {
+    const struct summands gradient = summands_of(worker, work);
     const struct cllm_update update = {.ops = worker->ops,
                                        .w = cllm_worker_params(worker, work->version, 0),
                                        .m = cllm_worker_params(worker, work->version, 1),
                                        .v = cllm_worker_params(worker, work->version, 2),
-                                       .g = cllm_worker_fold(worker, work->fold_from),
+                                       .whole = gradient.n == 0 ? gradient.before : NULL,
                                        .learning_rate = work->learning_rate,
                                        .grad_scale = work->grad_scale,
                                        .step = work->step};
-    struct chunks chunks = {.worker = worker, .work = work, .report = report};
+    struct chunks chunks = {
+        .worker = worker, .work = work, .report = report, .gradient = gradient};
     uint32_t c = work->chunk_lo;
 
     cllm_optimizer_begin(&chunks.walk, &worker->optimizer, &update);

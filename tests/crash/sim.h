@@ -60,6 +60,7 @@ struct sim_plan {
     uint32_t lanes, workers, worker_slots, chunks, buffers, steps;
     uint32_t microbatches, eval_every, checkpoint_every;
     uint32_t last_chunk_words;
+    bool kept; /* lanes, until the update */
     uint32_t spares, audit;
     uint32_t active; /* workers at once */
     bool children_only; /* kill_mean spares Node Zero */

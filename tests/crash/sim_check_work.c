@@ -46,7 +46,7 @@ static bool reads_version(const struct cllm_assignment *work, uint32_t version)
 
 static bool reads_buffer(const struct cllm_assignment *work, uint32_t buffer)
 {
-    if (work->kind == CLLM_WORK_FOLD)
+    if (work->kind == CLLM_WORK_FOLD || work->kind == CLLM_WORK_UPDATE)
         for (uint32_t i = 0; i < work->lane_hi - work->lane_lo; i++)
             if (work->buffers[i] == buffer)
                 return true;
@@ -72,9 +72,9 @@ static const char *spoils(const struct cllm_assignment *writer,
         if (other->kind == CLLM_WORK_LANE && other->buffer == writer->buffer)
             return "two write one lane buffer";
         if (reads_buffer(other, writer->buffer))
-            return "a lane buffer is written while it is folded";
+            return "a lane buffer is written while it is read";
     }
-    if (is_sum(writer)) {
+    if (is_sum(writer) && writer->fold_to != CLLM_NONE) {
         if (reads_fold(other, writer->fold_to) && chunks_meet(writer, other))
             return "a fold is written while it is read";
         if (is_sum(other) && other->fold_to == writer->fold_to &&
@@ -117,7 +117,9 @@ void sim_check_post(uint32_t slot, uint32_t k)
                     entry->lane);
     if (entry->kind == CLLM_WORK_LANE)
         for (uint32_t l = 0; l < sim.geometry.lanes; l++)
-            if (sim.view.lane[l].state == CLLM_LANE_DONE &&
+            if ((sim.view.lane[l].state == CLLM_LANE_DONE ||
+                 (sim.view.lane[l].state == CLLM_LANE_FOLDED &&
+                  cllm_lanes_kept(&sim.geometry))) &&
                 sim.view.lane[l].buffer == entry->buffer)
                 sim_violation("buffers", "buffer %u of lane %u is given to lane %u",
                               entry->buffer, l, entry->lane);

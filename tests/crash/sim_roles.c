@@ -100,6 +100,7 @@ static const uint64_t *words_of(const float *p)
     return (const uint64_t *)(const void *)p;
 }
 
+/* Into the worker's own memory: toy_stream() makes it events. */
 static void toy_fold(float *dst, const float *acc, const float *const *lanes,
                      uint32_t n_lanes, size_t n)
 {
@@ -110,7 +111,7 @@ static void toy_fold(float *dst, const float *acc, const float *const *lanes,
 
         for (uint32_t l = acc ? 0 : 1; l < n_lanes; l++)
             sum = sim_fold_word(sum, words_of(lanes[l])[i]);
-        sim_store64(&to[i], sum);
+        to[i] = sum;
     }
 }
 
@@ -341,9 +342,9 @@ bool cllm_optimizer_is_whole(const struct cllm_optimizer *optimizer, uint64_t lo
     return false;
 }
 
-/* Into the worker's own memory: toy_stream() makes it events. */
+/* Into the worker's own memory, too. */
 void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_t hi,
-                          float *w, float *m, float *v)
+                          const float *g, float *w, float *m, float *v)
 {
     const struct cllm_update *u = &walk->update;
     const float *from[3] = {u->w, u->m, u->v};
@@ -352,8 +353,8 @@ void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_
     for (uint32_t part = 0; part < 3; part++)
         for (uint64_t i = lo / 2; i < hi / 2; i++)
             ((uint64_t *)(void *)to[part])[i - lo / 2] =
-                sim_update_word(words_of(from[part])[i], words_of(u->g)[i], u->grad_scale,
-                                u->learning_rate, u->step, part);
+                sim_update_word(words_of(from[part])[i], words_of(g)[i - lo / 2],
+                                u->grad_scale, u->learning_rate, u->step, part);
 }
 
 double cllm_optimizer_sumsq(const struct cllm_optimizer *optimizer,
@@ -361,7 +362,7 @@ double cllm_optimizer_sumsq(const struct cllm_optimizer *optimizer,
                             uint64_t hi)
 {
     (void)optimizer;
-    return ops->sumsq(g + lo, hi - lo);
+    return ops->sumsq(g, hi - lo);
 }
 
 /* ---- what a worker has mapped ---- */

@@ -21,7 +21,7 @@ static uint32_t pick(const uint32_t *table, uint32_t n)
 
 static void plan_shape(struct sim_plan *plan)
 {
-    plan->lanes = PICK(12, 12, 12, 12, 5, 5, 5, 24);
+    plan->lanes = PICK(12, 12, 12, 2, 2, 5, 5, 5, 24);
     plan->workers = 1 + (uint32_t)(sim_random() % 8);
     plan->worker_slots =
         (uint32_t)cllm_min_u64(SIM_MAX_WORKERS, plan->workers + sim_random() % 3);
@@ -29,6 +29,7 @@ static void plan_shape(struct sim_plan *plan)
     plan->last_chunk_words = 1 + (uint32_t)(sim_random() % SIM_CHUNK_WORDS);
     plan->buffers =
         PICK(0, 1) ? plan->lanes : (uint32_t)cllm_min_u64(plan->lanes, plan->workers + 2);
+    plan->kept = plan->buffers == plan->lanes && plan->lanes <= 5 && PICK(0, 1);
     plan->steps = PICK(3, 3, 3, 4, 5, 6);
     plan->microbatches = PICK(1, 1, 2);
     plan->eval_every = PICK(0, 1, 2);
@@ -170,7 +171,7 @@ static void make_geometry(void)
         .ring_steps = 2};
     g->n_elements = (plan->chunks - 1) * g->chunk_elements + 2 * plan->last_chunk_words;
     g->n_params = g->n_elements;
-    g->n_folds = g->n_groups > 1 ? 4 : 2;
+    g->n_folds = plan->kept ? 0 : g->n_groups > 1 ? 4 : 2;
     g->ring_slots = g->ring_steps * g->lanes * g->microbatches;
     g->ring_eval_slots = g->lanes * g->eval_microbatches;
 }
@@ -259,9 +260,10 @@ static void reset(uint64_t seed)
 static void print_plan(const struct sim_plan *plan)
 {
     (void)printf("%u lanes, %u workers (%u at once) in %u slots, %u spares, %u chunks, "
-                 "%u buffers, %u steps; audit %u, evaluation %u, checkpoints %u\n",
+                 "%u buffers%s, %u steps; audit %u, evaluation %u, checkpoints %u\n",
                  plan->lanes, plan->workers, plan->active, plan->worker_slots,
-                 plan->spares, plan->chunks, plan->buffers, plan->steps, plan->audit,
+                 plan->spares, plan->chunks, plan->buffers,
+                 plan->kept ? " kept until the update" : "", plan->steps, plan->audit,
                  plan->eval_every, plan->checkpoint_every);
     (void)printf(
         "means: turn %u, kill %u, node zero %u, fault %u, stop %u, tree %u, damage "

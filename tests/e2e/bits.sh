@@ -28,6 +28,19 @@ fi
 
 coord few -n 2 --set run.lane_buffers=3
 same "the same bits with three lane buffers" "$golden" "$(bits few)"
+# One lane or two stay in their buffers until the update.
+coord folded -n 2 --set train.steps=12 --set train.batch=120 --set train.eval_batch=120
+for lanes in 1 2; do
+    extra=(--set "run.lanes=$lanes" --set train.steps=12 --set train.batch=120 --set train.eval_batch=120)
+    coord kept -n 2 "${extra[@]}"
+    coord alone -n 1 "${extra[@]}"
+    CLLM_FAULTS=fold_written:kill:3,update_written:kill:6 coord hurt -n 2 "${extra[@]}"
+    same "kept lanes ($lanes): the same bits with one worker and with two" "$(bits kept)" "$(bits alone)"
+    same "kept lanes ($lanes): and after deaths" "$(bits kept)" "$(bits hurt)"
+    check "kept lanes ($lanes): there were some" grep -q "killed by SIGKILL" "$work/hurt.log"
+    near "kept lanes ($lanes): the loss is that of a fold" "$(loss kept 12)" "$(loss folded 12)"
+    rm -rf "$work"/runs/{kept,alone,hurt}
+done
 coord pread -n 2 --set loader.method=pread
 same "the same bits through pread" "$golden" "$(bits pread)"
 for option in run.lanes=24 run.lanes=5 train.micro_batch=1 loss.crystalline=0.1 model.crystalline_bias=yes; do

@@ -77,8 +77,8 @@ int cllm_cl_tensor_begin(void);
 bool cllm_cl_tensor(void);
 const char *cllm_cl_tensor_text(void);
 
-/* A product there, as cllm_opencl_matmul() begins it: with all strides, with what is added
- * in place of accumulate, and the form. */
+/* A product there, as cllm_opencl_matmul() begins it: with all strides, what is added in
+ * place of accumulate, and the form. */
 struct cllm_cl_product {
     float *c;
     const float *a, *b;

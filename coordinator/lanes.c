@@ -303,7 +303,8 @@ static uint32_t choose(const struct cllm_control *control, uint32_t slot,
 /*
  * A buffer for the front of the fold when all are taken: that of the highest finished
  * lane, which is computed again. Otherwise a process that cannot be ended could hold the
- * last one for ever. The front is not finished, so no fold reads that buffer.
+ * last one for ever. The front is not finished, so no fold reads that buffer. Where lanes
+ * are kept there is no fold that would free another: nothing would be won.
  */
 static uint32_t take_buffer(struct cllm_control *control, uint32_t front)
 {
@@ -338,7 +339,8 @@ bool cllm_lanes_assign(struct cllm_control *control, uint32_t slot, uint32_t kin
         return false;
     if (kind == CLLM_WORK_LANE) {
         work.buffer = cllm_lanes_free_buffer(control, l);
-        if (work.buffer == CLLM_NONE && l == front_of(control))
+        if (work.buffer == CLLM_NONE && l == front_of(control) &&
+            !cllm_lanes_kept(&control->header->geometry))
             work.buffer = take_buffer(control, l);
         if (work.buffer == CLLM_NONE)
             return false;

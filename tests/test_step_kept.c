@@ -91,6 +91,29 @@ static void kept_lanes_go_from_their_buffers_into_the_update(void **state)
     assert_true(run.step.record.grad_norm == sqrt(20.0) / (2 * 48));
 }
 
+/* All buffers are needed at once: none is taken from a finished lane. */
+static void a_finished_lane_keeps_its_buffer(void **state)
+{
+    struct cllm_step_world world = {.filled = UINT64_MAX, .idle = STEP_RUN_WORKERS};
+    uint32_t buffer;
+
+    (void)state;
+    step_run_commit_initial();
+    step_run_open_next();
+    (void)cllm_step_advance(&run.step, &world);
+    assert_true(cllm_step_assign(&run.step, 0, 0));
+    assert_true(cllm_step_assign(&run.step, 1, 0));
+    step_run_complete(1, CLLM_REPORT_FINITE);
+    step_run_give_up(0);
+    assert_false(cllm_step_assign(&run.step, 1, UINT64_MAX)); /* he may still write */
+    assert_int_equal(run.control.lane[1].state, CLLM_LANE_DONE);
+    buffer = run.control.lane[0].buffer;
+    step_run_die(0);
+    assert_true(cllm_step_assign(&run.step, 1, 0));
+    assert_int_equal(newest(1)->lane, 0);
+    assert_int_equal(newest(1)->buffer, buffer);
+}
+
 static void deaths_do_not_change_what_is_kept(void **state)
 {
     (void)state;
@@ -110,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(kept_lanes_go_from_their_buffers_into_the_update),
+        TEST(a_finished_lane_keeps_its_buffer),
         TEST(deaths_do_not_change_what_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,9 +117,8 @@ void cllm_cl_tensor_product(const struct cllm_cl_product *p, size_t chosen)
     cllm_cl_in(&launch, now.b.at, now.b.bytes);
     cllm_cl_in(&launch, s->add, s->add == NULL ? 0 : bytes_c);
     cllm_cl_in(&launch, s->bias, s->bias == NULL ? 0 : s->n * sizeof *s->bias);
-    cllm_cl_sizes(
-        &launch,
-        (const size_t[]){s->m, s->n, cllm_div_up(s->k, BLOCK_STEP), s->ldc}, 4);
+    cllm_cl_sizes(&launch,
+                  (const size_t[]){s->m, s->n, cllm_div_up(s->k, BLOCK_STEP), s->ldc}, 4);
     cllm_cl_u32(&launch, (uint32_t)p->form);
     cllm_cl_run(&launch, 2,
                 (const size_t[]){cllm_div_up(s->n, variant->n) * variant->items[0],

@@ -302,7 +302,8 @@ void sim_check_adoption(void)
         sim.scribbled || sim.suspect || sim.newest == SIM_NO_STEP ||
         sim.view.state->lanes_of >> 1 != sim.newest + 2 ||
         sim.plan.wrong_slot != CLLM_NONE || sim.plan.audit != 0 ||
-        sim.view.state->phase == CLLM_PHASE_VERIFY)
+        sim.view.state->phase == CLLM_PHASE_VERIFY ||
+        sim.view.state->run_state == CLLM_RUN_ENDED) /* its memory is being removed */
         return;
     for (uint32_t l = 0; l < sim.geometry.lanes; l++) {
         bool done = sim.view.lane[l].state == CLLM_LANE_DONE ||

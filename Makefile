@@ -96,8 +96,8 @@ tests_SRC := \
 	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c \
 	test_crashes.c test_crystal.c test_crystal_pairs.c test_dataset.c test_decoder.c test_device_meter.c test_devices.c \
 	test_direct.c test_dropout.c test_elementary.c test_encoder.c test_err.c test_facts.c test_fault.c test_file.c test_file_scan.c test_fill.c \
-	test_frozen.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_heartbeat.c \
-	test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c \
+	test_frozen.c test_fuzz_corpus.c test_gguf.c test_groups.c test_half.c test_health.c \
+	test_heartbeat.c test_history.c test_ini_edit.c test_init.c test_isa.c test_json.c test_llama2c.c test_llmc.c \
 	test_loader.c test_local_socket.c test_log.c test_logout.c test_lora.c test_manifest.c \
 	test_matmul.c test_megatron.c test_mix.c test_mixture.c test_model.c test_model_crystal.c \
 	test_muon.c test_opencl.c \

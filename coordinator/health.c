@@ -9,6 +9,7 @@
 
 #define QUIET_NS CLLM_NS_PER_S          /* so long nobody asks the kernel */
 #define LOOK_NS  (250 * CLLM_NS_PER_MS) /* and then not more often than this */
+#define LONGER   4                      /* asleep, once it was seen running */
 
 void cllm_health_reset(struct cllm_health *health, uint64_t progress, uint64_t now_ns)
 {
@@ -25,11 +26,12 @@ static bool ask(struct cllm_health *health, const struct cllm_process *process,
         return false;
     if (health->looked_ns == 0) {
         health->cpu_ns = usage.cpu_ns;
-        health->ran = false;
+        health->ran_ns = 0;
     }
     health->looked_ns = now_ns;
     health->state = usage.state;
-    health->ran |= usage.state == 'R';
+    if (usage.state == 'R')
+        health->ran_ns = now_ns;
     *used_ns = usage.cpu_ns - health->cpu_ns;
     return true;
 }
@@ -40,13 +42,15 @@ enum cllm_health_verdict cllm_health_look(struct cllm_health *health,
                                           const struct cllm_health_limits *limits,
                                           uint64_t late_ns, uint64_t now_ns)
 {
-    uint64_t frozen_ns, used_ns = 0, worst_ns, limit_ns;
+    uint64_t frozen_ns, used_ns = 0, slept_ns, sleep_ns = limits->asleep_ns;
+    bool ran;
 
     if (progress != health->progress) {
         cllm_health_reset(health, progress, now_ns);
         return CLLM_HEALTH_GOOD;
     }
     health->since_ns += late_ns;
+    health->ran_ns += health->ran_ns == 0 ? 0 : late_ns;
     frozen_ns = now_ns > health->since_ns ? now_ns - health->since_ns : 0;
     if (frozen_ns < QUIET_NS || now_ns - health->looked_ns < LOOK_NS)
         return CLLM_HEALTH_GOOD;
@@ -54,12 +58,17 @@ enum cllm_health_verdict cllm_health_look(struct cllm_health *health,
         cllm_health_reset(health, progress, now_ns);
         return CLLM_HEALTH_GOOD;
     }
-    /* Asleep all the time: time counts. Else only what it has used itself. */
-    worst_ns = health->ran ? used_ns : frozen_ns;
-    limit_ns = health->ran ? limits->running_ns : limits->asleep_ns;
-    if (worst_ns >= limit_ns)
+    ran = health->ran_ns != 0;
+    slept_ns = frozen_ns;
+    if (ran) {
+        slept_ns = now_ns > health->ran_ns ? now_ns - health->ran_ns : 0;
+        sleep_ns *= LONGER;
+    }
+    if (slept_ns >= sleep_ns || (ran && used_ns >= limits->running_ns))
         return CLLM_HEALTH_HANGS;
-    return worst_ns >= limit_ns / 2 ? CLLM_HEALTH_SUSPECT : CLLM_HEALTH_GOOD;
+    if (slept_ns >= sleep_ns / 2 || (ran && used_ns >= limits->running_ns / 2))
+        return CLLM_HEALTH_SUSPECT;
+    return CLLM_HEALTH_GOOD;
 }
 
 void cllm_pace_take(struct cllm_pace *pace, uint64_t ns)

@@ -3,10 +3,11 @@
  *
  * A process that works bumps its progress word. When the word stands still for long, the
  * kernel is asked what the process does: it hangs if it has meanwhile used as much
- * processor time as the limit (it runs in circles), or if it slept all the time. One that
- * was only not scheduled, on a loaded machine, has done neither and is left alone. So is
- * one that a debugger holds. Time in which the watcher itself did not look is nobody's
- * fault and does not count.
+ * processor time as the limit (it runs in circles), or if it slept all the time; if it
+ * was seen running, four times as long, because who mostly waits for pages is seen asleep
+ * often. One that was only not scheduled, on a loaded machine, has done neither and is
+ * left alone. So is one that a debugger holds. Time in which the watcher itself did not
+ * look is nobody's fault and does not count.
  */
 #ifndef CLLM_COORDINATOR_HEALTH_H
 #define CLLM_COORDINATOR_HEALTH_H
@@ -17,7 +18,7 @@ struct cllm_health {
     uint64_t progress, since_ns; /* the word, and when it last moved */
     uint64_t looked_ns;          /* when the kernel was last asked; 0 = not since then */
     uint64_t cpu_ns;             /* processor time at the first look since then */
-    bool ran;                    /* seen running since then */
+    uint64_t ran_ns;             /* when it was last seen running; 0 = not since then */
     char state;                  /* of /proc/PID/stat at the last look */
 };
 
@@ -32,7 +33,7 @@ void cllm_health_reset(struct cllm_health *health, uint64_t progress, uint64_t n
 
 /* How long the word of a process may stand still. */
 struct cllm_health_limits {
-    uint64_t asleep_ns;  /* while it sleeps all the time */
+    uint64_t asleep_ns;  /* while it sleeps all the time; four of them after running */
     uint64_t running_ns; /* of its own processor time, once it was seen running */
 };
 

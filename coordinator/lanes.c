@@ -129,11 +129,20 @@ static uint32_t work_kind(uint64_t lanes_of)
     return lanes_of & 1 ? CLLM_WORK_EVAL : CLLM_WORK_LANE;
 }
 
-/* Does @work compute @lane of the table as it is? */
-static bool computes(const struct cllm_assignment *work, uint64_t table, uint32_t lane)
+bool cllm_lanes_computed_by(const struct cllm_control *control,
+                            const struct cllm_assignment *work)
 {
-    return work->kind == work_kind(table) && work->lane == lane &&
+    uint64_t table = lanes_of(control);
+
+    return work->kind == work_kind(table) &&
            cllm_lanes_of(work->step, table & 1) == table;
+}
+
+/* Does @work compute @lane of the table as it is? */
+static bool computes(const struct cllm_control *control,
+                     const struct cllm_assignment *work, uint32_t lane)
+{
+    return work->lane == lane && cllm_lanes_computed_by(control, work);
 }
 
 struct holders {
@@ -157,7 +166,7 @@ static struct holders find_holders(const struct cllm_control *control, uint32_t 
         const struct cllm_assignment *work;
 
         for (uint32_t i = 0; (work = cllm_slot_unanswered(control, slot, i)); i++) {
-            if (!computes(work, lanes_of(control), lane))
+            if (!computes(control, work, lane))
                 continue;
             found.n++;
             if (found.trusted == 0)
@@ -173,7 +182,7 @@ static bool slot_holds(const struct cllm_control *control, uint32_t slot, uint32
     const struct cllm_assignment *work;
 
     for (uint32_t i = 0; (work = cllm_slot_unanswered(control, slot, i)); i++)
-        if (computes(work, lanes_of(control), lane))
+        if (computes(control, work, lane))
             return true;
     return false;
 }

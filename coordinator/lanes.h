@@ -71,6 +71,11 @@ bool cllm_lanes_assign(struct cllm_control *control, uint32_t slot, uint32_t kin
 struct cllm_lane_judgement cllm_lanes_take(struct cllm_control *control, uint32_t slot,
                                            const struct cllm_report *report);
 
+/* Is it a lane of the table as it is that @work computes? Neither one of another step is,
+ * nor one of training while the step is validated. */
+bool cllm_lanes_computed_by(const struct cllm_control *control,
+                            const struct cllm_assignment *work);
+
 /*
  * Lanes that somebody computed and nobody computes any more are READY (or RECHECK) again:
  * after a burial, and when a run is adopted. Returns how many.

@@ -225,18 +225,19 @@ void cllm_node_describe_work(const struct cllm_node *nz, uint32_t slot, char *ou
 }
 
 /*
- * The lane of this step that the process of @slot had begun, by its own word and by what
+ * The lane of the table that the process of @slot had begun, by its own word and by what
  * it was asked; CLLM_NONE = none. One that was posted to it when it was dying is not to
- * blame.
+ * blame, and no lane of the validation for what happened to whoever still computed one of
+ * training.
  */
 static uint32_t computing(const struct cllm_node *nz, uint32_t slot)
 {
     const struct cllm_assignment *work = cllm_slot_unanswered(&nz->control, slot, 0);
     const struct cllm_status *status = cllm_node_status(nz, slot);
-    bool lane = work && work->step == nz->step.step &&
-                (work->kind == CLLM_WORK_LANE || work->kind == CLLM_WORK_EVAL);
 
-    if (!lane || cllm_load_relaxed(&status->work) != work->kind ||
+    if (!work || work->step != nz->step.step ||
+        !cllm_lanes_computed_by(&nz->control, work) ||
+        cllm_load_relaxed(&status->work) != work->kind ||
         cllm_load_relaxed(&status->lane) != work->lane ||
         cllm_load_relaxed(&status->step) != work->step)
         return CLLM_NONE;

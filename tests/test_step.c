@@ -350,6 +350,27 @@ static void a_lane_that_kills_two_slots_three_times_is_poison(void **state)
     assert_int_equal(run.step.record.skipped, CLLM_SKIP_POISON);
 }
 
+/* Who still computes a lane of training when the step is validated, and dies of it, does
+ * not make a lane of the validation poison. */
+static void a_lane_of_training_is_none_of_the_validation(void **state)
+{
+    struct cllm_assignment work = {.kind = CLLM_WORK_LANE, .step = 1, .lane = 0};
+
+    (void)state;
+    step_run_commit_initial();
+    step_run_open_next();
+    assert_true(cllm_lanes_computed_by(&run.control, &work));
+    work.step = 2;
+    assert_false(cllm_lanes_computed_by(&run.control, &work));
+    work.step = 1;
+    cllm_lanes_open(&run.control, 1, true, 0);
+    assert_false(cllm_lanes_computed_by(&run.control, &work));
+    work.kind = CLLM_WORK_EVAL;
+    assert_true(cllm_lanes_computed_by(&run.control, &work));
+    work.kind = CLLM_WORK_FOLD;
+    assert_false(cllm_lanes_computed_by(&run.control, &work));
+}
+
 static void validation_sums_its_lanes_and_remembers_the_best(void **state)
 {
     (void)state;
@@ -386,6 +407,7 @@ int main(void)
         TEST(a_fault_redoes_the_step_after_a_look_at_what_was_committed),
         TEST(a_damaged_version_is_noticed),
         TEST(a_lane_that_kills_two_slots_three_times_is_poison),
+        TEST(a_lane_of_training_is_none_of_the_validation),
         TEST(validation_sums_its_lanes_and_remembers_the_best),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

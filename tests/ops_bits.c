@@ -495,7 +495,10 @@ static const struct kernel {
 static const struct shape shapes[] = {{1, 1},  {1, 3},   {2, 15},  {3, 16},  {5, 17},
                                       {7, 31}, {33, 33}, {64, 64}, {65, 65}, {70, 200}};
 
-#if defined(__x86_64__)
+/* gcc clears them where functions end when it optimises for speed; sanitizers' builds do
+ * not. */
+#if defined(__x86_64__) && defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
 
 /*
  * Whether upper halves of vector registers are in use: then every SSE instruction that

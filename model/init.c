@@ -31,6 +31,7 @@ static void normals(float out[4], uint64_t seed, uint64_t group)
     }
 }
 
+/* Elements [lo,hi) to @w. */
 static void fill_normal(float *w, uint64_t lo, uint64_t hi, float deviation,
                         uint64_t seed)
 {
@@ -40,7 +41,7 @@ static void fill_normal(float *w, uint64_t lo, uint64_t hi, float deviation,
 
         normals(group, seed, i / 4);
         for (; i < end; i++)
-            w[i] = group[i % 4] * deviation;
+            *w++ = group[i % 4] * deviation;
     }
 }
 
@@ -51,13 +52,13 @@ static void fill_uniform(float *w, uint64_t lo, uint64_t hi, float bound, uint64
     for (uint64_t i = lo; i < hi; i++) {
         if (i == lo || i % 4 == 0)
             cllm_random_block(word, seed, CLLM_RANDOM_INIT, i / 4);
-        w[i] = ((float)(word[i % 4] >> 8) * 0x1p-23f - 1.0f) * bound;
+        *w++ = ((float)(word[i % 4] >> 8) * 0x1p-23f - 1.0f) * bound;
     }
 }
 
-static void fill(float *w, uint64_t lo, uint64_t hi, float value)
+static void fill(float *w, uint64_t n, float value)
 {
-    for (uint64_t i = lo; i < hi; i++)
+    for (uint64_t i = 0; i < n; i++)
         w[i] = value;
 }
 
@@ -67,11 +68,13 @@ void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, ui
     float residual = DEVIATION / cllm_sqrtf(2.0f * (float)plan->config.layers);
 
     CLLM_ASSERT(lo <= hi && hi <= plan->n_elements);
-    fill(w, lo, hi, 0.0f);
+    fill(w, hi - lo, 0.0f);
     for (uint32_t t = 0; t < plan->n_tensors; t++) {
         const struct cllm_tensor *tensor = &plan->tensors[t];
         uint64_t from = cllm_max_u64(lo, tensor->off);
         uint64_t to = cllm_min_u64(hi, tensor->off + tensor->count);
+
+        float *at = w + (from - lo);
 
         if (from >= to)
             continue;
@@ -79,16 +82,16 @@ void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, ui
         case CLLM_INIT_ZERO:
             break;
         case CLLM_INIT_ONE:
-            fill(w, from, to, 1.0f);
+            fill(at, to - from, 1.0f);
             break;
         case CLLM_INIT_NORMAL:
-            fill_normal(w, from, to, DEVIATION, seed);
+            fill_normal(at, from, to, DEVIATION, seed);
             break;
         case CLLM_INIT_RESIDUAL:
-            fill_normal(w, from, to, residual, seed);
+            fill_normal(at, from, to, residual, seed);
             break;
         case CLLM_INIT_UNIFORM:
-            fill_uniform(w, from, to, 1.0f / cllm_sqrtf((float)tensor->shape[1]), seed);
+            fill_uniform(at, from, to, 1.0f / cllm_sqrtf((float)tensor->shape[1]), seed);
             break;
         }
     }

@@ -60,8 +60,8 @@ double cllm_model_flops_of_attention(const struct cllm_parameters *plan);
 
 /* ---- model/init.c ---- */
 
-/* Initial weights of elements [lo,hi) of the vector @w (which points at element 0): a
- * pure function of (plan, seed, element), so that any split into ranges gives the same
+/* Initial weights of elements [lo,hi) of the vector, @w pointing at element @lo: a pure
+ * function of (plan, seed, element), so that any split into ranges gives the same
  * bits. Padding becomes 0. */
 void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, uint64_t lo,
                                 uint64_t hi, uint64_t seed);

@@ -30,7 +30,7 @@ static void initial_weights_do_not_depend_on_the_ranges(void **state)
     for (size_t k = 0; k < CLLM_LEN(steps); k++) {
         parts = numbers_new(plan.n_elements, 1, 9.0f); /* all is overwritten */
         for (uint64_t lo = 0; lo < plan.n_elements; lo += steps[k])
-            cllm_model_initial_weights(&plan, parts, lo,
+            cllm_model_initial_weights(&plan, parts + lo, lo,
                                        cllm_min_u64(lo + steps[k], plan.n_elements), 42);
         assert_memory_equal(whole, parts, plan.n_elements * sizeof *whole);
         free(parts);

@@ -167,7 +167,8 @@ static void the_start_is_the_frozen_model(void **state)
         begin(&s, &models[i], "all", 4, CLLM_RECOMPUTE_NONE);
         memset(s.w, 0x7f, s.adapters.n_elements * sizeof *s.w);
         cllm_model_initial_weights(&s.adapters, s.w, 0, 1001, 9);
-        cllm_model_initial_weights(&s.adapters, s.w, 1001, s.adapters.n_elements, 9);
+        cllm_model_initial_weights(&s.adapters, s.w + 1001, 1001, s.adapters.n_elements,
+                                   9);
         for (uint32_t t = 0; t < s.adapters.n_tensors; t++) {
             const struct cllm_tensor *tensor = &s.adapters.tensors[t];
 

@@ -280,6 +280,34 @@ void cllm_worker_verify(struct cllm_worker *worker, const struct cllm_assignment
     }
 }
 
+/*
+ * Piece by piece, as make_chunk(). Nothing else is written on the way, no zeros before
+ * the weights: whoever was given up and goes on writes what is there already, and may be
+ * ended in the middle of it.
+ */
+static uint64_t init_chunk(const struct cllm_worker *worker, uint32_t target, uint32_t c)
+{
+    const struct cllm_geometry *g = worker->child.geometry;
+    _Alignas(CLLM_CACHELINE) float w[CLLM_CHUNK_PIECE], zeros[CLLM_CHUNK_PIECE] = {0};
+    const float *made[3] = {w, zeros, zeros};
+    uint64_t hi = cllm_chunk_hi(g, c), sum = c;
+
+    for (uint64_t lo = cllm_chunk_lo(g, c); lo < hi; lo += CLLM_CHUNK_PIECE) {
+        uint64_t n = cllm_min_u64(CLLM_CHUNK_PIECE, hi - lo);
+        uint64_t of_model = elements_of_model(worker, lo, lo + n);
+
+        if (of_model > 0)
+            cllm_model_initial_weights(&worker->plan, w, lo, lo + of_model, g->seed);
+        memset(w + of_model, 0, (n - of_model) * sizeof *w);
+        sum = cllm_chunk_sum_piece(w, zeros, zeros, n, sum);
+        for (uint32_t part = 0; part < 3; part++)
+            worker->ops->stream(cllm_worker_params(worker, target, part) + lo, made[part],
+                                n);
+    }
+    _mm_sfence(); /* who hears of the chunk finds it */
+    return sum;
+}
+
 void cllm_worker_init_params(struct cllm_worker *worker,
                              const struct cllm_assignment *work,
                              struct cllm_report *report)
@@ -287,20 +315,12 @@ void cllm_worker_init_params(struct cllm_worker *worker,
     const struct cllm_geometry *g = worker->child.geometry;
 
     for (uint32_t c = work->chunk_lo; c < work->chunk_hi; c++) {
-        uint64_t lo = cllm_chunk_lo(g, c), hi = cllm_chunk_hi(g, c);
-        uint64_t of_model = elements_of_model(worker, lo, hi);
+        uint64_t lo = cllm_chunk_lo(g, c), n = cllm_chunk_hi(g, c) - lo;
 
-        allow_params(worker, work->target, lo, hi - lo, true);
-        for (uint32_t part = 0; part < 3; part++)
-            memset(cllm_worker_params(worker, work->target, part) + lo, 0,
-                   (hi - lo) * sizeof(float));
-        if (of_model > 0)
-            cllm_model_initial_weights(&worker->plan,
-                                       cllm_worker_params(worker, work->target, 0), lo,
-                                       lo + of_model, g->seed);
+        allow_params(worker, work->target, lo, n, true);
+        report->result[c - work->chunk_lo].sum = init_chunk(worker, work->target, c);
         cllm_fault(CLLM_FAULT_init_written);
-        allow_params(worker, work->target, lo, hi - lo, false);
-        sum_chunk(worker, work->target, c, &report->result[c - work->chunk_lo]);
+        allow_params(worker, work->target, lo, n, false);
         cllm_fault(CLLM_FAULT_init_summed);
     }
 }

@@ -317,12 +317,13 @@ double cllm_model_loss(struct cllm_model *model, const float *w, const uint32_t 
     return sim_loss(words_of(w), tokens);
 }
 
+/* Into the worker's own memory: toy_stream() makes it events. */
 void cllm_model_initial_weights(const struct cllm_parameters *plan, float *w, uint64_t lo,
                                 uint64_t hi, uint64_t seed)
 {
     (void)plan;
     for (uint64_t i = lo / 2; i < hi / 2; i++)
-        sim_store64((uint64_t *)(void *)w + i, sim_initial_word(seed, (uint32_t)i));
+        ((uint64_t *)(void *)w)[i - lo / 2] = sim_initial_word(seed, (uint32_t)i);
 }
 
 void cllm_optimizer_begin(struct cllm_optimizer_walk *walk,

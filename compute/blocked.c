@@ -369,7 +369,7 @@ static struct block block_at(const struct product *x, const struct place *at)
     return (struct block){
         .to = {.c = c,
                .ldc = x->ld.c,
-               .start = at->p > 0 ? (struct start){.add = c}
+               .start = at->p > 0 ? start_itself(c)
                                   : start_at(&x->start, x->ld.c, at->i, at->j)},
         .a = part_of(&a, at->i, x->rows),
         .b = part_of(&b, at->j, x->cols),

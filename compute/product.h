@@ -56,8 +56,13 @@ struct start {
 static inline struct start start_of(const float *c, const struct cllm_matmul *shape)
 {
     CLLM_ASSERT(!shape->accumulate || (shape->add == NULL && shape->bias == NULL));
-    return shape->accumulate ? (struct start){.add = c}
-                             : (struct start){.add = shape->add, .bias = shape->bias};
+    return (struct start){.add = shape->accumulate ? c : shape->add, .bias = shape->bias};
+}
+
+/* C itself, once some of k is in it. */
+static inline struct start start_itself(const float *c)
+{
+    return (struct start){.add = c};
 }
 
 static inline bool is_start(const struct start *start)

@@ -350,7 +350,7 @@ static void multiply_strip(const struct block *block, size_t i, const uint32_t *
             size_t cols = cllm_min_u64(SIDE, block->cols - j);
             float *c = block->c + i * ldc + j;
             const struct start start =
-                r > 0 ? (struct start){.add = c} : start_at(&block->start, ldc, i, j);
+                r > 0 ? start_itself(c) : start_at(&block->start, ldc, i, j);
 
             x.b = b + j / SIDE * words + q * TILE_WORDS;
             multiply_square(c, ldc, &start, rows, cols,
@@ -439,7 +439,7 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
                 block.c = c + i * ld.c + j;
                 block.cols = cllm_min_u64(x.cols, n - j);
                 block.start =
-                    p > 0 ? (struct start){.add = block.c} : start_at(&start, ld.c, i, j);
+                    p > 0 ? start_itself(block.c) : start_at(&start, ld.c, i, j);
                 if (i == 0 || x.cols < n) {
                     const struct part part = part_of(&x.b, j, block.cols, p, block.depth);
 

@@ -24,20 +24,24 @@
 #define CLLM_KERNEL(name)          CLLM_KERNEL_OF(CLLM_ISA, name)
 
 /* compute/table.c */
-extern const struct cllm_ops cllm_ref_f32, cllm_ref_bf16, cllm_ref_tiles;
-extern const struct cllm_ops cllm_avx2_f32, cllm_avx2_bf16, cllm_avx2_tiles;
-extern const struct cllm_ops cllm_avx512_f32, cllm_avx512_bf16, cllm_avx512_tiles;
+extern const struct cllm_ops cllm_ref_f32, cllm_ref_bf16, cllm_ref_tiles, cllm_ref_split;
+extern const struct cllm_ops cllm_avx2_f32, cllm_avx2_bf16, cllm_avx2_tiles,
+    cllm_avx2_split;
+extern const struct cllm_ops cllm_avx512_f32, cllm_avx512_bf16, cllm_avx512_tiles,
+    cllm_avx512_split;
 extern const struct cllm_ops cllm_avx512bf16_f32, cllm_avx512bf16_bf16,
-    cllm_avx512bf16_tiles;
-extern const struct cllm_ops cllm_amx_f32, cllm_amx_bf16, cllm_amx_tiles;
+    cllm_avx512bf16_tiles, cllm_avx512bf16_split;
+extern const struct cllm_ops cllm_amx_f32, cllm_amx_bf16, cllm_amx_tiles, cllm_amx_split;
 
 /* compute/product.c: both operands as they are; or rounded to bf16, and summed in pairs
- * or in tiles */
+ * or in tiles; or split into pieces of bf16, and summed in tiles */
 void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
                          const struct cllm_matmul *shape);
 void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
                               const struct cllm_matmul *shape);
 void CLLM_KERNEL(matmul_tiles)(float *c, const float *a, const float *b,
+                               const struct cllm_matmul *shape);
+void CLLM_KERNEL(matmul_split)(float *c, const float *a, const float *b,
                                const struct cllm_matmul *shape);
 
 /* compute/elementwise.c */

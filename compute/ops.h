@@ -321,12 +321,13 @@ extern const char *const cllm_isa_names[CLLM_N_ISAS];
 /* The best that this CPU offers. */
 enum cllm_isa cllm_isa_best(void);
 
-/* Of the operands of matrix products; sums and everything else are f32. The last two
- * differ in the order of sums (compute/product.h). */
+/* Of the operands of matrix products; sums and everything else are f32. Those of the same
+ * width differ in the order of sums (compute/product.h). */
 enum cllm_precision {
     CLLM_PRECISION_F32 = 0,
     CLLM_PRECISION_BF16,
     CLLM_PRECISION_BF16_AMX,
+    CLLM_PRECISION_F32_AMX,
     CLLM_N_PRECISIONS
 };
 

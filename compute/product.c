@@ -47,59 +47,116 @@ static inline float normal(float x)
     return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0.0f, x) : x;
 }
 
-/* One element's run of k. */
-static float sum_run(const float *a, size_t a_step, const float *b, size_t b_step,
+/* A row of A, or a column of B. */
+struct vector {
+    const float *x;
+    size_t step;
+};
+
+static inline float element_of(const struct vector *v, size_t p)
+{
+    return v->x[p * v->step];
+}
+
+static inline float as_bf16(float x)
+{
+    return cllm_f32_from_bits(round_bf16(x));
+}
+
+static inline float add_normal(float c, float sum)
+{
+    return normal(normal(c) + sum);
+}
+
+/* @c, and one element's run of k, which is @depth long; the first run, if there is
+ * nothing that it is added to, is @alone. */
+static float add_run(float c, bool alone, const struct vector *a, const struct vector *b,
                      size_t depth)
 {
     float sum = 0.0f;
 
     for (size_t p = 0; p < depth; p++)
-        sum = fma_f32(a[p * a_step], b[p * b_step], sum);
-    return sum;
+        sum = fma_f32(element_of(a, p), element_of(b, p), sum);
+    return alone ? sum : c + sum;
 }
 
-static float sum_run_bf16(const float *a, size_t a_step, const float *b, size_t b_step,
-                          size_t depth)
+static float add_run_bf16(float c, bool alone, const struct vector *a,
+                          const struct vector *b, size_t depth)
 {
     float sum = 0.0f;
 
     for (size_t i = 0; i < cllm_align_up(depth, 2); i++) {
         size_t p = i ^ 1;
-        float x = p < depth ? cllm_f32_from_bits(round_bf16(a[p * a_step])) : 0.0f;
-        float y = p < depth ? cllm_f32_from_bits(round_bf16(b[p * b_step])) : 0.0f;
+        float x = p < depth ? as_bf16(element_of(a, p)) : 0.0f;
+        float y = p < depth ? as_bf16(element_of(b, p)) : 0.0f;
 
         sum = fma_normal(x, y, sum);
     }
-    return sum;
+    return alone ? sum : add_normal(c, sum);
 }
 
-/* One element's tile of k, whose operands end after @depth. */
-static float sum_tile(const float *a, size_t a_step, const float *b, size_t b_step,
-                      size_t depth)
+/* A tile of k of an operand: its pieces of bf16. */
+struct tile {
+    float piece[PIECES][TILE_DEPTH];
+};
+
+/* @pieces of it, of what begins at @p and ends at @depth; then zeros. */
+static void split(struct tile *tile, const struct vector *v, size_t p, size_t depth,
+                  size_t pieces)
+{
+    for (size_t q = 0; q < TILE_DEPTH; q++) {
+        float x = p + q < depth ? element_of(v, p + q) : 0.0f;
+
+        for (size_t i = 0; i < pieces; i++) {
+            tile->piece[i][q] = as_bf16(x);
+            x = normal(normal(x) - tile->piece[i][q]);
+        }
+    }
+}
+
+static float sum_tile(const float *x, const float *y)
 {
     float sum[2] = {0};
 
-    for (size_t p = 0; p < TILE_DEPTH; p++) {
-        float x = p < depth ? cllm_f32_from_bits(round_bf16(a[p * a_step])) : 0.0f;
-        float y = p < depth ? cllm_f32_from_bits(round_bf16(b[p * b_step])) : 0.0f;
-
-        sum[p % 2] = fma_normal(x, y, sum[p % 2]);
-    }
+    for (size_t p = 0; p < TILE_DEPTH; p++)
+        sum[p % 2] = fma_normal(x[p], y[p], sum[p % 2]);
     return normal(sum[0] + sum[1]);
 }
 
-static inline float add(float c, float sum, bool bf16)
+/* The first tile, too, is added, to 0. */
+static float add_tile(float c, bool alone, const struct vector *a, const struct vector *b,
+                      size_t depth)
 {
-    return bf16 ? normal(normal(c) + sum) : c + sum;
+    struct tile x, y;
+
+    (void)alone;
+    split(&x, a, 0, depth, 1);
+    split(&y, b, 0, depth, 1);
+    return add_normal(c, sum_tile(x.piece[0], y.piece[0]));
+}
+
+static float add_run_split(float c, bool alone, const struct vector *a,
+                           const struct vector *b, size_t depth)
+{
+    struct tile x, y;
+    float sum = 0.0f;
+
+    for (size_t p = 0; p < depth; p += TILE_DEPTH) {
+        split(&x, a, p, depth, PIECES);
+        split(&y, b, p, depth, PIECES);
+        for (size_t i = 0; i < SPLIT_PAIRS; i++)
+            sum = add_normal(
+                sum, sum_tile(x.piece[split_pairs[i].a], y.piece[split_pairs[i].b]));
+    }
+    return alone ? sum : add_normal(c, sum);
 }
 
 /* How a product sums. */
 struct form {
     size_t run; /* elements of k that are summed before they are added to C */
-    float (*sum)(const float *a, size_t a_step, const float *b, size_t b_step,
+    float (*add)(float c, bool alone, const struct vector *a, const struct vector *b,
                  size_t depth);
-    bool bf16;      /* no denormals */
-    bool from_zero; /* the first run, too, is added, to 0 */
+    bool bf16; /* no denormals */
 };
 
 /* What element (@i,@j) of C begins as. */
@@ -108,7 +165,7 @@ static float begin(const struct start *start, size_t ldc, size_t i, size_t j, bo
     if (!is_start(start))
         return 0.0f;
     return bf16 && start->add != NULL && start->bias != NULL
-               ? add(start->add[i * ldc + j], normal(start->bias[j]), true)
+               ? add_normal(start->add[i * ldc + j], normal(start->bias[j]))
                : start_value(start, ldc, i, j);
 }
 
@@ -117,7 +174,6 @@ static void multiply(float *c, const float *a, const float *b,
 {
     const struct strides ld = strides_of(shape);
     const struct start start = start_of(c, shape);
-    bool onto = form->from_zero || is_start(&start);
     size_t a_row = shape->trans_a ? 1 : ld.a, a_step = shape->trans_a ? ld.a : 1;
     size_t b_col = shape->trans_b ? ld.b : 1, b_step = shape->trans_b ? 1 : ld.b;
 
@@ -127,11 +183,11 @@ static void multiply(float *c, const float *a, const float *b,
 
             *to = begin(&start, ld.c, i, j, form->bf16);
             for (size_t p = 0; p < shape->k; p += form->run) {
-                float sum = form->sum(a + i * a_row + p * a_step, a_step,
-                                      b + j * b_col + p * b_step, b_step,
-                                      cllm_min_u64(form->run, shape->k - p));
+                const struct vector row = {a + i * a_row + p * a_step, a_step};
+                const struct vector col = {b + j * b_col + p * b_step, b_step};
 
-                *to = onto || p > 0 ? add(*to, sum, form->bf16) : sum;
+                *to = form->add(*to, p == 0 && !is_start(&start), &row, &col,
+                                cllm_min_u64(form->run, shape->k - p));
             }
         }
     }
@@ -140,7 +196,7 @@ static void multiply(float *c, const float *a, const float *b,
 void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
                          const struct cllm_matmul *shape)
 {
-    const struct form form = {.run = DEPTH, .sum = sum_run};
+    const struct form form = {.run = DEPTH, .add = add_run};
 
     multiply(c, a, b, shape, &form);
 }
@@ -148,7 +204,7 @@ void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
 void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
                               const struct cllm_matmul *shape)
 {
-    const struct form form = {.run = DEPTH, .sum = sum_run_bf16, .bf16 = true};
+    const struct form form = {.run = DEPTH, .add = add_run_bf16, .bf16 = true};
 
     multiply(c, a, b, shape, &form);
 }
@@ -156,8 +212,15 @@ void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
 void CLLM_KERNEL(matmul_tiles)(float *c, const float *a, const float *b,
                                const struct cllm_matmul *shape)
 {
-    const struct form form = {
-        .run = TILE_DEPTH, .sum = sum_tile, .bf16 = true, .from_zero = true};
+    const struct form form = {.run = TILE_DEPTH, .add = add_tile, .bf16 = true};
+
+    multiply(c, a, b, shape, &form);
+}
+
+void CLLM_KERNEL(matmul_split)(float *c, const float *a, const float *b,
+                               const struct cllm_matmul *shape)
+{
+    const struct form form = {.run = SPLIT_DEPTH, .add = add_run_split, .bf16 = true};
 
     multiply(c, a, b, shape, &form);
 }

@@ -22,6 +22,14 @@
  * order, from zero, and so are the second ones; the two sums are added, and what comes
  * out is added to what was there, or to zero. Small numbers are zero as above.
  * compute/tiles.c has the instruction, compute/tiles_fma.c does the same without it.
+ *
+ * With f32-amx precision operands are split: x is rounded to bf16, what that left is
+ * rounded, and so is what that left, which makes PIECES bf16 numbers whose sum is x,
+ * unless some are too small for normal numbers. k is cut into runs of SPLIT_DEPTH; a run
+ * is summed from zero: for each tile of k six sums of a tile, as above, in the order of
+ * split_pairs; of nine products of pieces the three smallest are left out, together at
+ * most 2^-23 of the product. Runs are added as those of f32 are. An operand that has no
+ * bf16 near it, being infinite or above 3.39e38, makes NaN.
  */
 #ifndef CLLM_COMPUTE_PRODUCT_H
 #define CLLM_COMPUTE_PRODUCT_H
@@ -30,9 +38,16 @@
 #include "compute/kernels.h"
 
 /* Parts of the bits. */
-enum { DEPTH = 256, TILE_DEPTH = 32 };
+enum { DEPTH = 256, TILE_DEPTH = 32, PIECES = 3, SPLIT_DEPTH = 512 };
 
 enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
+
+/* Which pieces of A and of B are multiplied with each other, in order; 0 is the largest.
+ */
+enum { SPLIT_PAIRS = 6 };
+static const struct split_pair {
+    uint8_t a, b;
+} split_pairs[SPLIT_PAIRS] = {{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}};
 
 /* Leading dimensions as given, or those of an array without gaps. */
 struct strides {

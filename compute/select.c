@@ -74,7 +74,8 @@ static bool offers(enum cllm_isa isa)
                keeps_promise(&cllm_avx512bf16_bf16, &cllm_ref_bf16);
     if (isa == CLLM_ISA_AMX)
         return offers(CLLM_ISA_AVX512BF16) && gets_tiles() &&
-               keeps_promise(&cllm_amx_tiles, &cllm_ref_tiles);
+               keeps_promise(&cllm_amx_tiles, &cllm_ref_tiles) &&
+               keeps_promise(&cllm_amx_split, &cllm_ref_split);
 #endif
     return isa == CLLM_ISA_REF;
 }
@@ -90,14 +91,16 @@ enum cllm_isa cllm_isa_best(void)
 
 static const struct cllm_ops *table_of(enum cllm_isa isa, enum cllm_precision precision)
 {
-    static const struct cllm_ops *const table[CLLM_N_ISAS][CLLM_N_PRECISIONS] = {
-        [CLLM_ISA_REF] = {&cllm_ref_f32, &cllm_ref_bf16, &cllm_ref_tiles},
+    static const struct cllm_ops *const table[CLLM_N_ISAS][CLLM_N_PRECISIONS] =
+    { [CLLM_ISA_REF] = {&cllm_ref_f32, &cllm_ref_bf16, &cllm_ref_tiles, &cllm_ref_split},
 #if defined(__x86_64__)
-        [CLLM_ISA_AVX2] = {&cllm_avx2_f32, &cllm_avx2_bf16, &cllm_avx2_tiles},
-        [CLLM_ISA_AVX512] = {&cllm_avx512_f32, &cllm_avx512_bf16, &cllm_avx512_tiles},
-        [CLLM_ISA_AVX512BF16] = {&cllm_avx512bf16_f32, &cllm_avx512bf16_bf16,
-                                 &cllm_avx512bf16_tiles},
-        [CLLM_ISA_AMX] = {&cllm_amx_f32, &cllm_amx_bf16, &cllm_amx_tiles},
+      [CLLM_ISA_AVX2] = {&cllm_avx2_f32, &cllm_avx2_bf16, &cllm_avx2_tiles,
+                         &cllm_avx2_split},
+      [CLLM_ISA_AVX512] = {&cllm_avx512_f32, &cllm_avx512_bf16, &cllm_avx512_tiles,
+                           &cllm_avx512_split},
+      [CLLM_ISA_AVX512BF16] = {&cllm_avx512bf16_f32, &cllm_avx512bf16_bf16,
+                               &cllm_avx512bf16_tiles, &cllm_avx512bf16_split},
+      [CLLM_ISA_AMX] = {&cllm_amx_f32, &cllm_amx_bf16, &cllm_amx_tiles, &cllm_amx_split},
 #endif
     };
 

@@ -61,8 +61,10 @@ const struct cllm_ops CLLM_KERNEL(f32) = {
 #endif
 #if defined(__AMX_BF16__)
 #    define HOW_TILES "bf16-amx"
+#    define HOW_SPLIT "f32-amx"
 #else
 #    define HOW_TILES "bf16-amx (emulated)"
+#    define HOW_SPLIT "f32-amx (emulated)"
 #endif
 
 const struct cllm_ops CLLM_KERNEL(bf16) = {
@@ -70,4 +72,8 @@ const struct cllm_ops CLLM_KERNEL(bf16) = {
 
 const struct cllm_ops CLLM_KERNEL(tiles) = {.name = TEXT_OF(CLLM_ISA) ", " HOW_TILES,
                                             .matmul = CLLM_KERNEL(matmul_tiles),
+                                            KERNELS};
+
+const struct cllm_ops CLLM_KERNEL(split) = {.name = TEXT_OF(CLLM_ISA) ", " HOW_SPLIT,
+                                            .matmul = CLLM_KERNEL(matmul_split),
                                             KERNELS};

@@ -203,13 +203,17 @@ static int check_mixture(const struct cllm_devices *devices,
 /* Tiles of AMX are the processor's. */
 static int check_precision(const struct cllm_config *config)
 {
+    bool bf16 = config->compute_precision == CLLM_PRECISION_BF16_AMX;
     int rc;
 
-    if (config->compute_precision != CLLM_PRECISION_BF16_AMX)
+    if (!bf16 && config->compute_precision != CLLM_PRECISION_F32_AMX)
         return 0;
-    rc = cllm_err(CLLM_ECONFIG, "compute.precision = bf16-amx is for processors: an "
-                                "OpenCL device multiplies in f32 or bf16");
-    cllm_err_hint("--set compute.precision=bf16, or --set compute.backend=cpu");
+    rc = cllm_err(CLLM_ECONFIG,
+                  "compute.precision = %s-amx is for processors: an OpenCL device "
+                  "multiplies in f32 or bf16",
+                  bf16 ? "bf16" : "f32");
+    cllm_err_hint("--set compute.precision=%s, or --set compute.backend=cpu",
+                  bf16 ? "bf16" : "f32");
     return rc;
 }
 

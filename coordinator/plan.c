@@ -90,7 +90,8 @@ static uint64_t hash_config(const struct cllm_config *c, const struct cllm_geome
     static const char *const of_precision[CLLM_N_PRECISIONS] = {
         [CLLM_PRECISION_F32] = "",
         [CLLM_PRECISION_BF16] = " bf16",
-        [CLLM_PRECISION_BF16_AMX] = " bf16-amx"};
+        [CLLM_PRECISION_BF16_AMX] = " bf16-amx",
+        [CLLM_PRECISION_F32_AMX] = " f32-amx"};
     char text[1536], model[512];
     int n;
 

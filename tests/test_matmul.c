@@ -18,22 +18,31 @@
 typedef void (*matmul_fn)(float *, const float *, const float *,
                           const struct cllm_matmul *);
 
-static matmul_fn products[2], product_bf16, product_tiles;
+/* Those of f32, plain ones first; those of bf16. */
+enum { REFERENCE, BEST, SPLIT_REFERENCE, SPLIT_BEST, N_PRODUCTS };
+static matmul_fn products[N_PRODUCTS], product_bf16, product_tiles;
 
-static int get_products(void **state)
+static matmul_fn product_of(enum cllm_isa isa, enum cllm_precision precision)
 {
     const struct cllm_ops *ops;
 
+    return cllm_ops_pick(&ops, isa, precision) == 0 ? ops->matmul : NULL;
+}
+
+static int get_products(void **state)
+{
+    bool all = true;
+
     (void)state;
-    products[0] = cllm_ops_reference()->matmul;
-    products[1] = cllm_ops_select()->matmul;
-    if (cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_BF16) != 0)
-        return -1;
-    product_bf16 = ops->matmul;
-    if (cllm_ops_pick(&ops, CLLM_ISA_AUTO, CLLM_PRECISION_BF16_AMX) != 0)
-        return -1;
-    product_tiles = ops->matmul;
-    return 0;
+    products[REFERENCE] = product_of(CLLM_ISA_REF, CLLM_PRECISION_F32);
+    products[BEST] = product_of(CLLM_ISA_AUTO, CLLM_PRECISION_F32);
+    products[SPLIT_REFERENCE] = product_of(CLLM_ISA_REF, CLLM_PRECISION_F32_AMX);
+    products[SPLIT_BEST] = product_of(CLLM_ISA_AUTO, CLLM_PRECISION_F32_AMX);
+    product_bf16 = product_of(CLLM_ISA_AUTO, CLLM_PRECISION_BF16);
+    product_tiles = product_of(CLLM_ISA_AUTO, CLLM_PRECISION_BF16_AMX);
+    for (size_t f = 0; f < N_PRODUCTS; f++)
+        all = all && products[f] != NULL;
+    return all && product_bf16 && product_tiles ? 0 : -1;
 }
 
 struct sizes {
@@ -117,7 +126,7 @@ static void products_of_all_forms_and_odd_shapes_are_right(void **state)
 
     (void)state;
     for (size_t f = 0; f < CLLM_LEN(products); f++)
-        for (size_t i = 0; i < (f == 0 ? 7 : CLLM_LEN(shapes)); i++) /* then: large */
+        for (size_t i = 0; i < (f % 2 == 0 ? 7 : CLLM_LEN(shapes)); i++) /* then: large */
             for (unsigned form = 0; form < 8; form++)
                 for (size_t gap = 0; gap < 8; gap += 7)
                     check(products[f],
@@ -218,12 +227,12 @@ static void a_product_done_again_elsewhere_has_the_same_bits(void **state)
     float *first = numbers_new(77 * 130, 3, 1.0f), *block = numbers_zero(77 * 130 + 48);
 
     (void)state;
-    products[1](first, a, b, &shape);
+    products[BEST](first, a, b, &shape);
     for (size_t shift = 0; shift <= 48; shift += 16) {
         float *again = block + shift, *old = numbers_new(77 * 130, 3, 1.0f);
 
         memcpy(again, old, 77 * 130 * sizeof *old);
-        products[1](again, a, b, &shape);
+        products[BEST](again, a, b, &shape);
         assert_memory_equal(first, again, 77 * 130 * sizeof *first);
         free(old);
     }
@@ -277,7 +286,7 @@ static void bf16_rounds_operands_and_sums_pairs(void **state)
                     shape.trans_b ? paired(b, K, 1, j, k, K) : paired(b, 1, N, j, k, K);
         }
         product_bf16(c, a, b, &shape);
-        products[1](d, x, y, &plain);
+        products[BEST](d, x, y, &plain);
         assert_memory_equal(c, d, M * N * sizeof *c);
         free(a);
         free(b);
@@ -288,33 +297,80 @@ static void bf16_rounds_operands_and_sums_pairs(void **state)
     }
 }
 
-/*
- * Element (i,j) of @b as tiles sum it: 32 of k at a time, first and second elements of
- * pairs apart. No number here is so small that it would be zero.
- */
-static float sum_tiles(const float *a, const float *b, const struct cllm_matmul *s,
-                       size_t i, size_t j, float sum)
+/* @n numbers of @x, each rounded to bf16, what that left, rounded, and so on. */
+struct pieces {
+    float *of[3];
+};
+
+static struct pieces pieces_of(const float *x, size_t n)
 {
-    for (size_t p = 0; p < s->k; p += 32) {
-        float part[2] = {0};
+    struct pieces pieces;
+    float *rest = numbers_zero(n);
 
-        for (size_t q = p; q < p + 32 && q < s->k; q++) {
-            float x = nearest_bf16(a[s->trans_a ? q * s->m + i : i * s->k + q]);
-            float y = nearest_bf16(b[s->trans_b ? j * s->k + q : q * s->n + j]);
-
-            part[q % 2] = fmaf(x, y, part[q % 2]);
+    memcpy(rest, x, n * sizeof *x);
+    for (size_t p = 0; p < CLLM_LEN(pieces.of); p++) {
+        pieces.of[p] = numbers_zero(n);
+        for (size_t i = 0; i < n; i++) {
+            pieces.of[p][i] = nearest_bf16(rest[i]);
+            rest[i] -= pieces.of[p][i];
         }
-        sum += part[0] + part[1];
     }
-    return sum;
+    free(rest);
+    return pieces;
 }
 
-static void bf16_amx_sums_tiles(void **state)
+static void pieces_free(struct pieces *pieces)
+{
+    for (size_t p = 0; p < CLLM_LEN(pieces->of); p++)
+        free(pieces->of[p]);
+}
+
+/* How tiles sum. */
+struct form {
+    matmul_fn product;
+    size_t run; /* of k, from zero; 0: all of it, from what C was */
+    size_t n_pairs;
+    struct {
+        unsigned a, b;
+    } pairs[6]; /* pieces of A and B that are multiplied with each other */
+};
+
+/* A tile of k, from @p on: first and second elements of pairs apart. */
+static float sum_tile(const float *a, const float *b, const struct cllm_matmul *s,
+                      size_t i, size_t j, size_t p)
+{
+    float part[2] = {0};
+
+    for (size_t q = p; q < p + 32 && q < s->k; q++)
+        part[q % 2] = fmaf(a[s->trans_a ? q * s->m + i : i * s->k + q],
+                           b[s->trans_b ? j * s->k + q : q * s->n + j], part[q % 2]);
+    return part[0] + part[1];
+}
+
+/* Element (i,j) of C, which was @c, as tiles sum it. No number here is so small that it
+ * would be zero. */
+static float sum_tiles(const struct pieces *a, const struct pieces *b,
+                       const struct cllm_matmul *s, size_t i, size_t j, float c,
+                       const struct form *form)
+{
+    float sum = form->run > 0 ? 0.0f : c;
+
+    for (size_t p = 0; p < s->k; p += 32) {
+        for (size_t n = 0; n < form->n_pairs; n++)
+            sum += sum_tile(a->of[form->pairs[n].a], b->of[form->pairs[n].b], s, i, j, p);
+        if (form->run > 0 && ((p + 32) % form->run == 0 || p + 32 >= s->k)) {
+            c = p < form->run && !s->accumulate ? sum : c + sum;
+            sum = 0.0f;
+        }
+    }
+    return form->run > 0 ? c : sum;
+}
+
+static void check_tiles(const struct form *form)
 {
     static const size_t sizes[][3] = {{40, 70, 299}, {32, 32, 64},  {1, 1, 1},
                                       {33, 31, 33},  {70, 300, 70}, {300, 33, 800}};
 
-    (void)state;
     for (unsigned i = 0; i < 8 * CLLM_LEN(sizes); i++) {
         const struct cllm_matmul s = {.m = sizes[i / 8][0],
                                       .n = sizes[i / 8][1],
@@ -326,13 +382,17 @@ static void bf16_amx_sums_tiles(void **state)
         float *c = numbers_new(s.m * s.n, 3, 1.0f),
               *old = numbers_new(s.m * s.n, 3, 1.0f);
 
-        product_tiles(c, a, b, &s);
+        struct pieces x = pieces_of(a, s.m * s.k), y = pieces_of(b, s.k * s.n);
+
+        form->product(c, a, b, &s);
         for (size_t at = 0; at < s.m * s.n; at++) {
-            float want =
-                sum_tiles(a, b, &s, at / s.n, at % s.n, s.accumulate ? old[at] : 0.0f);
+            float want = sum_tiles(&x, &y, &s, at / s.n, at % s.n,
+                                   s.accumulate ? old[at] : 0.0f, form);
 
             assert_memory_equal(&c[at], &want, sizeof want);
         }
+        pieces_free(&x);
+        pieces_free(&y);
         free(a);
         free(b);
         free(c);
@@ -340,8 +400,84 @@ static void bf16_amx_sums_tiles(void **state)
     }
 }
 
+static void bf16_amx_sums_tiles(void **state)
+{
+    const struct form form = {.product = product_tiles, .n_pairs = 1};
+
+    (void)state;
+    check_tiles(&form);
+}
+
+static void f32_amx_sums_tiles_of_pieces(void **state)
+{
+    const struct form form = {
+        .product = products[SPLIT_BEST],
+        .run = 512,
+        .n_pairs = 6,
+        .pairs = {{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}},
+    };
+
+    (void)state;
+    check_tiles(&form);
+}
+
+/* No bit of a number is lost where it is split. */
+static void f32_amx_leaves_what_is_multiplied_by_one(void **state)
+{
+    enum { N = 100 };
+    const struct cllm_matmul shape = {.m = N, .n = N, .k = N};
+    float *a = numbers_new(N * N, 1, 1.0f), *one = numbers_zero(N * N);
+    float *c = numbers_zero(N * N);
+
+    (void)state;
+    for (size_t i = 0; i < N; i++)
+        one[i * N + i] = 1.0f;
+    for (size_t i = 0; i < N * N; i++)
+        a[i] = ldexpf(a[i], (int)(i % 190) - 80);
+    for (size_t f = SPLIT_REFERENCE; f <= SPLIT_BEST; f++) {
+        products[f](c, a, one, &shape);
+        assert_memory_equal(c, a, N * N * sizeof *a);
+        products[f](c, one, a, &shape);
+        assert_memory_equal(c, a, N * N * sizeof *a);
+    }
+    free(a);
+    free(one);
+    free(c);
+}
+
+/* The root of the mean square of what @product is wrong by. */
+static double error_of(matmul_fn product, size_t k)
+{
+    enum { N = 60 };
+    const struct cllm_matmul shape = {
+        .m = N, .n = N, .k = k, .lda = k, .ldb = N, .ldc = N};
+    float *a = numbers_new(N * k, 1, 1.0f), *b = numbers_new(k * N, 2, 1.0f);
+    float *c = numbers_zero((size_t)N * N);
+    double sum = 0, size;
+
+    product(c, a, b, &shape);
+    for (size_t at = 0; at < (size_t)N * N; at++) {
+        double error = (double)c[at] - exact_at(a, b, &shape, at / N, at % N, &size);
+
+        sum += error * error;
+    }
+    free(a);
+    free(b);
+    free(c);
+    return sqrt(sum / (N * N));
+}
+
+/* In spite of three products that are left out: there are fewer roundings. */
+static void f32_amx_is_as_exact_as_f32(void **state)
+{
+    (void)state;
+    for (size_t k = 1; k <= 4096; k *= 4)
+        assert_true(error_of(products[SPLIT_BEST], k) <=
+                    1.1 * error_of(products[BEST], k));
+}
+
 /* Operands, sums and C that are too small for a normal number are 0; f32 keeps them. */
-static void bf16_knows_no_denormals(void **state)
+static void what_bf16_numbers_make_is_never_denormal(void **state)
 {
     static const struct {
         float a, b, c, want;
@@ -355,16 +491,18 @@ static void bf16_knows_no_denormals(void **state)
 
     (void)state;
     for (size_t i = 0; i < CLLM_LEN(row); i++) {
-        float c = row[i].c, d = c;
+        float c = row[i].c, d = c, e = c;
 
         product_bf16(&c, &row[i].a, &row[i].b, &shape);
         assert_true(c == row[i].want);
         product_tiles(&d, &row[i].a, &row[i].b, &shape);
         assert_true(d == row[i].want);
+        products[SPLIT_BEST](&e, &row[i].a, &row[i].b, &shape);
+        assert_true(e == row[i].want);
     }
     float c = 0.0f;
 
-    products[1](&c, &row[1].a, &row[1].b, &shape);
+    products[BEST](&c, &row[1].a, &row[1].b, &shape);
     assert_true(c == 0x1p-127f);
 }
 
@@ -379,7 +517,10 @@ int main(void)
         cmocka_unit_test(a_product_done_again_elsewhere_has_the_same_bits),
         cmocka_unit_test(bf16_rounds_operands_and_sums_pairs),
         cmocka_unit_test(bf16_amx_sums_tiles),
-        cmocka_unit_test(bf16_knows_no_denormals),
+        cmocka_unit_test(f32_amx_sums_tiles_of_pieces),
+        cmocka_unit_test(f32_amx_leaves_what_is_multiplied_by_one),
+        cmocka_unit_test(f32_amx_is_as_exact_as_f32),
+        cmocka_unit_test(what_bf16_numbers_make_is_never_denormal),
     };
 
     return cmocka_run_group_tests(tests, get_products, NULL);

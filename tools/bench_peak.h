@@ -20,7 +20,8 @@ struct cllm_bench_peak {
 
 /* One for each instruction set; run is NULL where the compiler offers none. */
 extern const struct cllm_bench_peak cllm_bench_peak_ref, cllm_bench_peak_avx2,
-    cllm_bench_peak_avx512, cllm_bench_peak_bf16, cllm_bench_peak_amx;
+    cllm_bench_peak_avx512, cllm_bench_peak_bf16, cllm_bench_peak_amx,
+    cllm_bench_peak_split;
 
 /* The fastest that this CPU has for products of @precision: what has no instructions of
  * its own, or slower ones than f32, is computed as f32 is. */

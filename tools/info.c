@@ -148,9 +148,10 @@ static const char *products_of(enum cllm_precision precision)
 
 static void add_precisions(struct cllm_facts *facts)
 {
-    cllm_facts_add(facts, "build", "precisions", "%s, %s, %s",
+    cllm_facts_add(facts, "build", "precisions", "%s, %s, %s, %s",
                    products_of(CLLM_PRECISION_F32), products_of(CLLM_PRECISION_BF16),
-                   products_of(CLLM_PRECISION_BF16_AMX));
+                   products_of(CLLM_PRECISION_BF16_AMX),
+                   products_of(CLLM_PRECISION_F32_AMX));
 }
 
 int main(int argc, char **argv)

@@ -14,9 +14,10 @@ for set in avx2 avx512 avx512bf16 amx; do
     [ "$set" != "$best" ] || break
 done
 [ "$best" = ref ] || same "cllm-info names the best instruction set" "$best" "${sets##* }"
+precisions="f32 bf16 bf16-amx f32-amx"
 short=(--set train.steps=3 --set train.batch=12 --set train.eval_batch=12)
 
-for precision in f32 bf16 bf16-amx; do
+for precision in $precisions; do
     coord "ref-$precision" -n 2 "${short[@]}" --set compute.isa=ref \
         --set "compute.precision=$precision"
     check "plain C trains in $precision" grep -q "ready: ref, $precision" "$work/ref-$precision.log"
@@ -28,8 +29,8 @@ for precision in f32 bf16 bf16-amx; do
         same "and gives the bits of plain C" "$golden" "$(bits "$set-$precision")"
     done
 done
-same "the precisions differ" 3 \
-    "$(for p in f32 bf16 bf16-amx; do bits "ref-$p" | sha256sum; done | sort -u | wc -l)"
+same "the precisions differ" 4 \
+    "$(for p in $precisions; do bits "ref-$p" | sha256sum; done | sort -u | wc -l)"
 
 CLLM_ISA=ref coord env -n 1 "${short[@]}" --set train.steps=1
 check "CLLM_ISA reaches the workers" grep -q "ready: ref, f32" "$work/env.log"
@@ -52,9 +53,13 @@ moved_goes_on()
 }
 moved_goes_on bf16
 moved_goes_on bf16-amx
-if coord moved-bf16 -n 1 --set train.steps=14 --set compute.precision=bf16-amx --resume; then
-    not_ok "another precision is another run" "$(cat "$work/moved-bf16.log")"
-else
-    ok "another precision is another run"
-fi
+moved_goes_on f32-amx
+for precision in bf16 f32-amx; do
+    if coord "moved-$precision" -n 1 --set train.steps=14 \
+        --set compute.precision=bf16-amx --resume; then
+        not_ok "another precision is another run" "$(cat "$work/moved-$precision.log")"
+    else
+        ok "another precision is another run"
+    fi
+done
 finish

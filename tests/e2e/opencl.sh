@@ -121,6 +121,12 @@ near "bf16: the loss is the processor's" "$(loss half1 50)" "$(loss half-cpu 50)
 coord half3 -n 3 "${cl[@]}" "${half[@]}"
 same "and the same bits with three workers" "$(bits half1)" "$(bits half3)"
 check "which are not those of f32" test "$golden" != "$(bits half1)"
+for precision in bf16-amx f32-amx; do
+    coord "tiles-$precision" -n 1 "${cl[@]}" --set "compute.precision=$precision"
+    same "a device has no tiles: $precision is refused" 2 $?
+    says "and what there is instead is said" "tiles-$precision" \
+        "compute.precision=${precision%-amx}"
+done
 
 # Which variant of a product is the fastest is measured, and leaves the bits alone.
 # In a cache of our own: others may use that of all scripts.

@@ -48,8 +48,8 @@ static const struct configuration configuration = {
 
 /* ---- tiles ---- */
 
-/* A square of C (32,32), what the product is added to, @row elements apart, or NULL, and
- * the square that follows, or NULL. */
+/* A square (32,32), what it begins as, or NULL for zeros, and C's square that follows, or
+ * NULL; of each how far rows are apart. */
 struct target {
     float *c;
     size_t ldc;
@@ -368,7 +368,9 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
 {
     _Alignas(64) uint32_t packed_a[A_WORDS], packed_b[B_WORDS];
     size_t m = shape->m, n = shape->n, k = shape->k;
-    size_t depth = form->from_zero ? form->depth : cut(k, form->depth, TILE_DEPTH);
+    size_t depth = form->from_zero
+                       ? cllm_min_u64(cllm_align_up(k, TILE_DEPTH), form->depth)
+                       : cut(k, form->depth, TILE_DEPTH);
     size_t words = words_of(depth, form->pieces);
     const struct strides ld = strides_of(shape);
     const struct start start = start_of(c, shape);

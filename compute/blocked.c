@@ -15,38 +15,34 @@
  * Blocks are packed on the stack, at most two mebibytes of it: nothing is allocated,
  * nothing is kept.
  */
-#include "compute/panel.h"
+#include "compute/block_pack.h"
 
 #if defined(__FMA__)
 
-/* Multiply-adds of pairs of bf16 in one instruction. CPUs with AMX do one in the time of
- * four multiply-adds. */
-#    if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
-#        define HAS_PAIRS true
+#    if HAS_PAIRS
 #        define vector_pairs(x, y, sum) \
             _mm512_dpbf16_ps(sum, (__m512bh)(x), (__m512bh)(y))
 #    else
-#        define HAS_PAIRS               false
 #        define vector_pairs(x, y, sum) vector_fma(x, y, sum)
 #    endif
 
 enum {
 #    if defined(__AVX512F__)
-    ROWS = 12,          /* of a tile; 24 of 32 registers are sums */
-    ROW_BLOCK = 264,    /* rows of A that a panel of B meets: in the second-level cache */
-    A_MOST = 768 * 256, /* elements of A that are packed at once: likewise */
+    ROWS = 12,           /* of a tile; 24 of 32 registers are sums */
+    A_BLOCK = 264 * 256, /* of A, that a panel of B meets: in the second-level cache */
+    A_MOST = 1024 * 256, /* of A, all that is packed: likewise */
 #    else
     ROWS = 6, /* 12 of 16 */
-    ROW_BLOCK = 96,
+    A_BLOCK = 96 * 256,
     A_MOST = 96 * 256,
 #    endif
-    UNIT = ROWS / 3,  /* tiles at the end have one or two of them */
-    COLS = 2 * WIDTH, /* of a tile */
-    COL_BLOCK = 1024, /* columns of B that are packed at once */
-    FEW_COLS = 128,   /* of which packing A costs more than it gains */
-    SEGMENT = 64,     /* steps of k after which lines are asked for */
-    LINES = 16,       /* so many at most: while they are under way other loads wait */
-    LINE = 64         /* bytes */
+    UNIT = ROWS / 3,     /* tiles at the end have one or two of them */
+    COLS = 2 * WIDTH,    /* of a tile */
+    B_MOST = 1024 * 256, /* of B, that is packed at once */
+    FEW_COLS = 128,      /* of which packing A costs more than it gains */
+    SEGMENT = 64,        /* steps of k after which lines are asked for */
+    LINES = 16,          /* so many at most: while they are under way other loads wait */
+    LINE = 64            /* bytes */
 };
 
 /* What a tile is written to. */
@@ -55,13 +51,6 @@ struct target {
     const float *next; /* of the tile that follows: asked for */
     size_t ldc;
     struct start start; /* it is added to this */
-};
-
-/* A panel of an operand where it lies: @count rows along k, or columns across. */
-struct strip {
-    const float *x;
-    size_t ld, count;
-    bool along;
 };
 
 /* What will be packed after some tiles is asked for while they are computed, because it
@@ -104,65 +93,6 @@ static inline __attribute__((always_inline)) void ask_for(struct ahead *ahead)
 }
 
 /* ---- packing ---- */
-
-/* How deep a panel is as a tile takes it. */
-static size_t depth_of_panel(size_t depth, bool bf16)
-{
-    if (!bf16)
-        return depth;
-    return HAS_PAIRS ? (depth + 1) / 2 : cllm_align_up(depth, 2);
-}
-
-/*
- * A packed panel (depth,width) becomes pairs of bf16, in place: as the instruction takes
- * them, two in an element, the second in the upper half; else one after the other, the
- * second first. A pair cut off by the end of k has a zero.
- */
-static inline __attribute__((always_inline)) void make_pairs(float *panel, size_t width,
-                                                             size_t depth)
-{
-    float first[COLS]; /* the compiler need not fear that they overlap */
-    size_t even = cllm_align_up(depth, 2);
-
-    if (depth % 2 != 0)
-        memset(panel + depth * width, 0, width * sizeof *panel);
-    for (size_t i = 0; i < even * width; i++)
-        panel[i] = cllm_f32_from_bits(round_bf16(panel[i]));
-    for (size_t p = 0; p < even; p += 2) {
-        float *x = panel + p * width, *to = panel + p / 2 * width;
-
-        memcpy(first, x, width * sizeof *x);
-        if (HAS_PAIRS) {
-            for (size_t i = 0; i < width; i++)
-                first[i] = cllm_f32_from_bits(cllm_f32_bits(first[i]) >> 16 |
-                                              cllm_f32_bits(x[width + i]));
-            memcpy(to, first, width * sizeof *x);
-        } else {
-            memcpy(x, x + width, width * sizeof *x);
-            memcpy(x + width, first, width * sizeof *x);
-        }
-    }
-}
-
-/* A panel (depth,width) of A or B; what @strip lacks is 0. With sizes that the compiler
- * knows it is fast. */
-static inline __attribute__((always_inline)) void pack_width(float *to, size_t width,
-                                                             const struct strip *strip,
-                                                             size_t depth, bool bf16)
-{
-    bool whole = strip->count == width;
-
-    if (strip->along && whole)
-        pack_along(to, width, strip->x, strip->ld, width, depth);
-    else if (strip->along)
-        pack_along(to, width, strip->x, strip->ld, strip->count, depth);
-    else if (whole)
-        pack_across(to, width, strip->x, strip->ld, width, depth);
-    else
-        pack_across(to, width, strip->x, strip->ld, strip->count, depth);
-    if (bf16)
-        make_pairs(to, width, depth);
-}
 
 static __attribute__((noinline)) void pack_rows(float *to, size_t units,
                                                 const struct strip *rows, size_t depth,
@@ -325,6 +255,8 @@ struct product {
     struct strides ld;
     struct start start;
     size_t rows, cols; /* of a block */
+    size_t run;        /* of k, summed from zero */
+    size_t deep;       /* a panel, of a whole run */
     bool whole;        /* all of A stays packed, and a block has one panel of B */
     bool pack_a;       /* else A is read where it lies */
     bool bf16;
@@ -373,7 +305,7 @@ static struct block block_at(const struct product *x, const struct place *at)
                                   : start_at(&x->start, x->ld.c, at->i, at->j)},
         .a = part_of(&a, at->i, x->rows),
         .b = part_of(&b, at->j, x->cols),
-        .depth = cllm_min_u64(DEPTH, shape->k - at->p),
+        .depth = cllm_min_u64(x->run, shape->k - at->p),
         .new_a = !x->whole || at->j == 0,
         .new_b = at->i == 0,
         .keep_b = x->rows < shape->m};
@@ -386,7 +318,7 @@ static bool step(const struct product *x, struct place *at)
     at->i += x->rows;
     if (at->i >= x->shape->m) {
         at->i = 0;
-        at->p += DEPTH;
+        at->p += x->run;
     }
     if (at->p >= x->shape->k) {
         at->p = 0;
@@ -444,7 +376,7 @@ static void multiply_block(const struct product *x, struct block *block, float *
     size_t tall = cllm_div_up(block->a.count, ROWS); /* in tiles */
 
     for (size_t j = 0; j < block->b.count; j += COLS) {
-        float *b_panel = b_panels + (block->keep_b ? j * DEPTH : 0);
+        float *b_panel = b_panels + (block->keep_b ? j * x->deep : 0);
         struct ahead next_b = {0}, *next = &next_b;
 
         if (block->new_b) {
@@ -460,7 +392,7 @@ static void multiply_block(const struct product *x, struct block *block, float *
 
             if (x->pack_a && block->new_a && j == 0)
                 next_a = next_of(&block->a, i + ROWS, ROWS, block->depth, 1);
-            multiply_strip(x, block, i, j, a_panels + i * DEPTH, b_panel,
+            multiply_strip(x, block, i, j, a_panels + i * x->deep, b_panel,
                            next_a.rows > 0 ? &next_a : next);
         }
     }
@@ -469,20 +401,24 @@ static void multiply_block(const struct product *x, struct block *block, float *
 static __attribute__((noinline)) void multiply(float *c, const float *a, const float *b,
                                                const struct cllm_matmul *shape, bool bf16)
 {
-    _Alignas(64) float b_panels[DEPTH * COL_BLOCK], a_panels[A_MOST + WIDTH];
+    _Alignas(64) float b_panels[B_MOST], a_panels[A_MOST + WIDTH];
     size_t m = shape->m, n = shape->n, k = shape->k, high = cllm_align_up(m, ROWS);
-    struct product x = {.c = c,
-                        .a = a,
-                        .b = b,
-                        .shape = shape,
-                        .ld = strides_of(shape),
-                        .start = start_of(c, shape),
-                        .rows = m > 2 * n ? ROW_BLOCK / 2 : ROW_BLOCK, /* C in turns */
-                        .cols = COL_BLOCK,
-                        .whole = k > DEPTH && m >= ROW_BLOCK / 2 &&
-                                 high * cllm_align_up(k, DEPTH) <= A_MOST,
-                        .pack_a = shape->trans_a || bf16 || n > FEW_COLS,
-                        .bf16 = bf16};
+    size_t run = cllm_min_u64(bf16 ? PAIR_DEPTH : DEPTH, cllm_max_u64(k, 1));
+    size_t deep = depth_of_panel(run, bf16), rows = A_BLOCK / deep / ROWS * ROWS;
+    struct product x = {
+        .c = c,
+        .a = a,
+        .b = b,
+        .shape = shape,
+        .ld = strides_of(shape),
+        .start = start_of(c, shape),
+        .rows = m > 2 * n ? rows / 2 / ROWS * ROWS : rows, /* C in turns */
+        .cols = B_MOST / deep / COLS * COLS,
+        .run = run,
+        .deep = deep,
+        .whole = k > run && m >= rows / 2 && high * cllm_div_up(k, run) * deep <= A_MOST,
+        .pack_a = shape->trans_a || bf16 || n > FEW_COLS,
+        .bf16 = bf16};
     struct place at = {0}, next = {0};
 
     if (m <= FEW_ROWS && !bf16) {
@@ -507,7 +443,8 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
             if (later.new_b)
                 block.later_b = next_of(&later.b, 0, COLS, later.depth, tall);
         }
-        multiply_block(&x, &block, a_panels + (x.whole ? at.p * high : 0), b_panels);
+        multiply_block(&x, &block, a_panels + (x.whole ? at.p / run * deep * high : 0),
+                       b_panels);
     }
 }
 

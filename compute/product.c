@@ -204,7 +204,7 @@ void CLLM_KERNEL(matmul)(float *c, const float *a, const float *b,
 void CLLM_KERNEL(matmul_bf16)(float *c, const float *a, const float *b,
                               const struct cllm_matmul *shape)
 {
-    const struct form form = {.run = DEPTH, .add = add_run_bf16, .bf16 = true};
+    const struct form form = {.run = PAIR_DEPTH, .add = add_run_bf16, .bf16 = true};
 
     multiply(c, a, b, shape, &form);
 }

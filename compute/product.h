@@ -11,10 +11,10 @@
  *
  * With bf16 precision it is the sum that VDPBF16PS gives (Intel: "Intel 64 and IA-32
  * Architectures Software Developer's Manual", volume 2C), whether the CPU has it or not:
- * A and B are rounded to bf16; k goes in pairs, the second of each pair first, a pair cut
- * off by the end of k has a zero; products of two bf16 numbers are exact in f32; and what
- * is too small for a normal number is zero: operands, what the product is added to, and
- * every sum.
+ * A and B are rounded to bf16; runs have PAIR_DEPTH of k, which goes in pairs, the second
+ * of each pair first, a pair cut off by the end of k has a zero; products of two bf16
+ * numbers are exact in f32; and what is too small for a normal number is zero: operands,
+ * what the product is added to, and every sum.
  *
  * With bf16-amx precision it is the sum that TDPBF16PS gives (the same manual), whether
  * the CPU has it or not: A and B are rounded to bf16; k goes in tiles of TILE_DEPTH, the
@@ -38,7 +38,7 @@
 #include "compute/kernels.h"
 
 /* Parts of the bits. */
-enum { DEPTH = 256, TILE_DEPTH = 32, PIECES = 3, SPLIT_DEPTH = 512 };
+enum { DEPTH = 256, PAIR_DEPTH = 512, TILE_DEPTH = 32, PIECES = 3, SPLIT_DEPTH = 512 };
 
 enum { DENORMALS_ARE_ZERO = 1 << 6, FLUSH_TO_ZERO = 1 << 15 }; /* in MXCSR */
 

@@ -313,19 +313,19 @@ static void multiply_strip(const struct block *block, size_t i, const uint32_t *
 
 /* A product, and how it is cut. */
 struct product {
-    struct part a, b;         /* all of them */
+    struct operand a, b;      /* all of them */
     size_t rows, cols, depth; /* of a block */
 };
 
 /* @n rows or columns of @whole from @at on, and @depth of k from @p on. */
-static struct part part_of(const struct part *whole, size_t at, size_t n, size_t p,
-                           size_t depth)
+static struct operand part_of(const struct operand *whole, size_t at, size_t n, size_t p,
+                              size_t depth)
 {
-    struct part part = *whole;
+    struct operand part = *whole;
 
-    part.x += part.along ? at * part.ld + p : p * part.ld + at;
-    part.n = n;
-    part.depth = depth;
+    part.part.x += part.part.along ? at * part.part.ld + p : p * part.part.ld + at;
+    part.part.n = n;
+    part.part.depth = depth;
     return part;
 }
 
@@ -334,7 +334,7 @@ static struct part part_of(const struct part *whole, size_t at, size_t n, size_t
 static void multiply_block(const struct product *x, const struct block *block, size_t i,
                            size_t j, size_t p, uint32_t *a, const uint32_t *b)
 {
-    bool once = x->cols >= x->b.n;
+    bool once = x->cols >= x->b.part.n;
     size_t words = words_of(block->depth, block->form->pieces);
 
     for (size_t at = 0; at < block->rows; at += SIDE) {
@@ -342,7 +342,7 @@ static void multiply_block(const struct product *x, const struct block *block, s
         const uint32_t *soon = NULL;
 
         if (j == 0) {
-            const struct part part = part_of(
+            const struct operand part = part_of(
                 &x->a, i + at, cllm_min_u64(SIDE, block->rows - at), p, block->depth);
 
             pack(strip, &part);
@@ -374,22 +374,15 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
     size_t words = words_of(depth, form->pieces);
     const struct strides ld = strides_of(shape);
     const struct start start = start_of(c, shape);
-    const struct product x = {.a = {.x = a,
-                                    .ld = ld.a,
-                                    .n = m,
-                                    .depth = k,
-                                    .along = !shape->trans_a,
-                                    .of_a = true,
-                                    .pieces = form->pieces},
-                              .b = {.x = b,
-                                    .ld = ld.b,
-                                    .n = n,
-                                    .depth = k,
-                                    .along = shape->trans_b,
-                                    .pieces = form->pieces},
-                              .rows = cut(m, form->a_words / words * SIDE, SIDE),
-                              .cols = cut(n, form->b_words / words * SIDE, SIDE),
-                              .depth = depth};
+    const struct product x = {
+        .a = {.part = {.x = a, .ld = ld.a, .n = m, .depth = k, .along = !shape->trans_a},
+              .of_a = true,
+              .pieces = form->pieces},
+        .b = {.part = {.x = b, .ld = ld.b, .n = n, .depth = k, .along = shape->trans_b},
+              .pieces = form->pieces},
+        .rows = cut(m, form->a_words / words * SIDE, SIDE),
+        .cols = cut(n, form->b_words / words * SIDE, SIDE),
+        .depth = depth};
 
     for (size_t p = 0; p < k; p += x.depth) {
         struct block block = {
@@ -403,7 +396,8 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
                 block.start =
                     p > 0 ? start_itself(block.c) : start_at(&start, ld.c, i, j);
                 if (i == 0 || x.cols < n) {
-                    const struct part part = part_of(&x.b, j, block.cols, p, block.depth);
+                    const struct operand part =
+                        part_of(&x.b, j, block.cols, p, block.depth);
 
                     pack(packed_b, &part);
                 }

@@ -154,9 +154,9 @@ static void large_products_give_the_bits_of_the_reference(void **state)
     }
 }
 
-/* Shapes of several blocks of tiles, which the reference would take too long for: rows,
- * columns, both; columns and k. */
-static void large_products_in_tiles_give_the_bits_of_avx2(void **state)
+/* Shapes of several blocks, which the reference would take too long for: rows, columns,
+ * both; columns and k. */
+static void larger_products_of_bf16_give_the_bits_of_avx2(void **state)
 {
     static const size_t sizes[][3] = {
         {1100, 40, 1000}, {40, 1100, 1000}, {1060, 800, 1000}, {64, 1200, 2100}};
@@ -169,6 +169,7 @@ static void large_products_in_tiles_give_the_bits_of_avx2(void **state)
         for (uint32_t how = 0; how < 8; how++) {
             const struct cllm_matmul product = product_of(sizes[i], how);
 
+            check_product(CLLM_ISA_AVX2, CLLM_PRECISION_BF16, &product);
             check_product(CLLM_ISA_AVX2, CLLM_PRECISION_BF16_AMX, &product);
             check_product(CLLM_ISA_AVX2, CLLM_PRECISION_F32_AMX, &product);
         }
@@ -203,7 +204,7 @@ int main(void)
         cmocka_unit_test(avx512_with_bf16_gives_the_bits_of_the_reference),
         cmocka_unit_test(amx_gives_the_bits_of_the_reference),
         cmocka_unit_test(large_products_give_the_bits_of_the_reference),
-        cmocka_unit_test(large_products_in_tiles_give_the_bits_of_avx2),
+        cmocka_unit_test(larger_products_of_bf16_give_the_bits_of_avx2),
         cmocka_unit_test(what_the_cpu_has_not_is_refused),
     };
 

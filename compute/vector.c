@@ -11,6 +11,20 @@
 #    include <immintrin.h>
 #endif
 
+/* Elements that are computed at a time, and how far ahead of them memory is asked for
+ * what follows: many arrays are read at once, each a little, which CPUs do not foresee
+ * well. */
+enum { STRIP = 64, AHEAD = 512 };
+
+/* Behind the end it does no harm. */
+static inline void ask_for(const float *x)
+{
+    enum { LINE = 16 };
+
+    for (size_t i = 0; i < STRIP; i += LINE)
+        __builtin_prefetch(x + AHEAD + i);
+}
+
 void CLLM_KERNEL(put)(void *to, const void *from, size_t bytes)
 {
     memcpy(to, from, bytes);
@@ -30,15 +44,23 @@ void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict 
     const float rest1 = 1.0f - t.beta1, rest2 = 1.0f - t.beta2;
     const float keep = 1.0f - t.learning_rate * t.weight_decay;
 
-    for (size_t i = 0; i < n; i++) {
-        float grad = g[i] * t.grad_scale;
-        float m = t.beta1 * m0[i] + rest1 * grad;
-        float v = t.beta2 * v0[i] + rest2 * (grad * grad);
-        float step = (m * t.correction1) / (cllm_sqrtf(v * t.correction2) + t.epsilon);
+    for (size_t at = 0; at < n; at += STRIP) {
+        size_t end = cllm_min_u64(at + STRIP, n);
 
-        m1[i] = m;
-        v1[i] = v;
-        w1[i] = w0[i] * keep - t.learning_rate * step;
+        ask_for(w0 + at);
+        ask_for(m0 + at);
+        ask_for(v0 + at);
+        for (size_t i = at; i < end; i++) {
+            float grad = g[i] * t.grad_scale;
+            float m = t.beta1 * m0[i] + rest1 * grad;
+            float v = t.beta2 * v0[i] + rest2 * (grad * grad);
+            float step =
+                (m * t.correction1) / (cllm_sqrtf(v * t.correction2) + t.epsilon);
+
+            m1[i] = m;
+            v1[i] = v;
+            w1[i] = w0[i] * keep - t.learning_rate * step;
+        }
     }
 }
 
@@ -98,7 +120,6 @@ void CLLM_KERNEL(mix)(float *out, const float *x, const float *y, float a, float
 void CLLM_KERNEL(fold)(float *restrict dst, const float *acc, const float *const *lanes,
                        uint32_t n_lanes, size_t n)
 {
-    enum { STRIP = 64 };
     const float *from = acc == NULL ? lanes[0] : acc;
     uint32_t first = acc == NULL ? 1 : 0;
     size_t at = 0;
@@ -110,11 +131,15 @@ void CLLM_KERNEL(fold)(float *restrict dst, const float *acc, const float *const
     for (; at + STRIP <= n; at += STRIP) {
         float sum[STRIP];
 
+        ask_for(from + at);
+        ask_for(lanes[first] + at);
         for (size_t i = 0; i < STRIP; i++)
             sum[i] = from[at + i] + lanes[first][at + i];
-        for (uint32_t lane = first + 1; lane < n_lanes; lane++)
+        for (uint32_t lane = first + 1; lane < n_lanes; lane++) {
+            ask_for(lanes[lane] + at);
             for (size_t i = 0; i < STRIP; i++)
                 sum[i] += lanes[lane][at + i];
+        }
         memcpy(dst + at, sum, sizeof sum);
     }
     for (; at < n; at++) {

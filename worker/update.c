@@ -43,6 +43,10 @@ struct summands {
     uint32_t n;
 };
 
+/* Elements of every array in turn: few, so that a CPU reads what follows from memory
+ * while it still writes what came before. */
+enum { STRIP = 128 };
+
 /* Chunks are parts of an assignment, which threads may share. */
 struct chunks {
     struct cllm_worker *worker;
@@ -98,11 +102,16 @@ static double fold_pieces(const struct cllm_worker *worker,
 
     for (; lo < hi; lo += CLLM_CHUNK_PIECE) {
         uint64_t n = cllm_min_u64(CLLM_CHUNK_PIECE, hi - lo);
-        const float *sum = add_up(worker, &all, lo, n, made);
+        const float *sum = all.n == 0 ? all.before + lo : made;
 
+        for (uint64_t at = 0; at < n; at += STRIP) {
+            uint64_t few = cllm_min_u64(STRIP, n - at);
+            const float *strip = add_up(worker, &all, lo + at, few, made + at);
+
+            if (to)
+                worker->ops->stream(to + lo + at, strip, few);
+        }
         squares += cllm_optimizer_sumsq(&worker->optimizer, worker->ops, sum, lo, lo + n);
-        if (to)
-            worker->ops->stream(to + lo, sum, n);
     }
     if (to)
         _mm_sfence(); /* who hears of the chunk finds it */
@@ -156,33 +165,44 @@ static uint64_t elements_of_model(const struct cllm_worker *worker, uint64_t lo,
     return cllm_max_u64(lo, cllm_min_u64(hi, worker->plan.n_elements)) - lo;
 }
 
+/* Elements [lo, lo + n) of the three parts of the target: made in @made and written past
+ * the caches; padding behind the model is zeros. */
+static void make_strip(const struct chunks *chunks, struct cllm_optimizer_walk *walk,
+                       uint64_t lo, uint64_t n, float *const made[3])
+{
+    struct cllm_worker *worker = chunks->worker;
+    uint64_t of_model = elements_of_model(worker, lo, lo + n);
+    float gradient[STRIP];
+
+    if (of_model > 0)
+        cllm_optimizer_range(walk, lo, lo + of_model,
+                             add_up(worker, &chunks->gradient, lo, n, gradient), made[0],
+                             made[1], made[2]);
+    for (uint32_t part = 0; part < 3; part++) {
+        memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
+        worker->ops->stream(cllm_worker_params(worker, chunks->work->target, part) + lo,
+                            made[part], n);
+    }
+}
+
 /*
  * A chunk in pieces that are made and hashed in the first-level cache and leave it past
  * the others: who reads them next does so in the next step.
  */
 static uint64_t make_chunk(const struct chunks *chunks, uint32_t c)
 {
-    struct cllm_worker *worker = chunks->worker;
-    const struct cllm_geometry *g = worker->child.geometry;
+    const struct cllm_geometry *g = chunks->worker->child.geometry;
     struct cllm_optimizer_walk walk = chunks->walk;
-    _Alignas(CLLM_CACHELINE) float made[3][CLLM_CHUNK_PIECE], gradient[CLLM_CHUNK_PIECE];
+    _Alignas(CLLM_CACHELINE) float made[3][CLLM_CHUNK_PIECE];
     uint64_t hi = cllm_chunk_hi(g, c), sum = c;
 
     for (uint64_t lo = cllm_chunk_lo(g, c); lo < hi; lo += CLLM_CHUNK_PIECE) {
         uint64_t n = cllm_min_u64(CLLM_CHUNK_PIECE, hi - lo);
-        uint64_t of_model = elements_of_model(worker, lo, lo + n);
 
-        if (of_model > 0)
-            cllm_optimizer_range(&walk, lo, lo + of_model,
-                                 add_up(worker, &chunks->gradient, lo, n, gradient),
-                                 made[0], made[1], made[2]);
-        for (uint32_t part = 0; part < 3; part++)
-            memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
+        for (uint64_t at = 0; at < n; at += STRIP)
+            make_strip(chunks, &walk, lo + at, cllm_min_u64(STRIP, n - at),
+                       (float *const[3]){made[0] + at, made[1] + at, made[2] + at});
         sum = cllm_chunk_sum_piece(made[0], made[1], made[2], n, sum);
-        for (uint32_t part = 0; part < 3; part++)
-            worker->ops->stream(cllm_worker_params(worker, chunks->work->target, part) +
-                                    lo,
-                                made[part], n);
     }
     _mm_sfence(); /* who hears of the chunk finds it */
     return sum;

@@ -172,7 +172,7 @@ static void make_strip(const struct chunks *chunks, struct cllm_optimizer_walk *
 {
     struct cllm_worker *worker = chunks->worker;
     uint64_t of_model = elements_of_model(worker, lo, lo + n);
-    float gradient[STRIP];
+    _Alignas(CLLM_CACHELINE) float gradient[STRIP];
 
     if (of_model > 0)
         cllm_optimizer_range(walk, lo, lo + of_model,

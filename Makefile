@@ -88,10 +88,10 @@ tools_SRC := \
 	history.c info.c ini_edit.c lm.c prep.c prep_input.c prep_options.c prep_output.c prep_piece.c \
 	prep_pipe.c prep_reader.c prep_renumber.c prep_report.c prep_state.c prep_stream.c prep_text.c \
 	prep_vocab.c prompt.c setting.c shm.c shm_clean.c shm_crashes.c shm_json.c shm_life.c shm_ring.c \
-	shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_trouble.c shm_view.c speaker.c stop.c tally.c \
-	trial.c watch.c
+	shm_runs.c shm_slot.c shm_tables.c shm_text.c shm_trouble.c shm_view.c speaker.c spread.c stop.c \
+	tally.c trial.c watch.c
 tests_SRC := \
-	test_adapter.c test_arena.c test_arrays.c test_attention.c test_bench_choice.c test_bpe_train.c \
+	test_adapter.c test_arena.c test_arrays.c test_attention.c test_bench_choice.c test_bench_result.c test_bpe_train.c \
 	test_chaos.c test_checkpoint.c test_checkpoint_json.c test_choice.c test_config.c \
 	test_config_compare.c test_config_json.c test_control.c test_control_socket.c test_crash.c \
 	test_crashes.c test_crystal.c test_crystal_pairs.c test_dataset.c test_decoder.c test_device_meter.c test_devices.c \

@@ -50,6 +50,7 @@ void CLLM_KERNEL(adamw)(float *restrict w1, float *restrict m1, float *restrict 
         ask_for(w0 + at);
         ask_for(m0 + at);
         ask_for(v0 + at);
+        ask_for(g + at);
         for (size_t i = at; i < end; i++) {
             float grad = g[i] * t.grad_scale;
             float m = t.beta1 * m0[i] + rest1 * grad;

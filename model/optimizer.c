@@ -282,6 +282,14 @@ void cllm_optimizer_begin(struct cllm_optimizer_walk *walk,
     cllm_muon_begin(&optimizer->muon);
 }
 
+/* What lies between tensors: elements [from, to) of each. */
+static void clear_gap(float *w, float *m, float *v, uint64_t from, uint64_t to)
+{
+    clear(w + from, to - from);
+    clear(m + from, to - from);
+    clear(v + from, to - from);
+}
+
 void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_t hi,
                           const float *g, float *w, float *m, float *v)
 {
@@ -303,9 +311,8 @@ void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_
                                         .m = m + (from - lo),
                                         .v = v + (from - lo)};
 
-            clear(w + (done - lo), from - done);
-            clear(m + (done - lo), from - done);
-            clear(v + (done - lo), from - done);
+            if (done < from)
+                clear_gap(w, m, v, done - lo, from - lo);
             if (group_of(walk, &piece)->rate > 0)
                 kinds[cllm_optimizer_of(walk->optimizer, walk->tensor)].update(walk,
                                                                                &piece);
@@ -316,9 +323,8 @@ void cllm_optimizer_range(struct cllm_optimizer_walk *walk, uint64_t lo, uint64_
         if (end > hi)
             break;
     }
-    clear(w + (done - lo), hi - done);
-    clear(m + (done - lo), hi - done);
-    clear(v + (done - lo), hi - done);
+    if (done < hi)
+        clear_gap(w, m, v, done - lo, hi - lo);
 }
 
 double cllm_optimizer_sumsq(const struct cllm_optimizer *optimizer,

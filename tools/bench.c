@@ -382,6 +382,7 @@ static int bench_training(const struct request *request, struct cllm_config *con
     measure->job.data = &data;
     measure->threads = (uint32_t)config->compute_threads;
     measure->precision = (enum cllm_precision)config->compute_precision;
+    measure->limits = !request->calibrate;
     rc = cllm_bench_data_make(&data, config);
     if (rc != 0)
         cllm_err_print(PROGRAM);

@@ -160,7 +160,7 @@ static void print_table(const struct session *session, enum cllm_bench_knob knob
                  "tokens/s", "least .. most", "ratio", "spread");
     for (uint32_t i = 0; i < n; i++) {
         const struct trial *trial = &session->trial[i];
-        struct cllm_bench_spread speed;
+        struct cllm_spread speed;
         struct cllm_bench_comparison comparison;
         char name[2 * CLLM_BENCH_CHOICE_BYTES];
 

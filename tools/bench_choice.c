@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "tools/bench_result.h"
+#include "tools/spread.h"
 
 #define LEAST_GAIN 0.01 /* of the speed; for less nobody wants a file changed */
 
@@ -142,25 +143,18 @@ uint32_t cllm_bench_choice_list(struct cllm_bench_choice choice[CLLM_BENCH_CHOIC
 
 /* ---- which is better ---- */
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 struct cllm_bench_comparison cllm_bench_choice_compare(const double *first,
                                                        const double *second, uint32_t n)
 {
     double ratio[CLLM_BENCH_REPEATS];
+    struct cllm_spread spread;
 
     CLLM_ASSERT(n > 0 && n <= CLLM_BENCH_REPEATS);
     for (uint32_t i = 0; i < n; i++)
         ratio[i] = second[i] / first[i];
-    qsort(ratio, n, sizeof ratio[0], by_size);
-    return (struct cllm_bench_comparison){.ratio =
-                                              (ratio[(n - 1) / 2] + ratio[n / 2]) / 2,
-                                          .spread = (ratio[n - 1] - ratio[0]) / 2};
+    spread = cllm_spread_of(ratio, n);
+    return (struct cllm_bench_comparison){.ratio = spread.median,
+                                          .spread = (spread.most - spread.least) / 2};
 }
 
 bool cllm_bench_choice_is_better(const struct cllm_bench_comparison *comparison)

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "tools/bench_child.h"
 #include "tools/bench_peak.h"
+#include "tools/spread.h"
 
 #define SAMPLES    3
 #define SAMPLE_NS  (120 * CLLM_NS_PER_MS)
@@ -95,24 +96,25 @@ int cllm_bench_limits_measure(struct cllm_bench_limits *limits,
                             cllm_max_u64(cllm_min_u64(share, COPY_MOST), COPY_LEAST)};
     const struct cllm_bench_task peak_task = {prepare_nothing, run_peak, &chosen};
     const struct cllm_bench_task copy_task = {prepare_copy, run_copy, &copy};
+    double bytes[SAMPLES] = {0};
     int rc = 0;
 
     if (limits->peak && strcmp(limits->peak, chosen.name) != 0)
         limits->flops = 0.0; /* of another kind */
     limits->peak = chosen.name;
     for (int i = 0; i < SAMPLES && rc == 0; i++) {
-        double flops, bytes = 0.0;
+        double flops;
 
         rc = cllm_bench_together(&peak_task, limits->processes, &flops);
         if (rc == 0)
-            rc = cllm_bench_together(&copy_task, limits->processes, &bytes);
-        if (rc == 0 && bytes <= 0.0)
+            rc = cllm_bench_together(&copy_task, limits->processes, &bytes[i]);
+        if (rc == 0 && bytes[i] <= 0.0)
             rc = cllm_err(-ENOMEM, "cannot measure the memory");
-        if (rc == 0) {
-            limits->flops = flops > limits->flops ? flops : limits->flops;
-            limits->copy = bytes > limits->copy ? bytes : limits->copy;
-        }
+        if (rc == 0 && flops > limits->flops)
+            limits->flops = flops;
     }
+    if (rc == 0)
+        limits->copy = cllm_spread_of(bytes, SAMPLES).median;
     return rc;
 }
 

@@ -11,15 +11,18 @@ struct cllm_bench_limits {
     uint32_t processes;
     const char *peak; /* instructions used: "f32 avx2" */
     double flops;     /* a second, all processes together */
-    double copy;      /* bytes read and written a second, likewise */
+    double copy;      /* bytes read and written a second, likewise; of the last call */
 };
 
 /* What @workers workers can use: never more processes than cores, at least one. */
 uint32_t cllm_bench_processes(uint32_t workers);
 
 /*
- * Measure for about a second; the best of all calls so far stays in @limits, because a
- * limit is what can be reached. @limits begins with processes set and the rest zero.
+ * Measure for about a second. Of the peak the best of all calls so far stays in @limits,
+ * because a limit is what can be reached; of a copy the median of this call, because what
+ * memory gives to one machine of several in a house differs by a factor of two from one
+ * second to another, and what is held against it is of a certain time. @limits begins
+ * with processes set and the rest zero.
  * The peak is that of products of @precision; one of another kind is forgotten. Returns 0
  * or a negative code with text.
  */

@@ -13,18 +13,26 @@
 
 #define REPEAT_NS (2 * CLLM_NS_PER_S)
 
-static int measure_limits(const struct cllm_bench_measure *measure,
-                          struct cllm_bench_result *result)
-{
-    int rc;
+/* Bytes a second of a copy, by as many processes as the run has, and by one. */
+struct copies {
+    double together, alone;
+};
 
-    if (result->workers == 0)
-        return 0; /* nobody knows yet */
+/* Let the run pause, for what is measured of the machine. */
+static int measure_limits(const struct cllm_bench_measure *measure,
+                          struct cllm_bench_run *run, struct cllm_bench_result *result,
+                          struct copies *copies)
+{
+    int rc = cllm_bench_run_hold(run);
+
+    if (rc != 0)
+        return rc;
     result->limits.processes = cllm_bench_processes(result->workers * measure->threads);
     result->alone.processes = 1;
     rc = cllm_bench_limits_measure(&result->limits, measure->precision);
     if (rc == 0)
         rc = cllm_bench_limits_measure(&result->alone, measure->precision);
+    *copies = (struct copies){result->limits.copy, result->alone.copy};
     return rc;
 }
 
@@ -65,12 +73,38 @@ static void note_memory(struct cllm_bench_result *result)
         result->pss[i] = cllm_bench_pss(result->total.process[i].pid);
 }
 
+/* A repeat, and with @limits what the machine can do just after it; @copies are those
+ * before it, and then those after it. */
+static int measure_repeat(const struct cllm_bench_measure *measure,
+                          struct cllm_bench_run *run, struct cllm_bench_result *result,
+                          uint64_t steps, struct copies *copies)
+{
+    struct cllm_bench_count count;
+    struct copies before = *copies;
+    int rc = measure->limits ? cllm_bench_run_go_on(run) : 0;
+
+    if (rc == 0)
+        rc = cllm_bench_run_measure(run, steps, &count);
+    if (rc == 0 && measure->limits)
+        rc = measure_limits(measure, run, result, copies);
+    if (rc != 0)
+        return rc;
+    cllm_bench_result_add(result, &count, (before.together + copies->together) / 2,
+                          (before.alone + copies->alone) / 2);
+    if (measure->verbose)
+        (void)fprintf(stderr, "%u worker%s%s: repeat %u of %u, %.0f tokens/s\n",
+                      result->workers, cllm_plural(result->workers),
+                      result->checkpoint_every ? ", saving" : "", result->n_repeats,
+                      measure->repeats, result->tokens_per_s[result->n_repeats - 1]);
+    return 0;
+}
+
 int cllm_bench_measure_run(const struct cllm_bench_measure *measure,
                            struct cllm_bench_result *result, uint32_t repeats,
                            uint64_t interval)
 {
     struct cllm_bench_run run;
-    struct cllm_bench_count count;
+    struct copies copies = {0};
     uint64_t steps = 0;
     int ended, rc = cllm_bench_run_start(&run, &measure->job, result->workers,
                                          result->checkpoint_every,
@@ -81,17 +115,10 @@ int cllm_bench_measure_run(const struct cllm_bench_measure *measure,
         rc = note_run(result, &run);
     if (rc == 0)
         steps = choose_steps(measure, &run, interval);
-    for (uint32_t r = 0; r < repeats && rc == 0; r++) {
-        rc = cllm_bench_run_measure(&run, steps, &count);
-        if (rc != 0)
-            break;
-        cllm_bench_result_add(result, &count);
-        if (measure->verbose)
-            (void)fprintf(stderr, "%u worker%s%s: repeat %u of %u, %.0f tokens/s\n",
-                          result->workers, cllm_plural(result->workers),
-                          result->checkpoint_every ? ", saving" : "", result->n_repeats,
-                          measure->repeats, result->tokens_per_s[result->n_repeats - 1]);
-    }
+    if (rc == 0 && repeats > 0 && measure->limits)
+        rc = measure_limits(measure, &run, result, &copies);
+    for (uint32_t r = 0; r < repeats && rc == 0; r++)
+        rc = measure_repeat(measure, &run, result, steps, &copies);
     if (rc == 0)
         note_memory(result);
     else
@@ -111,17 +138,8 @@ int cllm_bench_measure(const struct cllm_bench_measure *measure,
 
     for (uint32_t i = 0; i < n; i++)
         interval = cllm_max_u64(interval, results[i].checkpoint_every);
-    for (uint32_t i = 0; i < n && rc == 0; i++)
-        rc = measure_limits(measure, &results[i]);
-    if (rc != 0)
-        cllm_err_print("cllm-bench");
     for (uint32_t round = 0; round < rounds && rc == 0; round++)
         for (uint32_t i = 0; i < n && rc == 0; i++)
             rc = cllm_bench_measure_run(measure, &results[i], repeats, interval);
-    for (uint32_t i = 0; i < n && rc == 0; i++) {
-        rc = measure_limits(measure, &results[i]);
-        if (rc != 0)
-            cllm_err_print("cllm-bench");
-    }
     return rc;
 }

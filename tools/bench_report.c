@@ -71,7 +71,7 @@ static void print_speed(const struct cllm_bench_report *report)
                  "least .. most", "full   causal", "full  causal", "GFLOP/s");
     for (uint32_t i = 0; i < report->n; i++) {
         const struct cllm_bench_result *result = &report->result[i];
-        struct cllm_bench_spread speed = cllm_bench_result_speed(result);
+        struct cllm_spread speed = cllm_bench_result_speed(result);
         double full = speed.median * result->flop_full;
         double causal = speed.median * result->flop_causal;
 
@@ -106,8 +106,8 @@ static void print_memory(const struct cllm_bench_result *result)
 
 static void print_result(const struct cllm_bench_result *result)
 {
-    double update = cllm_bench_result_update_rate(result);
-    double fold = cllm_bench_result_fold_rate(result);
+    struct cllm_bench_pass update = cllm_bench_result_update(result);
+    struct cllm_bench_pass fold = cllm_bench_result_fold(result);
     char turns[32] = "";
     uint32_t rested = 0;
 
@@ -134,13 +134,12 @@ static void print_result(const struct cllm_bench_result *result)
         (void)printf(", %u rested", rested);
     (void)printf("\n  update         %6.1f GB/s, %.0f %% of the %.1f GB/s of a copy in "
                  "%u process%s at once\n",
-                 update / 1e9, PERCENT * ratio(update, result->limits.copy),
-                 result->limits.copy / 1e9, result->limits.processes,
-                 cllm_plural_es(result->limits.processes));
+                 update.rate / 1e9, PERCENT * update.share, update.copy / 1e9,
+                 result->limits.processes, cllm_plural_es(result->limits.processes));
     (void)printf(
         "  fold           %6.1f GB/s a worker, %.0f %% of the %.1f GB/s of a copy "
         "alone\n",
-        fold / 1e9, PERCENT * ratio(fold, result->alone.copy), result->alone.copy / 1e9);
+        fold.rate / 1e9, PERCENT * fold.share, fold.copy / 1e9);
     (void)printf("  updates waited for the saver %.3f s\n",
                  (double)result->total.wait_saver_ns / 1e9);
     print_memory(result);
@@ -179,7 +178,8 @@ void cllm_bench_report_markdown(const struct cllm_bench_report *report)
                  report->result->kernels);
     for (uint32_t i = 0; i < report->n; i++) {
         const struct cllm_bench_result *r = &report->result[i];
-        struct cllm_bench_spread speed = cllm_bench_result_speed(r);
+        struct cllm_bench_pass update = cllm_bench_result_update(r);
+        struct cllm_spread speed = cllm_bench_result_speed(r);
         double full = speed.median * r->flop_full, causal = speed.median * r->flop_causal;
         double compute = cllm_bench_result_phase(r, CLLM_BENCH_COMPUTE) +
                          cllm_bench_result_phase(r, CLLM_BENCH_EVAL);
@@ -195,8 +195,8 @@ void cllm_bench_report_markdown(const struct cllm_bench_report *report)
             PERCENT * ratio(full, r->limits.flops),
             PERCENT * ratio(causal, r->limits.flops), r->limits.flops / 1e9,
             PERCENT * compute, PERCENT * fold, PERCENT * (1.0 - compute - fold),
-            PERCENT * ratio(cllm_bench_result_update_rate(r), r->limits.copy),
-            r->limits.copy / 1e9, PERCENT * cllm_bench_result_cpu(r, node_zero_of(r)),
+            PERCENT * update.share, update.copy / 1e9,
+            PERCENT * cllm_bench_result_cpu(r, node_zero_of(r)),
             cllm_format_bytes(text, cllm_bench_result_memory(r)));
     }
 }
@@ -230,10 +230,10 @@ static json_t *json_of_time(const struct cllm_bench_result *result)
 
 static json_t *json_of_result(const struct cllm_bench_result *r)
 {
-    struct cllm_bench_spread speed = cllm_bench_result_speed(r);
+    struct cllm_spread speed = cllm_bench_result_speed(r);
     double full = speed.median * r->flop_full, causal = speed.median * r->flop_causal;
-    double update = cllm_bench_result_update_rate(r),
-           fold = cllm_bench_result_fold_rate(r);
+    struct cllm_bench_pass update = cllm_bench_result_update(r);
+    struct cllm_bench_pass fold = cllm_bench_result_fold(r);
     json_t *samples = json_array(), *busy = json_array();
 
     for (uint32_t i = 0; i < r->n_repeats; i++)
@@ -250,11 +250,11 @@ static json_t *json_of_result(const struct cllm_bench_result *r)
         "gflops", "full", full / 1e9, "causal", causal / 1e9, "share_of_peak", "full",
         ratio(full, r->limits.flops), "causal", ratio(causal, r->limits.flops), "limits",
         "instructions", r->limits.peak, "processes", (int)r->limits.processes,
-        "peak_gflops", r->limits.flops / 1e9, "copy_gb_s", r->limits.copy / 1e9,
-        "copy_alone_gb_s", r->alone.copy / 1e9, "phases", json_of_time(r), "busy", busy,
-        "update", "gb_s", update / 1e9, "share_of_copy", ratio(update, r->limits.copy),
-        "fold", "gb_s", fold / 1e9, "share_of_copy", ratio(fold, r->alone.copy),
-        "wait_saver_s", (double)r->total.wait_saver_ns / 1e9, "node_zero_cpu_share",
+        "peak_gflops", r->limits.flops / 1e9, "copy_gb_s", update.copy / 1e9,
+        "copy_alone_gb_s", fold.copy / 1e9, "phases", json_of_time(r), "busy", busy,
+        "update", "gb_s", update.rate / 1e9, "share_of_copy", update.share, "fold",
+        "gb_s", fold.rate / 1e9, "share_of_copy", fold.share, "wait_saver_s",
+        (double)r->total.wait_saver_ns / 1e9, "node_zero_cpu_share",
         cllm_bench_result_cpu(r, node_zero_of(r)), "processes", json_of_processes(r),
         "pss_bytes", (json_int_t)cllm_bench_result_memory(r));
 }

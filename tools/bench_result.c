@@ -14,14 +14,57 @@ static double tokens_a_step(const struct cllm_geometry *g)
     return (double)g->lanes * g->microbatches * g->sequences * g->model.context;
 }
 
+/* Nanoseconds of @phase, all workers. */
+static double phase_ns(const struct cllm_bench_count *count, enum cllm_bench_phase phase)
+{
+    double sum = 0.0;
+
+    for (uint32_t w = 0; w < count->n_workers; w++)
+        sum += (double)count->phase_ns[w][phase];
+    return sum;
+}
+
+/* Bytes a second that the update moved in @count. */
+static double update_rate(const struct cllm_bench_result *result,
+                          const struct cllm_bench_count *count)
+{
+    const struct cllm_geometry *g = &result->geometry;
+    double ns = phase_ns(count, CLLM_BENCH_UPDATE) / result->active;
+    double gradients = cllm_lanes_kept(g) ? g->lanes : 1.0;
+    double bytes = (UPDATE_BYTES + FOLD_BYTES * gradients) * (double)g->n_elements;
+
+    return ns > 0.0 ? bytes * (double)count->step * 1e9 / ns : 0.0;
+}
+
+/* Bytes a second that one worker moved in @count while it folded. */
+static double fold_rate(const struct cllm_bench_result *result,
+                        const struct cllm_bench_count *count)
+{
+    const struct cllm_geometry *g = &result->geometry;
+    double ns = phase_ns(count, CLLM_BENCH_FOLD), steps = (double)count->step;
+    double merges = g->n_groups - 1.0;
+    double runs = (double)count->chunks_folded / (g->n_chunks * steps) - merges;
+    /* A group's first run has no sum to read; a merge reads two sums and writes one. */
+    double vectors = g->lanes + 2.0 * runs - g->n_groups + 3.0 * merges;
+
+    if (cllm_lanes_kept(g))
+        vectors = g->lanes;
+    return ns > 0.0 ? FOLD_BYTES * (double)g->n_elements * vectors * steps * 1e9 / ns
+                    : 0.0;
+}
+
 void cllm_bench_result_add(struct cllm_bench_result *result,
-                           const struct cllm_bench_count *count)
+                           const struct cllm_bench_count *count, double copy,
+                           double copy_alone)
 {
     struct cllm_bench_count *total = &result->total;
+    uint32_t r = result->n_repeats++;
 
-    CLLM_ASSERT(result->n_repeats < CLLM_BENCH_REPEATS);
-    result->tokens_per_s[result->n_repeats++] =
+    CLLM_ASSERT(r < CLLM_BENCH_REPEATS);
+    result->tokens_per_s[r] =
         tokens_a_step(&result->geometry) * (double)count->step * 1e9 / (double)count->ns;
+    result->update[r] = (struct cllm_bench_moved){update_rate(result, count), copy};
+    result->fold[r] = (struct cllm_bench_moved){fold_rate(result, count), copy_alone};
     if (result->n_repeats == 1) {
         *total = *count;
         return;
@@ -39,35 +82,9 @@ void cllm_bench_result_add(struct cllm_bench_result *result,
     }
 }
 
-static int compare(const void *left, const void *right)
+struct cllm_spread cllm_bench_result_speed(const struct cllm_bench_result *result)
 {
-    double a = *(const double *)left, b = *(const double *)right;
-
-    return (a > b) - (a < b);
-}
-
-struct cllm_bench_spread cllm_bench_result_speed(const struct cllm_bench_result *result)
-{
-    double sorted[CLLM_BENCH_REPEATS];
-    uint32_t n = result->n_repeats;
-
-    CLLM_ASSERT(n > 0);
-    memcpy(sorted, result->tokens_per_s, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, compare);
-    return (struct cllm_bench_spread){.median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2,
-                                      .least = sorted[0],
-                                      .most = sorted[n - 1]};
-}
-
-/* Nanoseconds of @phase, all workers. */
-static double phase_ns(const struct cllm_bench_result *result,
-                       enum cllm_bench_phase phase)
-{
-    double sum = 0.0;
-
-    for (uint32_t w = 0; w < result->total.n_workers; w++)
-        sum += (double)result->total.phase_ns[w][phase];
-    return sum;
+    return cllm_spread_of(result->tokens_per_s, result->n_repeats);
 }
 
 /* Of @all nanoseconds nobody did anything in so many. Workers that have their turns say
@@ -76,7 +93,7 @@ static double phase_ns(const struct cllm_bench_result *result,
 static double waiting(const struct cllm_bench_result *result, double all)
 {
     for (int p = 0; p <= CLLM_BENCH_WAIT_DATA; p++)
-        all -= phase_ns(result, (enum cllm_bench_phase)p);
+        all -= phase_ns(&result->total, (enum cllm_bench_phase)p);
     return all > 0.0 ? all : 0.0;
 }
 
@@ -87,7 +104,7 @@ double cllm_bench_result_phase(const struct cllm_bench_result *result,
 
     if (result->active < result->total.n_workers && phase > CLLM_BENCH_WAIT_DATA)
         return phase == CLLM_BENCH_REST ? 0.0 : waiting(result, all) / all;
-    return phase_ns(result, phase) / all;
+    return phase_ns(&result->total, phase) / all;
 }
 
 double cllm_bench_result_busy(const struct cllm_bench_result *result, uint32_t w)
@@ -99,29 +116,28 @@ double cllm_bench_result_busy(const struct cllm_bench_result *result, uint32_t w
            (double)result->total.ns;
 }
 
-double cllm_bench_result_update_rate(const struct cllm_bench_result *result)
+static struct cllm_bench_pass pass_of(const struct cllm_bench_moved *moved, uint32_t n)
 {
-    const struct cllm_geometry *g = &result->geometry;
-    double ns = phase_ns(result, CLLM_BENCH_UPDATE) / result->active;
-    double gradients = cllm_lanes_kept(g) ? g->lanes : 1.0;
-    double bytes = (UPDATE_BYTES + FOLD_BYTES * gradients) * (double)g->n_elements;
+    double rate[CLLM_BENCH_REPEATS], copy[CLLM_BENCH_REPEATS], share[CLLM_BENCH_REPEATS];
 
-    return ns > 0.0 ? bytes * (double)result->total.step * 1e9 / ns : 0.0;
+    for (uint32_t r = 0; r < n; r++) {
+        rate[r] = moved[r].pass;
+        copy[r] = moved[r].copy;
+        share[r] = copy[r] > 0.0 ? rate[r] / copy[r] : 0.0;
+    }
+    return (struct cllm_bench_pass){.rate = cllm_spread_of(rate, n).median,
+                                    .copy = cllm_spread_of(copy, n).median,
+                                    .share = cllm_spread_of(share, n).median};
 }
 
-double cllm_bench_result_fold_rate(const struct cllm_bench_result *result)
+struct cllm_bench_pass cllm_bench_result_update(const struct cllm_bench_result *result)
 {
-    const struct cllm_geometry *g = &result->geometry;
-    double ns = phase_ns(result, CLLM_BENCH_FOLD), steps = (double)result->total.step;
-    double merges = g->n_groups - 1.0;
-    double runs = (double)result->total.chunks_folded / (g->n_chunks * steps) - merges;
-    /* A group's first run has no sum to read; a merge reads two sums and writes one. */
-    double vectors = g->lanes + 2.0 * runs - g->n_groups + 3.0 * merges;
+    return pass_of(result->update, result->n_repeats);
+}
 
-    if (cllm_lanes_kept(g))
-        vectors = g->lanes;
-    return ns > 0.0 ? FOLD_BYTES * (double)g->n_elements * vectors * steps * 1e9 / ns
-                    : 0.0;
+struct cllm_bench_pass cllm_bench_result_fold(const struct cllm_bench_result *result)
+{
+    return pass_of(result->fold, result->n_repeats);
 }
 
 double cllm_bench_result_cpu(const struct cllm_bench_result *result, uint32_t i)

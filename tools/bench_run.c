@@ -12,11 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/local_socket.h"
 #include "tools/shm_clean.h"
 #include "tools/shm_life.h"
 #include "tools/shm_runs.h"
@@ -26,8 +28,10 @@
 #define MOST_NAP    (50 * CLLM_NS_PER_MS)
 #define NAPS_A_STEP 200                   /* so finely is the end of a step seen */
 #define CLEAN_NS    (120 * CLLM_NS_PER_S) /* a dying run is gone sooner */
+#define END_NS      CLLM_NS_PER_S         /* so long after its socket is a run there */
 #define LOG_BYTES   480
 #define LOG_LINES   6
+#define ANSWER_MS   60000
 #define MANY_STEPS  "1000000000"
 
 /* The last lines of the coordinator's log, as the detail of the present error. */
@@ -211,7 +215,7 @@ int cllm_bench_run_start(struct cllm_bench_run *run, const struct cllm_bench_job
     return rc;
 }
 
-/* ---- measure, end ---- */
+/* ---- measure ---- */
 
 int cllm_bench_run_measure(struct cllm_bench_run *run, uint64_t steps,
                            struct cllm_bench_count *count)
@@ -226,6 +230,50 @@ int cllm_bench_run_measure(struct cllm_bench_run *run, uint64_t steps,
     cllm_bench_count_take(count, &run->control);
     return cllm_bench_count_since(count, &before);
 }
+
+/* ---- pause ---- */
+
+/* Give the run a command of cllm-ctl, which it does not refuse. */
+static int command(struct cllm_bench_run *run, const char *line)
+{
+    int fd = cllm_local_socket_connect(run->dir, CLLM_CONTROL_SOCKET_NAME, ANSWER_MS);
+    char answer[256];
+    ssize_t n = 0;
+    int ended, rc = fd < 0 ? fd : 0;
+
+    if (rc == 0 && send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
+        rc = -errno;
+    if (rc == 0)
+        n = recv(fd, answer, sizeof answer, 0);
+    if (rc == 0 && n <= 0)
+        rc = n < 0 ? -errno : -ECONNRESET;
+    if (fd >= 0)
+        (void)close(fd);
+    if (rc == 0)
+        return 0;
+    ended = nap(run, END_NS); /* is it that the run is gone? */
+    return ended != 0 ? ended : cllm_err(rc, "cannot pause the run that is measured");
+}
+
+int cllm_bench_run_hold(struct cllm_bench_run *run)
+{
+    int rc = command(run, "pause\n");
+
+    while (rc == 0 &&
+           cllm_load_relaxed(&run->control.state->run_state) != CLLM_RUN_PAUSED)
+        rc = nap(run, LEAST_NAP);
+    return rc;
+}
+
+int cllm_bench_run_go_on(struct cllm_bench_run *run)
+{
+    uint64_t step = committed(run);
+    int rc = command(run, "resume\n");
+
+    return rc == 0 ? reach(run, step + 1) : rc;
+}
+
+/* ---- end ---- */
 
 /*
  * Remove the run's shared memory, when its last process has let go of it. Node Zero dies

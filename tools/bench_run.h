@@ -40,11 +40,20 @@ int cllm_bench_run_start(struct cllm_bench_run *run, const struct cllm_bench_job
                          uint32_t workers, uint64_t checkpoint_every, uint64_t warmup);
 
 /*
- * Measure @steps steps, or a few more, into @count, right after start or another measure:
- * it begins and ends just after a commit. Returns 0 or a negative code with text.
+ * Measure @steps steps, or a few more, into @count, right after start, another
+ * measure or going on: it begins and ends just after a commit. Returns 0 or a negative
+ * code with text.
  */
 int cllm_bench_run_measure(struct cllm_bench_run *run, uint64_t steps,
                            struct cllm_bench_count *count);
+
+/*
+ * Let the run pause after this step, as cllm-ctl does, and wait until it does; let it go
+ * on, and wait for one step, so that no measure has the pause in it. Return 0 or a
+ * negative code with text.
+ */
+int cllm_bench_run_hold(struct cllm_bench_run *run);
+int cllm_bench_run_go_on(struct cllm_bench_run *run);
 
 /*
  * End the run at once and remove its memory and its directory; safe on a zeroed struct.

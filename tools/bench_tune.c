@@ -18,6 +18,7 @@
 #include "tools/bench_choice.h"
 #include "tools/bench_result.h"
 #include "tools/bench_shapes.h"
+#include "tools/spread.h"
 
 #define LEAST_S  5e-3 /* of a measurement: shorter products are repeated */
 #define TOO_SLOW 3.0  /* times the best: measured once and no more */
@@ -129,22 +130,6 @@ static int compare(struct product *product)
 
 /* ---- what is printed ---- */
 
-static int by_size(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-
-    return (a > b) - (a < b);
-}
-
-static double median(const double *x, uint32_t n)
-{
-    double sorted[CLLM_BENCH_REPEATS];
-
-    memcpy(sorted, x, n * sizeof *x);
-    qsort(sorted, n, sizeof *x, by_size);
-    return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-}
-
 static void print_trial(const struct product *product, size_t v)
 {
     const struct trial *trial = &product->trial[v];
@@ -157,7 +142,8 @@ static void print_trial(const struct product *product, size_t v)
         (void)printf("  this device cannot\n");
         return;
     }
-    speed = trial->measured ? median(trial->speed, product->rounds) : 1.0 / trial->once;
+    speed = trial->measured ? cllm_spread_of(trial->speed, product->rounds).median
+                            : 1.0 / trial->once;
     (void)printf(" %10.3f ms %10.1f GFLOP/s", 1e3 / speed, 1e-9 * flop * speed);
     if (v == product->rule) {
         (void)printf("   the rule's%s\n", v == product->chosen ? ", chosen" : "");
@@ -225,8 +211,9 @@ static void add_up(struct total *total, const struct product *product, size_t ca
     const struct trial *trial = product->trial;
     uint32_t n = product->rounds;
 
-    total->rule += (double)calls / median(trial[product->rule].speed, n);
-    total->chosen += (double)calls / median(trial[product->chosen].speed, n);
+    total->rule += (double)calls / cllm_spread_of(trial[product->rule].speed, n).median;
+    total->chosen +=
+        (double)calls / cllm_spread_of(trial[product->chosen].speed, n).median;
 }
 
 static int measure_all(const struct cllm_ops *ops, const struct cllm_bench_shapes *shapes,

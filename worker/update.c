@@ -54,6 +54,7 @@ struct chunks {
     struct cllm_report *report;
     struct cllm_optimizer_walk walk; /* of an update: at its beginning */
     struct summands gradient;        /* of an update */
+    float *target[3];                /* of an update: w, m, v from element 0 on */
     uint32_t first;                  /* of an update: chunk of the first part */
 };
 
@@ -179,9 +180,9 @@ static void make_strip(const struct chunks *chunks, struct cllm_optimizer_walk *
                              add_up(worker, &chunks->gradient, lo, n, gradient), made[0],
                              made[1], made[2]);
     for (uint32_t part = 0; part < 3; part++) {
-        memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
-        worker->ops->stream(cllm_worker_params(worker, chunks->work->target, part) + lo,
-                            made[part], n);
+        if (of_model < n)
+            memset(made[part] + of_model, 0, (n - of_model) * sizeof(float));
+        worker->ops->stream(chunks->target[part] + lo, made[part], n);
     }
 }
 
@@ -253,6 +254,8 @@ void cllm_worker_update(struct cllm_worker *worker, const struct cllm_assignment
         .worker = worker, .work = work, .report = report, .gradient = gradient};
     uint32_t c = work->chunk_lo;
 
+    for (uint32_t part = 0; part < 3; part++)
+        chunks.target[part] = cllm_worker_params(worker, work->target, part);
     cllm_optimizer_begin(&chunks.walk, &worker->optimizer, &update);
     while (c < work->chunk_hi) {
         chunks.first = c;

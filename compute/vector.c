@@ -209,7 +209,12 @@ bool CLLM_KERNEL(is_finite)(const float *x, size_t n)
 {
     uint32_t carried = 0;
 
-    for (size_t i = 0; i < n; i++)
-        carried |= (cllm_f32_bits(x[i]) & 0x7fffffffu) + 0x00800000u;
+    for (size_t at = 0; at < n; at += STRIP) {
+        size_t end = cllm_min_u64(at + STRIP, n);
+
+        ask_for(x + at);
+        for (size_t i = at; i < end; i++)
+            carried |= (cllm_f32_bits(x[i]) & 0x7fffffffu) + 0x00800000u;
+    }
     return (carried & 0x80000000u) == 0;
 }

@@ -19,12 +19,11 @@ uint32_t cllm_bench_processes(uint32_t workers);
 
 /*
  * Measure for about a second. Of the peak the best of all calls so far stays in @limits,
- * because a limit is what can be reached; of a copy the median of this call, because what
- * memory gives to one machine of several in a house differs by a factor of two from one
- * second to another, and what is held against it is of a certain time. @limits begins
- * with processes set and the rest zero.
- * The peak is that of products of @precision; one of another kind is forgotten. Returns 0
- * or a negative code with text.
+ * because a limit is what can be reached; of a copy the median of this call: a virtual
+ * machine's memory may be twice as fast in one second as in the next, and what is held
+ * against it has its time. @limits begins with processes set and the rest zero. The peak
+ * is that of products of @precision; one of another kind is forgotten. Returns 0 or a
+ * negative code with text.
  */
 int cllm_bench_limits_measure(struct cllm_bench_limits *limits,
                               enum cllm_precision precision);

@@ -15,17 +15,16 @@ struct cllm_bench_measure {
     uint32_t repeats;              /* at most CLLM_BENCH_REPEATS */
     uint32_t threads;              /* of each worker */
     enum cllm_precision precision; /* whose peak counts */
-    bool
-        limits; /* measure them too, before and after each repeat, while the run pauses */
-    bool verbose; /* a line to stderr for each repeat */
+    bool limits;                   /* too, while the run pauses around each repeat */
+    bool verbose;                  /* a line to stderr for each repeat */
 };
 
 /*
  * Fill @results [@n], of which workers (0 = the coordinator chooses) and
  * checkpoint_every are set and the rest is zero.
  * One setting has one run; several have a run of their own for each repeat, in turns.
- * Returns 0, or a negative code whose text has been
- * printed; nothing is left behind in any case.
+ * Returns 0, or a negative code whose text has been printed; nothing is left behind in
+ * any case.
  */
 int cllm_bench_measure(const struct cllm_bench_measure *measure,
                        struct cllm_bench_result *results, uint32_t n);
@@ -33,8 +32,8 @@ int cllm_bench_measure(const struct cllm_bench_measure *measure,
 /*
  * One run of one setting: add @repeats repeats to @result, and fill in what does not
  * change from repeat to repeat; with 0 that alone. @interval: every repeat has whole ones
- * of so many steps (0 = any). Returns 0, or a negative code
- * whose text has been printed; nothing is left behind in any case.
+ * of so many steps (0 = any). Returns 0, or a negative code whose text has been printed;
+ * nothing is left behind in any case.
  */
 int cllm_bench_measure_run(const struct cllm_bench_measure *measure,
                            struct cllm_bench_result *result, uint32_t repeats,

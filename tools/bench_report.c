@@ -132,14 +132,14 @@ static void print_result(const struct cllm_bench_result *result)
     (void)printf(" %%");
     if (rested > 0)
         (void)printf(", %u rested", rested);
-    (void)printf("\n  update         %6.1f GB/s, %.0f %% of the %.1f GB/s of a copy in "
-                 "%u process%s at once\n",
-                 update.rate / 1e9, PERCENT * update.share, update.copy / 1e9,
-                 result->limits.processes, cllm_plural_es(result->limits.processes));
-    (void)printf(
-        "  fold           %6.1f GB/s a worker, %.0f %% of the %.1f GB/s of a copy "
-        "alone\n",
-        fold.rate / 1e9, PERCENT * fold.share, fold.copy / 1e9);
+    (void)printf("\n  update         %6.1f GB/s, a copy by %u process%s %.1f GB/s; "
+                 "repeat by repeat %.0f %% of it\n",
+                 update.rate / 1e9, result->limits.processes,
+                 cllm_plural_es(result->limits.processes), update.copy / 1e9,
+                 PERCENT * update.share);
+    (void)printf("  fold           %6.1f GB/s a worker, a copy by one process %.1f GB/s; "
+                 "repeat by repeat %.0f %% of it\n",
+                 fold.rate / 1e9, fold.copy / 1e9, PERCENT * fold.share);
     (void)printf("  updates waited for the saver %.3f s\n",
                  (double)result->total.wait_saver_ns / 1e9);
     print_memory(result);

@@ -40,9 +40,9 @@ int cllm_bench_run_start(struct cllm_bench_run *run, const struct cllm_bench_job
                          uint32_t workers, uint64_t checkpoint_every, uint64_t warmup);
 
 /*
- * Measure @steps steps, or a few more, into @count, right after start, another
- * measure or going on: it begins and ends just after a commit. Returns 0 or a negative
- * code with text.
+ * Measure @steps steps, or a few more, into @count, right after start, another measure or
+ * going on: it begins and ends just after a commit. Returns 0 or a negative code with
+ * text.
  */
 int cllm_bench_run_measure(struct cllm_bench_run *run, uint64_t steps,
                            struct cllm_bench_count *count);

@@ -74,9 +74,11 @@ static void act_on(struct cllm_node *nz, uint32_t slot, const struct cllm_report
     }
     if (news->redo) {
         (void)snprintf(line, sizeof line,
-                       "lane %u of step %" PRIu64 " has two results: the step is done "
-                       "again, and a third one decides",
-                       report->lane, report->step);
+                       "lane %u of step %" PRIu64 " %s: what is committed is verified, "
+                       "and the step is done again",
+                       report->lane, report->step,
+                       report->flags & CLLM_REPORT_FINITE ? "has more than one result"
+                                                          : "is not finite");
         cllm_node_announce(nz, CLLM_LOG_WARN, line);
     }
 }

@@ -88,6 +88,7 @@ void cllm_step_begin_record(struct cllm_step *step,
     step->sweep.active = false;
     step->turn = CLLM_TURN_NO;
     step->skip = CLLM_SKIP_NO;
+    step->verified = false;
 }
 
 void cllm_step_open(struct cllm_step *step, const struct cllm_step_record *committed)

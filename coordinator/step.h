@@ -31,6 +31,7 @@ struct cllm_step {
     struct cllm_sweep sweep;
     enum cllm_step_turn turn;
     enum cllm_skip skip; /* why, once it was decided */
+    bool verified;       /* what is committed, since the step was opened */
     uint32_t
         group_fold; /* fold that holds the present group's sum; CLLM_NONE = none yet */
     uint32_t total_fold; /* fold that holds the finished groups' sum */
@@ -60,7 +61,7 @@ enum cllm_step_outcome {
 struct cllm_step_news {
     bool refetch;          /* a batch was damaged in the ring: the loader starts again */
     bool late;             /* nobody waited for it */
-    bool redo;             /* two results for one lane: the step is done again */
+    bool redo;             /* a lane's results are in doubt: the step is done again */
     uint32_t confirm;      /* lane that another worker must confirm; CLLM_NONE = none */
     uint32_t lane, odd[2]; /* slots that were outvoted over @lane; CLLM_NONE = none */
     enum cllm_skip skipping; /* the step is being skipped from now on */

@@ -60,12 +60,33 @@ static int on_nonfinite(struct cllm_step *step, const struct cllm_report *report
     return rc;
 }
 
+/* Does it retire a worker, end the run, or leave the step out? */
+static bool blames(const struct cllm_lane_judgement *found)
+{
+    return found->odd[0] != CLLM_NONE || found->verdict == CLLM_VERDICT_NONFINITE ||
+           found->verdict == CLLM_VERDICT_THREE_WAYS;
+}
+
+/*
+ * Results differ, or are not finite, when weights have changed under the workers, too:
+ * who damaged them has died, but the reports may be read before his death is seen. So
+ * nobody is blamed before what is committed was verified; then the lane is computed
+ * again, and opinions about it still count. What was computed from weights that are not
+ * trusted counts for nothing.
+ */
 static int take_lane(struct cllm_step *step, uint32_t slot,
                      const struct cllm_report *report, struct cllm_step_news *news)
 {
-    struct cllm_lane_judgement found = cllm_lanes_take(step->control, slot, report);
+    struct cllm_lane_judgement found = {.verdict = CLLM_VERDICT_LATE,
+                                        .odd = {CLLM_NONE, CLLM_NONE}};
+    bool trusted = step->turn != CLLM_TURN_VERIFY && phase(step) != CLLM_PHASE_VERIFY;
     int rc;
 
+    if (trusted)
+        found = cllm_lanes_take(step->control, slot, report);
+    if (blames(&found) && !step->verified)
+        found = (struct cllm_lane_judgement){.verdict = CLLM_VERDICT_DISAGREES,
+                                             .odd = {CLLM_NONE, CLLM_NONE}};
     news->lane = report->lane;
     news->odd[0] = found.odd[0];
     news->odd[1] = found.odd[1];

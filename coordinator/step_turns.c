@@ -167,12 +167,13 @@ enum cllm_step_outcome cllm_step_advance_verify(struct cllm_step *step)
     if (step->sweep.damaged == CLLM_NONE) {
         if (step->skip != CLLM_SKIP_NO) {
             enter(step, CLLM_PHASE_UPDATE);
-            return CLLM_STEP_GOING;
+        } else {
+            reopen(step);
+            /* Not before there is nothing left that was not trusted. */
+            cllm_fence_release();
+            cllm_store_relaxed(&step->control->state->distrust, 0);
         }
-        reopen(step);
-        /* Not before there is nothing left that was not trusted. */
-        cllm_fence_release();
-        cllm_store_relaxed(&step->control->state->distrust, 0);
+        step->verified = true;
         return CLLM_STEP_GOING;
     }
     (void)cllm_err(CLLM_EDATA,

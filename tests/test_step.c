@@ -2,6 +2,7 @@
  * tests/test_step.c - the step machine without processes: workers are played by the test,
  * die at any moment, and the step must end with every lane folded exactly once.
  */
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -153,6 +154,33 @@ static void a_damaged_lane_is_not_taken_over(void **state)
     assert_int_equal(cllm_step_adopt(&run.step, &committed, false), 0);
 }
 
+/* The turn that was wanted: what is committed is verified, and the step begins again. */
+static void verify(const struct cllm_step_world *world)
+{
+    const struct cllm_command *command = &run.control.slots[0].command;
+
+    assert_int_equal(run.step.turn, CLLM_TURN_VERIFY);
+    assert_int_equal(cllm_step_advance(&run.step, world), CLLM_STEP_GOING);
+    while (cllm_step_assign(&run.step, 0, 0)) {
+        assert_int_equal(command->assignment[command->posted & 1].kind, CLLM_WORK_VERIFY);
+        step_run_complete(0, 0);
+    }
+    assert_int_equal(cllm_step_advance(&run.step, world), CLLM_STEP_GOING);
+    assert_int_equal(cllm_load_relaxed(&run.control.state->phase), CLLM_PHASE_COMPUTE);
+    assert_int_equal(cllm_lanes_count(&run.control, CLLM_LANE_DONE), 0);
+}
+
+/* @slot computes lane 0, with @flags and a loss that is wrong by @error. */
+static int judge_lane_0(uint32_t slot, uint32_t flags, double error)
+{
+    assert_true(cllm_step_assign(&run.step, slot, 0));
+    assert_int_equal(cllm_slot_unanswered(&run.control, slot, 0)->lane, 0);
+    run.loss_error = error;
+    step_run_answer(slot, flags);
+    run.loss_error = 0;
+    return step_run_take(slot);
+}
+
 static void a_gradient_that_is_not_finite_twice_stops_the_run(void **state)
 {
     struct cllm_step_world world;
@@ -165,9 +193,11 @@ static void a_gradient_that_is_not_finite_twice_stops_the_run(void **state)
     assert_int_equal(run.control.lane[0].state, CLLM_LANE_RECHECK);
     assert_true(cllm_step_assign(&run.step, 0, 0)); /* not the same lane again */
     assert_int_equal(run.control.lane[1].state, CLLM_LANE_ASSIGNED);
-    assert_true(cllm_step_assign(&run.step, 1, 0));
-    step_run_answer(1, 0);
-    assert_int_equal(step_run_take(1), CLLM_ENONFINITE);
+    step_run_complete(0, CLLM_REPORT_FINITE);
+    assert_int_equal(judge_lane_0(1, 0, 0), 0);
+    assert_true(run.news.redo); /* the weights may be damaged */
+    verify(&world);
+    assert_int_equal(judge_lane_0(1, 0, 0), CLLM_ENONFINITE);
     assert_non_null(strstr(cllm_err_text(), "step 1, lane 0"));
 }
 
@@ -178,10 +208,11 @@ static void a_step_that_is_not_finite_may_be_left_out(void **state)
     (void)state;
     run.config.run_on_nonfinite = CLLM_POLICY_SKIP;
     open_first_step(&world);
-    for (uint32_t slot = 0; slot < 2; slot++) {
-        assert_true(cllm_step_assign(&run.step, slot, 0));
-        step_run_complete(slot, 0);
-    }
+    for (uint32_t slot = 0; slot < 2; slot++)
+        assert_int_equal(judge_lane_0(slot, 0, 0), 0);
+    assert_int_equal(run.news.skipping, CLLM_SKIP_NO);
+    verify(&world);
+    assert_int_equal(judge_lane_0(2, 0, 0), 0);
     assert_int_equal(run.news.skipping, CLLM_SKIP_NONFINITE);
     step_run_finish(7, 5);
     assert_int_equal(run.step.record.skipped, CLLM_SKIP_NONFINITE);
@@ -197,20 +228,62 @@ static void an_audited_lane_needs_two_that_agree(void **state)
     (void)state;
     run.config.run_audit = 1;
     open_first_step(&world);
-    assert_true(cllm_step_assign(&run.step, 0, 0));
-    run.loss_error = 0.5;
-    step_run_answer(0, CLLM_REPORT_FINITE);
-    run.loss_error = 0;
-    assert_int_equal(step_run_take(0), 0);
+    assert_int_equal(judge_lane_0(0, CLLM_REPORT_FINITE, 0.5), 0);
     for (uint32_t slot = 1; slot < 3; slot++) {
         assert_int_equal(run.control.lane[0].state, CLLM_LANE_RECHECK);
-        assert_true(cllm_step_assign(&run.step, slot, 0));
-        step_run_complete(slot, CLLM_REPORT_FINITE);
+        assert_int_equal(judge_lane_0(slot, CLLM_REPORT_FINITE, 0), 0);
     }
+    assert_true(run.news.redo);
+    assert_int_equal(run.news.odd[0], CLLM_NONE); /* not yet */
+    verify(&world);
+    assert_int_equal(judge_lane_0(2, CLLM_REPORT_FINITE, 0), 0);
     assert_int_equal(run.control.lane[0].state, CLLM_LANE_DONE);
     assert_int_equal(run.news.odd[0], 0); /* the one that erred is named */
     assert_int_equal(run.news.odd[1], CLLM_NONE);
     assert_true(run.control.lane[0].loss == 1.0);
+}
+
+static void three_results_end_the_run_when_the_weights_are_intact(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    run.config.run_audit = 1;
+    open_first_step(&world);
+    for (uint32_t slot = 0; slot < 3; slot++)
+        assert_int_equal(judge_lane_0(slot, CLLM_REPORT_FINITE, slot), 0);
+    assert_true(run.news.redo);
+    verify(&world);
+    assert_int_equal(judge_lane_0(2, CLLM_REPORT_FINITE, 2), -EIO);
+    assert_non_null(strstr(cllm_err_text(), "three results"));
+}
+
+/* A worker died of a fault and may have damaged the weights; that is known before two
+ * others' results are read. */
+static void what_untrusted_weights_gave_counts_for_nothing(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    run.config.run_audit = 1;
+    open_first_step(&world);
+    assert_int_equal(judge_lane_0(0, CLLM_REPORT_FINITE, 0), 0);
+    for (uint32_t slot = 1; slot < 3; slot++) {
+        assert_true(cllm_step_assign(&run.step, slot, 0));
+        run.loss_error = 0.5;
+        step_run_answer(slot, CLLM_REPORT_FINITE);
+        run.loss_error = 0;
+    }
+    cllm_step_suspect(&run.step);
+    for (uint32_t slot = 1; slot < 3; slot++) {
+        assert_int_equal(step_run_take(slot), 0);
+        assert_true(run.news.late);
+        assert_int_equal(run.news.odd[0], CLLM_NONE);
+    }
+    verify(&world);
+    assert_int_equal(run.control.lane[0].n_opinions, 1); /* of slot 0, from before */
+    step_run_finish(3, 0);
+    check_step(1);
 }
 
 static void a_stopped_workers_lane_is_computed_by_another(void **state)
@@ -293,17 +366,7 @@ static void a_fault_redoes_the_step_after_a_look_at_what_was_committed(void **st
     step_run_complete(0, CLLM_REPORT_FINITE);
     step_run_die(1);
     cllm_step_suspect(&run.step);
-    assert_int_equal(cllm_step_advance(&run.step, &world), CLLM_STEP_GOING);
-    while (cllm_step_assign(&run.step, 0, 0)) {
-        assert_int_equal(run.control.slots[0]
-                             .command.assignment[run.control.slots[0].command.posted & 1]
-                             .kind,
-                         CLLM_WORK_VERIFY);
-        step_run_complete(0, 0);
-    }
-    assert_int_equal(cllm_step_advance(&run.step, &world), CLLM_STEP_GOING);
-    assert_int_equal(cllm_load_relaxed(&run.control.state->phase), CLLM_PHASE_COMPUTE);
-    assert_int_equal(cllm_lanes_count(&run.control, CLLM_LANE_DONE), 0);
+    verify(&world);
     step_run_finish(3, 0);
     check_step(1);
 }
@@ -371,12 +434,17 @@ static void a_lane_of_training_is_none_of_the_validation(void **state)
     assert_false(cllm_lanes_computed_by(&run.control, &work));
 }
 
+static void validate_every(uint64_t steps)
+{
+    run.config.data_valid.n = 1;
+    run.config.data_valid.item[0] = strdup("x");
+    run.config.train_eval_every = steps;
+}
+
 static void validation_sums_its_lanes_and_remembers_the_best(void **state)
 {
     (void)state;
-    run.config.data_valid.n = 1;
-    run.config.data_valid.item[0] = strdup("x");
-    run.config.train_eval_every = 2;
+    validate_every(2);
     step_run_commit_initial();
     for (uint64_t n = 1; n <= 4; n++) {
         step_run_open_next();
@@ -385,6 +453,39 @@ static void validation_sums_its_lanes_and_remembers_the_best(void **state)
     assert_int_equal(run.step.record.valid_step, 4);
     assert_true(run.step.record.valid_loss == 300.0 / (24 * 24));
     assert_int_equal(run.step.record.best_step, 2); /* equal is not better */
+}
+
+/* One worker does all up to the validation of the open step. */
+static void go_to_validation(struct cllm_step_world *world)
+{
+    for (uint32_t turn = 0; turn < 1000; turn++) {
+        (void)cllm_step_advance(&run.step, world);
+        if (cllm_load_relaxed(&run.control.state->phase) == CLLM_PHASE_EVAL)
+            return;
+        while (cllm_step_assign(&run.step, 0, 0))
+            step_run_complete(0, CLLM_REPORT_FINITE);
+    }
+    fail_msg("no validation");
+}
+
+static void a_validation_that_is_not_finite_twice_stops_the_run(void **state)
+{
+    struct cllm_step_world world;
+
+    (void)state;
+    validate_every(1);
+    open_first_step(&world);
+    world.eval_ready = true;
+    world.idle = STEP_RUN_WORKERS;
+    go_to_validation(&world);
+    assert_int_equal(judge_lane_0(0, 0, 0), 0);
+    assert_int_equal(judge_lane_0(1, 0, 0), 0);
+    assert_true(run.news.redo);
+    verify(&world);
+    go_to_validation(&world);
+    assert_int_equal(judge_lane_0(0, 0, 0), 0);
+    assert_int_equal(judge_lane_0(1, 0, 0), CLLM_ENONFINITE);
+    assert_non_null(strstr(cllm_err_text(), "the loss is not finite"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -401,6 +502,8 @@ int main(void)
         TEST(a_gradient_that_is_not_finite_twice_stops_the_run),
         TEST(a_step_that_is_not_finite_may_be_left_out),
         TEST(an_audited_lane_needs_two_that_agree),
+        TEST(three_results_end_the_run_when_the_weights_are_intact),
+        TEST(what_untrusted_weights_gave_counts_for_nothing),
         TEST(a_stopped_workers_lane_is_computed_by_another),
         TEST(the_front_never_starves_for_a_buffer),
         TEST(two_results_for_a_lane_do_the_step_again),
@@ -409,6 +512,7 @@ int main(void)
         TEST(a_lane_that_kills_two_slots_three_times_is_poison),
         TEST(a_lane_of_training_is_none_of_the_validation),
         TEST(validation_sums_its_lanes_and_remembers_the_best),
+        TEST(a_validation_that_is_not_finite_twice_stops_the_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

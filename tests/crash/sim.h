@@ -62,7 +62,7 @@ struct sim_plan {
     uint32_t last_chunk_words;
     bool kept; /* lanes, until the update */
     uint32_t spares, audit;
-    uint32_t active; /* workers at once */
+    uint32_t active;    /* workers at once */
     bool children_only; /* kill_mean spares Node Zero */
 
     /* faults; "mean" is in events, 0 = never */

@@ -293,6 +293,13 @@ static bool kept_report(const struct sim_process *process, uint32_t l)
     return false;
 }
 
+/* The open step has a lane that is truly not finite: once two say so, all of it is done
+ * again after what is committed was verified. */
+static bool is_done_twice(void)
+{
+    return sim.plan.bad == SIM_END_NONFINITE && sim.newest + 1 == sim.plan.bad_step;
+}
+
 void sim_check_adoption(void)
 {
     sim.n_kept = 0;
@@ -301,9 +308,10 @@ void sim_check_adoption(void)
     if (!sim.have_view || sim.view.state->wishes != 0 || sim.view.state->distrust != 0 ||
         sim.scribbled || sim.suspect || sim.newest == SIM_NO_STEP ||
         sim.view.state->lanes_of >> 1 != sim.newest + 2 ||
-        sim.plan.wrong_slot != CLLM_NONE || sim.plan.audit != 0 ||
+        sim.plan.wrong_slot != CLLM_NONE || sim.plan.audit != 0 || is_done_twice() ||
         sim.view.state->phase == CLLM_PHASE_VERIFY ||
-        sim.view.state->run_state == CLLM_RUN_ENDED) /* its memory is being removed */
+        /* children leave and are not listened to, or memory is being removed */
+        sim.view.state->run_state >= CLLM_RUN_STOPPING)
         return;
     for (uint32_t l = 0; l < sim.geometry.lanes; l++) {
         bool done = sim.view.lane[l].state == CLLM_LANE_DONE ||

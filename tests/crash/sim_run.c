@@ -104,6 +104,8 @@ static void plan_trouble(struct sim_plan *plan)
     if (plan->flips > 0) {
         plan->tree_mean = plan->nz_mean = 0;
         plan->signal_mean = 500;
+        plan->audit = PICK(plan->audit, 1); /* so that opinions differ */
+        plan->stall = PICK(plan->stall, 16, 64);
     }
     switch (sim_random() % 8) {
     case 0:

@@ -20,8 +20,9 @@ total()
     [ -s "$results" ] || return 0
     awk '
         function number(name) {
-            return match($0, "\"" name "\":[0-9.]+") ?
-                substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) : 0
+            if (!match($0, "\"" name "\":[0-9.]+"))
+                return 0
+            return substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3)
         }
         match($0, /"mode":"[^"]*"/) {
             mode = substr($0, RSTART + 8, RLENGTH - 9)

@@ -43,13 +43,17 @@ if [[ $parts == *bits* ]]; then
 fi
 
 if [[ $parts == *kill* ]]; then
+    began=${EPOCHREALTIME//[!0-9]/}
+    coord timed -n 2
+    life=$(((${EPOCHREALTIME//[!0-9]/} - began) / 1000)) # milliseconds
     for role in worker loader saver; do
         hits=0 runs=0 right=0
         while [ $hits -lt 10 ] && [ $runs -lt 40 ]; do
             runs=$((runs + 1))
             start_coord "$role$runs" -n 2
             until [ -n "$(children "$role")" ]; do sleep 0.005; done
-            sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
+            moment=$((RANDOM % life))
+            sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"
             victim=$(children "$role" | shuf -n 1)
             # A run that ended before its random moment does not count.
             [ -n "$victim" ] && kill -9 "$victim" 2>/dev/null && hits=$((hits + 1))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The long proof of what the tests show in short: every worker count, ten kills of each role at
 # random moments, 63 workers, and the memory of a 124-million-parameter run against the forecast.
-# `make acceptance`; about fifteen minutes on two cores. ACCEPT="bits kill many memory" picks parts.
+# `make acceptance`; three to fifteen minutes on two cores. ACCEPT="bits kill many memory" picks parts.
 set -u
 . "$(dirname "$0")/../tests/e2e/lib.bash"
 cd "$root" || exit 1

@@ -170,14 +170,20 @@ static void verify(const struct cllm_step_world *world)
     assert_int_equal(cllm_lanes_count(&run.control, CLLM_LANE_DONE), 0);
 }
 
+/* Answer with a loss that is wrong by @error. */
+static void answer_wrongly(uint32_t slot, uint32_t flags, double error)
+{
+    run.loss_error = error;
+    step_run_answer(slot, flags);
+    run.loss_error = 0;
+}
+
 /* @slot computes lane 0, with @flags and a loss that is wrong by @error. */
 static int judge_lane_0(uint32_t slot, uint32_t flags, double error)
 {
     assert_true(cllm_step_assign(&run.step, slot, 0));
     assert_int_equal(cllm_slot_unanswered(&run.control, slot, 0)->lane, 0);
-    run.loss_error = error;
-    step_run_answer(slot, flags);
-    run.loss_error = 0;
+    answer_wrongly(slot, flags, error);
     return step_run_take(slot);
 }
 
@@ -270,9 +276,7 @@ static void what_untrusted_weights_gave_counts_for_nothing(void **state)
     assert_int_equal(judge_lane_0(0, CLLM_REPORT_FINITE, 0), 0);
     for (uint32_t slot = 1; slot < 3; slot++) {
         assert_true(cllm_step_assign(&run.step, slot, 0));
-        run.loss_error = 0.5;
-        step_run_answer(slot, CLLM_REPORT_FINITE);
-        run.loss_error = 0;
+        answer_wrongly(slot, CLLM_REPORT_FINITE, 0.5);
     }
     cllm_step_suspect(&run.step);
     for (uint32_t slot = 1; slot < 3; slot++) {
@@ -340,9 +344,7 @@ static void two_results_for_a_lane_do_the_step_again(void **state)
     assert_true(cllm_step_assign(&run.step, 1, 2)); /* a straggler's lane */
     assert_int_equal(run.control.lane[0].state, CLLM_LANE_DUPLICATED);
     step_run_complete(1, CLLM_REPORT_FINITE);
-    run.loss_error = 0.25;
-    step_run_answer(0, CLLM_REPORT_FINITE);
-    run.loss_error = 0;
+    answer_wrongly(0, CLLM_REPORT_FINITE, 0.25);
     assert_int_equal(step_run_take(0), 0);
     assert_true(run.news.redo);
     (void)cllm_step_advance(&run.step, &world);

@@ -20,10 +20,9 @@ uint32_t cllm_bench_processes(uint32_t workers);
 /*
  * Measure for about a second. Of the peak the best of all calls so far stays in @limits,
  * because a limit is what can be reached; of a copy the median of this call: a virtual
- * machine's memory may be twice as fast in one second as in the next, and what is held
- * against it has its time. @limits begins with processes set and the rest zero. The peak
- * is that of products of @precision; one of another kind is forgotten. Returns 0 or a
- * negative code with text.
+ * machine's memory may be twice as fast in one second as in the next. @limits begins with
+ * processes set and the rest zero. The peak is that of products of @precision; one of
+ * another kind is forgotten. Returns 0 or a negative code with text.
  */
 int cllm_bench_limits_measure(struct cllm_bench_limits *limits,
                               enum cllm_precision precision);

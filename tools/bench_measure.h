@@ -15,7 +15,7 @@ struct cllm_bench_measure {
     uint32_t repeats;              /* at most CLLM_BENCH_REPEATS */
     uint32_t threads;              /* of each worker */
     enum cllm_precision precision; /* whose peak counts */
-    bool limits;                   /* too, while the run pauses around each repeat */
+    bool limits;                   /* measure them too, in pauses around each repeat */
     bool verbose;                  /* a line to stderr for each repeat */
 };
 
